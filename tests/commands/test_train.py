@@ -1,0 +1,105 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from support import Result, one_line
+
+import vaectl
+from vaectl import checkpoint
+
+Call = Callable[..., Result]
+QUICK = ("--hidden", "16", "--epochs", "2")
+
+
+def test_stdout_is_the_path_alone_and_stderr_an_epoch_a_line(run: Call, small_data: Path, tmp_path: Path) -> None:
+    result = run("train", "vae", "--data", small_data, "--latent", 3, *QUICK, "-o", "my run.safetensors")
+    assert result.stdout == b"my run.safetensors\n"
+    said = result.stderr.decode().splitlines()
+    assert said[0].startswith("epoch 1/2: loss ") and "KL" in said[0] and "pictures/s" in said[0] and said[0].endswith("s left")
+    assert any("-ELBO" in line for line in said)
+    assert os.listdir(tmp_path) == ["my run.safetensors"]
+    assert vaectl.load(tmp_path / "my run.safetensors").latent == 3
+
+
+def test_the_card_tells_the_whole_story(run: Call, small_data: Path, tmp_path: Path) -> None:
+    run("train", "dae", "--data", small_data, *QUICK, "--seed", 5, "--corrupt", "gaussian:0.1", "--corrupt", "gaussian:0.2", "-q")
+    card = checkpoint.load(str(tmp_path / "dae.safetensors")).card
+    assert (card.model, card.beta, card.corrupt) == ("dae", 0, ["gaussian:0.1", "gaussian:0.2"])
+    assert card.network.picture == (28, 28, 1)
+    assert card.training["seed"] == 5 and card.training["epochs"] == 2 and card.training["lr"] > 0
+    assert card.data["train"] == 2000 and card.data["test"] == 500 and len(card.data["sha256"]) == 64
+    assert set(card.figures) == {"split", "pictures", "neg_elbo", "reconstruction", "kl", "mse", "psnr", "psnr_before"}
+    assert len(card.epochs) == 2
+    assert set(card.versions) == {"vaectl", "torch", "numpy", "python"}
+
+
+def test_an_existing_checkpoint_is_replaced_only_by_force(run: Call, small_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ae.safetensors"
+    path.write_bytes(b"precious")
+    one_line(run("train", "ae", "--data", small_data, *QUICK, code=1), "'ae.safetensors' is there already", "--force")
+    assert path.read_bytes() == b"precious"
+    run("train", "ae", "--data", small_data, *QUICK, "--force")
+    assert vaectl.load(path).latent == 64
+
+
+def test_the_same_seed_gives_the_same_file(run: Call, small_data: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run("train", "vae", "--data", small_data, *QUICK, "--seed", 7, "-o", name, "-q")
+    run("train", "vae", "--data", small_data, *QUICK, "--seed", 8, "-o", "c", "-q")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    one, other = (safetensors.numpy.load_file(tmp_path / name) for name in ("a", "c"))
+    assert (one["encoder.1.weight"] != other["encoder.1.weight"]).any()
+
+
+def test_beta_makes_an_autoencoder_variational(run: Call, small_data: Path, tmp_path: Path) -> None:
+    run("train", "ae", "--data", small_data, *QUICK, "--beta", 0.5, "-q")
+    run("train", "vae", "--data", small_data, *QUICK, "--beta", 0, "-q")
+    assert vaectl.load(tmp_path / "ae.safetensors").card.network.variational
+    assert not vaectl.load(tmp_path / "vae.safetensors").card.network.variational
+
+
+def test_quiet_says_nothing(run: Call, small_data: Path) -> None:
+    assert run("train", "ae", "--data", small_data, *QUICK, "-q").stderr == b""
+
+
+def test_colour_pictures_and_few_of_them_are_learned(run: Call, tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 256, (2, 6, 5, 3), np.uint8))
+    run("train", "vae", "--data", "few.npy", *QUICK)
+    assert vaectl.load(tmp_path / "vae.safetensors").picture == (6, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["vae", "--data", "nowhere"], 1, ["no data set 'nowhere'", "'mnist'"]),
+        (["dae", "--corrupt", "blur"], 2, ["'blur' is no corruption", "gaussian:0.25"]),
+        (["vae", "--hidden", "a,b"], 2, ["--hidden 'a,b'", "500,500"]),
+        (["vae", "--device", "cuda:7"], 1, ["no device 'cuda:7'", "cpu"]),
+        (["vae", "-o", "none/vae.safetensors"], 1, ["'none/vae.safetensors'", "make it first"]),
+        (["vae", "-o", "."], 1, ["is a folder"]),
+        (["vae", "--epochs", "0"], 2, ["--epochs"]),
+        (["vae", "--latent", "0"], 2, ["--latent"]),
+    ],
+)
+def test_bad_calls_fail_at_once_with_one_line(
+    arguments: list[str], code: int, words: list[str], run: Call, tmp_path: Path
+) -> None:
+    one_line(run("train", *arguments, code=code), "vaectl train: ", *words)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_divergence_is_told_and_writes_nothing(run: Call, small_data: Path, tmp_path: Path) -> None:
+    result = run("train", "vae", "--data", small_data, "--lr", "1e30", *QUICK, "-q", code=1)
+    one_line(result, "the loss is no number any more at step", "lower --lr")
+    assert os.listdir(tmp_path) == []
+
+
+def test_info_prints_the_card_as_text_and_json(run: Call, vae: Path) -> None:
+    text = run("info", vae).stdout.decode()
+    assert "linear 784 64 > silu" in text and "28 x 28, grey" in text and "2 dimensions, a distribution" in text
+    card = json.loads(run("info", vae, "--json").stdout)
+    assert card["network"]["latent"] == 2 and card["format"] == 1

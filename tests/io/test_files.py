@@ -1,0 +1,102 @@
+import os
+import stat
+import threading
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from vaectl.errors import VaectlError
+from vaectl.io import files
+from vaectl.io.files import Reader
+
+
+def test_a_new_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "out.png"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), files.written(str(path)) as stream:
+        stream.write(b"half of the ne")
+        stream.flush()
+        assert path.read_bytes() == b"old"
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out.png"]
+    with files.written(str(path)) as stream:
+        stream.write(b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["out.png"]
+
+
+def test_mode_and_symlink_of_the_target_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "real").chmod(0o604)
+    (tmp_path / "link").symlink_to("real")
+    with files.written(str(tmp_path / "link"), durable=True) as stream:
+        stream.write(b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+    assert stat.S_IMODE((tmp_path / "real").stat().st_mode) == 0o604
+
+
+def test_a_fifo_is_written_to(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    got: list[bytes] = []
+    thread = threading.Thread(target=lambda: got.append(fifo.read_bytes()))
+    thread.start()
+    files.check_writable(str(fifo))
+    with files.written(str(fifo)) as stream:
+        stream.write(b"through")
+    thread.join()
+    assert got == [b"through"]
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(VaectlError, match="make it first"):
+        files.check_writable(str(tmp_path / "none" / "out.png"))
+    with pytest.raises(VaectlError, match="is a folder: name a file"):
+        files.check_writable(str(tmp_path))
+    (tmp_path / "file").touch()
+    with pytest.raises(VaectlError, match=r"file exists|not a directory"):
+        files.make_folder(str(tmp_path / "file"))
+
+
+class Trickle(BytesIO):
+    """A stream that gives one byte at a time, as a pipe may."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(1 if size else 0)
+
+
+def test_a_reader_looks_ahead_without_losing_anything() -> None:
+    reader = Reader(Trickle(b"abcdefgh"), "x")
+    assert reader.peek(3) == b"abc"
+    assert reader.peek(5) == b"abcde"
+    assert reader.read(2) == b"ab"
+    assert reader.read(4) == b"cdef"
+    assert reader.peek(9) == b"gh"
+    assert reader.read(9) == b"gh"
+    assert reader.read(9) == b""
+
+
+def test_a_reader_allocates_what_comes_and_not_what_is_asked_for() -> None:
+    assert Reader(BytesIO(b"abc"), "x").read(1 << 60) == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\x89PNG\r\n\x1a\n....", "PNG"),
+        (b"\xff\xd8\xff\xe0", "JPEG"),
+        (b"RIFF....WEBPVP8 ", "WEBP"),
+        (b"RIFF....WAVEfmt ", "unknown"),
+        (b"\x93NUMPY\x01\x00", "NPY"),
+        (b"PK\x03\x04", "NPZ"),
+        (b"", "empty"),
+        (b"%PDF-1.4", "unknown"),
+        (b"%!PS-Adobe", "unknown"),
+    ],
+)
+def test_kinds_are_known_by_their_first_bytes(head: bytes, kind: str) -> None:
+    assert files.kind_of(Reader(BytesIO(head), "x")) == kind

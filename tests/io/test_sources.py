@@ -1,0 +1,108 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support import write_png
+
+from vaectl.errors import Remark, VaectlError
+from vaectl.io import sources
+
+SHAPE = (28, 28, 1)
+
+
+def names(batches: list[sources.Batch]) -> list[str]:
+    return [name for batch in batches for name in batch.names]
+
+
+def pictures(*inputs: object) -> list[sources.Batch]:
+    return list(sources.read_pictures([str(path) for path in inputs], SHAPE))
+
+
+def test_a_folder_gives_its_pictures_in_the_order_of_their_paths(tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    for index, name in enumerate(["b.png", "a/z.png", "a/sub/k.png", "c.png"]):
+        write_png(tmp_path / name, digits[index])
+    (found,) = pictures(tmp_path)
+    assert list(found.names) == ["a/sub/k.png", "a/z.png", "b.png", "c.png"]
+    np.testing.assert_allclose(found.arrays[2], digits[0] / 255, atol=1e-6)
+
+
+def test_files_that_are_no_pictures_and_odd_entries_are_passed_over(tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    write_png(tmp_path / "one.png", digits[0])
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "loop").symlink_to(".")
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "fifo.png")
+    with pytest.warns(Remark, match="2 files that are no pictures were passed over"):
+        assert names(pictures(tmp_path)) == ["one.png"]
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(VaectlError, match="holds no pictures"):
+        pictures(tmp_path)
+
+
+def test_a_picture_is_what_its_bytes_say_and_not_its_name(tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    path = write_png(tmp_path / "one.png", digits[0]).rename(tmp_path / "one.npy")
+    assert names(pictures(path)) == ["one.npy"]
+
+
+def test_rows_of_arrays_are_numbered_through_all_batches(tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    np.save(tmp_path / "many.v2.npy", np.tile(digits, (10, 1, 1, 1)))
+    found = pictures(tmp_path / "many.v2.npy")
+    assert len(found) > 1
+    assert names(found)[::639] == ["many.v2-00000", "many.v2-00639"]
+
+
+def test_several_arrays_in_one_file_follow_each_other(tmp_path: Path) -> None:
+    with (tmp_path / "z.npy").open("wb") as stream:
+        np.save(stream, np.zeros((2, 3)))
+        np.save(stream, np.ones(3))
+    (found,) = sources.read_latents([str(tmp_path / "z.npy")], 3)
+    assert list(found.names) == ["z-00000", "z-00001", "z-00002"]
+    assert found.arrays.tolist() == [[0, 0, 0], [0, 0, 0], [1, 1, 1]]
+
+
+def test_bytes_after_an_array_are_an_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "z.npy", np.zeros((2, 3)))
+    with (tmp_path / "z.npy").open("ab") as stream:
+        stream.write(b"garbage")
+    with pytest.raises(VaectlError, match="neither a picture nor an array"):
+        list(sources.read_latents([str(tmp_path / "z.npy")], 3))
+
+
+@pytest.mark.parametrize(("shape", "words"), [((4, 3), r"latents are \(N, 2\)"), ((2, 2, 2), "latents are"), ((), "latents are")])
+def test_latents_of_another_width_are_refused(shape: tuple[int, ...], words: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "z.npy", np.zeros(shape))
+    with pytest.raises(VaectlError, match=words):
+        list(sources.read_latents([str(tmp_path / "z.npy")], 2))
+
+
+def test_no_rows_at_all_are_an_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "z.npy", np.zeros((0, 2)))
+    with pytest.raises(VaectlError, match="no latents came in"):
+        list(sources.read_latents([str(tmp_path / "z.npy")], 2))
+
+
+def test_a_batch_is_not_read_before_it_is_asked_for(tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    write_png(tmp_path / "000.png", digits[0])
+    for index in range(1, 600):
+        os.link(tmp_path / "000.png", tmp_path / f"{index:03d}.png")
+    found = sources.read_pictures([str(tmp_path)], SHAPE)
+    next(found)
+    (tmp_path / "599.png").unlink()
+    with pytest.raises(VaectlError, match=r"599\.png': no such file"):
+        list(found)
+
+
+def test_a_point_is_a_picture_or_a_latent(tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    picture = write_png(tmp_path / "one.png", digits[0])
+    np.save(tmp_path / "z.npy", [[3, 4], [5, 6]])
+
+    def encode(stack: NDArray[np.float32]) -> NDArray[np.float32]:
+        return stack.reshape(len(stack), -1)[:, :2] + 7
+
+    assert sources.read_point(str(picture), SHAPE, 2, encode).tolist() == [7, 7]
+    assert sources.read_point(str(tmp_path / "z.npy"), SHAPE, 2, encode).tolist() == [3, 4]

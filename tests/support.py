@@ -1,0 +1,39 @@
+"""Ways to call vaectl as a shell does, and to look at what it said."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+VAECTL = Path(sys.executable).with_name("vaectl")
+
+Result = subprocess.CompletedProcess[bytes]
+
+
+def environment(buffering: str = "buffered") -> dict[str, str]:
+    """This environment without the variables that vaectl reads, and with Python's streams as asked."""
+    own = ("VAECTL_CHECKPOINT", "VAECTL_DEVICE", "VAECTL_DEBUG", "PYTHONUNBUFFERED", "OPENBLAS_NUM_THREADS")
+    kept = {name: value for name, value in os.environ.items() if name not in own}
+    return kept | ({"PYTHONUNBUFFERED": "1"} if buffering == "unbuffered" else {})
+
+
+def one_line(result: Result, *words: str) -> str:
+    """The one line that an error is, in which each of the words stands; nothing came on stdout."""
+    text = result.stderr.decode()
+    assert text.count("\n") == 1 and text.endswith("\n"), text
+    assert "Traceback" not in text
+    assert not result.stdout
+    for word in words:
+        assert word in text, f"{word!r} is not in {text!r}"
+    return text
+
+
+def write_png(path: Path, pixels: NDArray[np.uint8]) -> Path:
+    """A picture file of (H, W) or (H, W, 3) bytes, or (H, W, 1)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(path)
+    return path

@@ -1,0 +1,131 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from vaectl import models, networks, training
+from vaectl.errors import VaectlError
+from vaectl.models import Settings
+from vaectl.training import Progress, Weights
+
+SETTINGS = Settings(epochs=3, batch_size=16, lr=0.01, beta=1.0, corrupt=(), precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def bars() -> NDArray[np.uint8]:
+    """64 pictures of one white bar each, 8 x 8."""
+    pictures = np.zeros((64, 8, 8, 1), np.uint8)
+    for index, picture in enumerate(pictures):
+        picture[index % 8] = 255
+    return pictures
+
+
+def fit(pictures: NDArray[np.uint8], settings: Settings, variational: bool = True) -> tuple[training.Trained, list[Progress]]:
+    seen: list[Progress] = []
+    network = networks.mlp(tuple(pictures.shape[1:]), 2, [32], variational=variational)
+    return training.fit(network, pictures, settings, "cpu", seen.append), seen
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("variational", [True, False])
+def test_the_loss_falls(bars: NDArray[np.uint8], precision: str, variational: bool) -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=60, precision=precision, beta=1.0 if variational else 0.0)
+    trained, _ = fit(bars, settings, variational)
+    assert trained.epochs[-1]["loss"] < 0.5 * trained.epochs[0]["loss"]
+    assert (trained.epochs[-1]["kl"] > 0) == variational
+    assert all(tensor.dtype == np.float32 for tensor in trained.tensors.values())
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(bars: NDArray[np.uint8]) -> None:
+    first, second, other = (fit(bars, dataclasses.replace(SETTINGS, seed=seed))[0].tensors for seed in (4, 4, 5))
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+    assert any(first[name].tobytes() != other[name].tobytes() for name in first)
+
+
+def test_a_caller_s_own_random_numbers_are_left_alone(bars: NDArray[np.uint8]) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    fit(bars, SETTINGS)
+    torch.testing.assert_close(torch.rand(3), expected)
+
+
+def test_progress_tells_where_it_is(bars: NDArray[np.uint8]) -> None:
+    _, seen = fit(bars, SETTINGS)
+    ends = [progress for progress in seen if progress.ends_epoch]
+    assert [(end.epoch, end.step, end.steps) for end in ends] == [(1, 4, 12), (2, 8, 12), (3, 12, 12)]
+    assert seen[-1].loss == pytest.approx(seen[-1].reconstruction + seen[-1].kl)
+
+
+def test_a_pull_towards_the_prior_lowers_the_kl(bars: NDArray[np.uint8]) -> None:
+    weak, strong = (fit(bars, dataclasses.replace(SETTINGS, epochs=40, beta=beta))[0].epochs[-1]["kl"] for beta in (0.1, 10.0))
+    assert strong < 0.5 * weak
+
+
+def test_fewer_pictures_than_a_batch_are_one_batch() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1), np.uint8)
+    trained, seen = fit(pictures, models.settings(3, beta=1.0, corrupt=(), epochs=5))
+    assert seen[-1].steps == 5
+    assert all(np.isfinite(tensor).all() for tensor in trained.tensors.values())
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_constant_pictures_are_learned(value: int) -> None:
+    trained, _ = fit(np.full((40, 6, 6, 3), value, np.uint8), SETTINGS)
+    assert all(np.isfinite(tensor).all() for tensor in trained.tensors.values())
+
+
+def test_a_loss_that_runs_away_is_told_with_its_step(bars: NDArray[np.uint8]) -> None:
+    with pytest.raises(VaectlError, match=r"at step \d+: lower --lr \(it is 1e\+20\)"):
+        fit(bars, dataclasses.replace(SETTINGS, epochs=20, lr=1e20))
+
+
+def test_the_stand_in_has_the_gradient_of_the_loss() -> None:
+    weights = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    clean = torch.rand(5, 4, dtype=torch.float64)
+    noise = torch.randn(5, 6, dtype=torch.float64)
+    logits, kl = noise @ weights, (weights**2).sum() * torch.ones(5, dtype=torch.float64)
+    loss = (training.objective.bernoulli_nll(logits, clean) + 0.7 * kl).mean()
+    (expected,) = torch.autograd.grad(loss, weights, retain_graph=True)
+    training.descend(logits, clean, kl, 0.7)
+    torch.testing.assert_close(weights.grad, expected)
+
+
+def test_the_weights_move_as_torch_s_adam_moves_them() -> None:
+    ours, theirs = torch.nn.Linear(5, 3), torch.nn.Linear(5, 3)
+    theirs.load_state_dict(ours.state_dict())
+    weights = Weights(ours, torch.float32, (0.9, 0.95))
+    adam = torch.optim.Adam(theirs.parameters(), lr=0.01, betas=(0.9, 0.95))
+    for _ in range(5):
+        batch = torch.randn(7, 5)
+        ours(batch).square().sum().backward()
+        weights.step(0.01)
+        theirs(batch).square().sum().backward()
+        adam.step()
+        adam.zero_grad()
+    weights.restore()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    torch.testing.assert_close(ours.bias, theirs.bias)
+
+
+def test_the_rate_rises_and_falls_to_nothing() -> None:
+    assert training.rate(0.025, 0.05) == pytest.approx(0.5)
+    assert training.rate(0.05, 0.05) == pytest.approx(1)
+    assert training.rate(1, 0.05) == 0
+
+
+def test_what_is_left_open_is_chosen_by_the_pictures() -> None:
+    def chosen(pictures: int, **given: Any) -> Settings:
+        return models.settings(pictures, beta=1.0, corrupt=(), **given)
+
+    assert (chosen(60000).epochs, chosen(60000).batch_size) == (15, 256)
+    assert chosen(60000).lr == pytest.approx(0.005, rel=0.02)
+    assert chosen(60000, epochs=2).lr == pytest.approx(0.01)
+    assert chosen(60000, epochs=2, lr=0.3).lr == 0.3
+    assert chosen(60000, batch_size=64, epochs=1).lr < chosen(60000, epochs=1).lr
+    few = chosen(100)
+    assert few.batch_size == 100
+    assert few.epochs * (100 // few.batch_size) >= 1000

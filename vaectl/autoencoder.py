@@ -1,0 +1,127 @@
+"""A trained model in use, the same for every verb and for Python callers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike, fspath
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vaectl import checkpoint, device
+from vaectl.checkpoint import Card, Tensors
+from vaectl.engines import numpy as numpy_engine
+from vaectl.errors import VaectlError
+from vaectl.io import arrays, pictures
+from vaectl.networks import Row, Shape, weights_of
+
+Array = NDArray[np.float32]
+Run = Callable[[Array], Array]
+
+CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """An encoder and a decoder, ready to run, and the card that says what they are."""
+
+    card: Card
+    encoder: Run
+    decoder: Run
+
+    @property
+    def picture(self) -> Shape:
+        """The shape of one picture, (H, W, C)."""
+        return self.card.network.picture
+
+    @property
+    def latent(self) -> int:
+        """D, the number of latent dimensions."""
+        return self.card.network.latent
+
+    def encode(self, pictures: ArrayLike, *, rng: np.random.Generator | None = None) -> Array:
+        """The latents of pictures: z for an AE, mu of q(z|x) for a VAE.
+
+        Args:
+            pictures: (N, H, W, C), or one of (H, W, C); the channel axis may be left out where C is 1, and a picture may be
+                flat. Pixels in [0, 1], or whole numbers up to 255.
+            rng: draw z = mu + sigma * epsilon with it instead (Kingma & Welling, section 2.4).
+
+        Returns:
+            (N, D) float32.
+
+        Raises:
+            VaectlError: pictures of another size, pixels out of range, or a draw from a model that has no distribution.
+        """
+        if rng is None:
+            return self.posterior(pictures)[0] if self.card.network.variational else self.points(pictures)
+        mu, logvar = self.posterior(pictures)
+        epsilon = rng.standard_normal(mu.shape, np.float32)
+        sigma: Array = np.exp(np.float32(0.5) * logvar)
+        return mu + sigma * epsilon
+
+    def posterior(self, pictures: ArrayLike) -> tuple[Array, Array]:
+        """mu and logvar of q(z|x) = N(mu, exp(logvar)) (Kingma & Welling, equation 9), each (N, D) float32.
+
+        Raises:
+            VaectlError: as `encode`, or the model gives points and no distribution.
+        """
+        if not self.card.network.variational:
+            raise VaectlError(f"a model of kind {self.card.model!r} encodes to points, not to a distribution: use a vae")
+        both = self.points(pictures)
+        return both[:, : self.latent], both[:, self.latent :]
+
+    def points(self, pictures: ArrayLike) -> Array:
+        """What the encoder puts out, (N, D) or (N, 2 D)."""
+        return in_chunks(self.encoder, stack(pictures, self.picture))
+
+    def decode(self, latents: ArrayLike) -> Array:
+        """The pictures of latents: the mean of p(x|z).
+
+        Args:
+            latents: (N, D), or one of (D,).
+
+        Returns:
+            (N, H, W, C) float32 in [0, 1].
+
+        Raises:
+            VaectlError: latents of another width, NaN or infinity.
+        """
+        z = np.atleast_2d(np.asarray(latents))
+        if z.ndim != 2 or z.shape[1] != self.latent:
+            raise VaectlError(f"an array of {z.shape}: this model's latents are (N, {self.latent}): encode with its checkpoint")
+        return in_chunks(self.decoder, arrays.finite(z, "latents"))
+
+
+def load(path: str | PathLike[str], device: str = "auto") -> Autoencoder:
+    """The model in a checkpoint, ready to run.
+
+    Args:
+        path: a file that `vaectl train` wrote.
+        device: "auto" and "cpu" run in NumPy and start at once; "cuda", "cuda:1", "mps" and "xpu" run in torch.
+
+    Raises:
+        VaectlError: no checkpoint, a damaged one, or no such device.
+    """
+    found = checkpoint.load(fspath(path))
+    encoder, decoder = (runner(rows, weights_of(half, found.tensors), device) for half, rows in found.card.network.halves())
+    return Autoencoder(found.card, encoder, decoder)
+
+
+def runner(rows: tuple[Row, ...], tensors: Tensors, name: str) -> Run:
+    """The engine for a device, loaded with one half of the network."""
+    if name in ("auto", "cpu"):
+        return numpy_engine.runner(rows, tensors)
+    from vaectl.engines import torch as torch_engine
+
+    return torch_engine.runner(rows, tensors, device.resolve(name))
+
+
+def stack(values: ArrayLike, picture: Shape) -> Array:
+    """Pictures as (N, H, W, C) float32 in [0, 1], from any array that `Autoencoder.encode` takes."""
+    array = np.asarray(values)
+    return pictures.pixels(array.reshape(pictures.stack_shape(array.shape, picture, "pictures")), "pictures")
+
+
+def in_chunks(run: Run, batch: Array) -> Array:
+    """`run` over a large batch, a part at a time, so that what lies between the layers stays small."""
+    return np.concatenate([run(batch[start : start + CHUNK]) for start in range(0, max(1, len(batch)), CHUNK)])

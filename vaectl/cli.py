@@ -1,0 +1,150 @@
+"""The table of contents, and the one place where errors, signals and broken pipes are met."""
+
+import os
+import signal
+import sys
+import traceback
+import warnings
+from contextlib import suppress
+from importlib import import_module
+from inspect import getdoc
+from types import FrameType
+from typing import Any, NoReturn, TextIO, cast
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
+
+from vaectl import __version__
+from vaectl.errors import Remark, VaectlError
+
+VERBS = {
+    "train": "Train an autoencoder and write its checkpoint.",
+    "encode": "Turn pictures into latents.",
+    "decode": "Turn latents into pictures.",
+    "grid": "Draw the latent plane as one picture.",
+    "info": "Say what a checkpoint holds.",
+}
+
+HELP = """Autoencoders in the shell: stdout is data, and verbs chain.
+
+\b
+  vaectl train vae --latent 2
+  vaectl encode img.png > z.npy
+  vaectl grid --range -3 3 -o latent.png
+"""
+
+
+class Verbs(TyperGroup):
+    """Imports a verb's module when that verb is called, so that each call pays for itself alone."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | None:
+        if cmd_name not in VERBS:
+            return None
+        function = getattr(import_module(f"vaectl.commands.{cmd_name}"), cmd_name)
+        verb = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
+        verb.command(cmd_name, help=f"{VERBS[cmd_name]}\n\n{getdoc(function)}")(function)
+        return cast(TyperCommand, typer.main.get_command(verb))
+
+    def format_commands(self, ctx: object, formatter: Any) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(cls=Verbs, help=HELP, add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and leave, when `wanted`."""
+    if wanted:
+        typer.echo(f"vaectl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "-V", "--version", is_eager=True, callback=print_version, help="Print the version."),
+) -> None:
+    """Options that belong to no verb."""
+
+
+class Terminated(BaseException):
+    """SIGTERM came; raised so that temporary files go before the process does."""
+
+
+def main() -> NoReturn:
+    """Run a verb and leave with its exit code: 0 done, 1 failed, 2 called wrongly. Death by a signal is a real one."""
+    guard_standard_streams()
+    # A small call gains nothing from BLAS threads, and their start costs it tens of milliseconds.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, terminate)
+    warnings.simplefilter("always", Remark)
+    warnings.showwarning = show_warning
+    try:
+        # Not app(): it would turn Ctrl-C and broken pipes into exit codes of its own.
+        group = typer.main.get_command(app)
+        with group.make_context("vaectl", sys.argv[1:] or ["--help"]) as context:
+            group.invoke(context)
+        code = 0
+    except typer.Exit as leave:
+        code = leave.exit_code
+    except (VaectlError, TyperException) as error:
+        if os.environ.get("VAECTL_DEBUG"):
+            traceback.print_exc()
+        say(f"{error.format_message().rstrip('.')}: see {called()} --help" if isinstance(error, TyperException) else str(error))
+        code = error.exit_code
+    except KeyboardInterrupt:
+        die_of(signal.SIGINT)
+    except Terminated:
+        die_of(signal.SIGTERM)
+    except BrokenPipeError:
+        die_of(signal.SIGPIPE)
+    sys.exit(code)
+
+
+def guard_standard_streams() -> None:
+    """Put a dead end where a standard stream is closed, so that no file opened later takes its number and its bytes."""
+    for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, mode)
+
+
+def called() -> str:
+    """What the user called: `vaectl VERB`."""
+    return " ".join(["vaectl", *(word for word in sys.argv[1:2] if word in VERBS)])
+
+
+def say(message: str) -> None:
+    """One line to a person, on stderr: `vaectl VERB: MESSAGE`."""
+    with suppress(OSError):
+        os.write(2, os.fsencode(f"{called()}: {' '.join(message.splitlines())}\n"))
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Our remarks as one line, other warnings as Python shows them."""
+    say(str(message) if issubclass(category, Remark) else warnings.formatwarning(message, category, filename, lineno, line))
+
+
+def terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave from wherever SIGTERM finds us, through every clean-up."""
+    raise Terminated
+
+
+def die_of(number: signal.Signals) -> NoReturn:
+    """End as the signal would have ended us, so that a shell loop stops and `$?` tells why."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    raise SystemExit(128 + number)

@@ -1,0 +1,28 @@
+"""vaectl decode."""
+
+from vaectl import autoencoder
+from vaectl.commands import console, options
+from vaectl.io import sinks, sources
+
+
+def decode(
+    inputs: options.Latents = None,
+    checkpoint: options.CheckpointFile = None,
+    output: options.Output = None,
+    format: options.PictureFormat = None,
+    columns: options.Columns = None,
+    scale: options.Scale = 1,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """Several pictures become one sheet, unless they go into a folder or to numbered files.
+
+    \b
+      vaectl encode a.png b.png | vaectl decode -o strip.png
+      vaectl decode z.npy -o pictures/
+    """
+    place = sinks.destination(output, format, sinks.PICTURE_FORMATS)
+    model = autoencoder.load(options.checkpoint_file(checkpoint), device)
+    latents = sources.read_latents(inputs or [], model.latent)
+    pictures = (batch.map(model.decode) for batch in latents)
+    sinks.write_pictures(pictures, place, console.show, columns=columns, scale=scale)

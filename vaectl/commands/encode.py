@@ -1,0 +1,35 @@
+"""vaectl encode."""
+
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from vaectl import autoencoder
+from vaectl.commands import options
+from vaectl.io import sinks, sources
+
+
+def encode(
+    inputs: options.Pictures = None,
+    checkpoint: options.CheckpointFile = None,
+    output: options.Output = None,
+    format: options.LatentFormat = None,
+    sample: Annotated[bool, typer.Option("--sample", help="Draw from q(z|x) instead of taking its mean (VAE).")] = False,
+    invert: Annotated[bool, typer.Option("--invert", help="Dark ink on white paper: swap black and white first.")] = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """The result is one row a picture. Pictures are turned upright, laid on black where transparent, cut around their centre to
+    the model's proportions, and brought to its size and colours.
+
+    \b
+      vaectl encode img.png > z.npy
+      vaectl encode faces/ -o faces.csv
+    """
+    place = sinks.destination(output, format, sinks.LATENT_FORMATS)
+    model = autoencoder.load(options.checkpoint_file(checkpoint), device)
+    rng = np.random.default_rng(seed) if sample else None
+    pictures = sources.read_pictures(inputs or [], model.picture, invert=invert)
+    sinks.write_latents((batch.map(lambda stack: model.encode(stack, rng=rng)) for batch in pictures), place)

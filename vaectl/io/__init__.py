@@ -1,0 +1,1 @@
+"""The edge of the program: arguments, folders and pipes become batches; batches become files, folders and pipes."""

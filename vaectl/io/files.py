@@ -1,0 +1,216 @@
+"""Files as bytes: "-" for the standard streams, a look at the first bytes, and writing whole or not at all."""
+
+import errno
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+from vaectl.errors import UsageError, VaectlError
+
+STDIN = STDOUT = "-"
+STDIN_NAME = "stdin"
+
+SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"\x93NUMPY": "NPY",
+    b"PK\x03\x04": "NPZ",
+}
+PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+LONGEST_SIGNATURE = 12
+
+
+ADVICE = {
+    errno.ENOENT: ": check the name",
+    errno.EISDIR: ": give a file",
+    errno.ENOTDIR: ": check the name",
+    errno.EACCES: ": check who may read and write it",
+    errno.EBADF: ": it is closed",
+    errno.ENOSPC: ": make room or write elsewhere",
+}
+
+
+class Reader:
+    """A binary stream, seekable or not, whose next bytes can be looked at before they are read.
+
+    `name` is what errors call it: a file's quoted path, or stdin.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self.stream = stream
+        self.name = name
+        self.ahead = b""
+
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes, fewer only at the end; they stay to be read."""
+        while len(self.ahead) < size and (more := self.stream.read(size - len(self.ahead))):
+            self.ahead += more
+        return self.ahead[:size]
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes, fewer only at the end. Memory grows with what comes, not with what is asked for."""
+        parts = [self.ahead[:size]]
+        self.ahead = self.ahead[size:]
+        missing = size - len(parts[0])
+        while missing and (more := self.stream.read(min(missing, 1 << 20))):
+            parts.append(more)
+            missing -= len(more)
+        return b"".join(parts)
+
+
+def kind_of(reader: Reader) -> str:
+    """What comes next in `reader`, by its first bytes: one of PICTURES, "NPY", "NPZ", "empty" or "unknown"."""
+    head = reader.peek(LONGEST_SIGNATURE)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    found = (kind for signature, kind in SIGNATURES.items() if head.startswith(signature))
+    return next(found, "unknown" if head else "empty")
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Reader]:
+    """A reader on a file, or on stdin for "-".
+
+    Raises:
+        VaectlError: the file is missing, a folder, or not to be read.
+    """
+    if path == STDIN:
+        with told(STDIN_NAME), open(0, "rb", closefd=False) as stream:
+            yield Reader(stream, STDIN_NAME)
+        return
+    with told(repr(path)), open(path, "rb") as stream:
+        yield Reader(stream, repr(path))
+
+
+@contextmanager
+def told(name: str) -> Iterator[None]:
+    """Turns the system's errors on a file into ours; `name` is its name as a person reads it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        what = (error.strerror or str(error)).lower()
+        raise VaectlError(f"{name}: {what}{ADVICE.get(error.errno or 0, '')}") from error
+
+
+def stdin_or_usage_error(wanted: str) -> str:
+    """The name of stdin, where something is piped in; with a terminal there, the user forgot the argument."""
+    if os.isatty(0):
+        raise UsageError(f"nothing to read: give {wanted}, or pipe it in")
+    return STDIN
+
+
+def check_writable(path: str) -> None:
+    """Fail before any work when the file `path` cannot be written.
+
+    Raises:
+        VaectlError: its folder is missing or read-only, or it is a folder itself.
+    """
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise VaectlError(f"{path!r}: the folder {folder!r} does not exist: make it first")
+    if os.path.isdir(target):
+        raise VaectlError(f"{path!r} is a folder: name a file")
+    # Devices and pipes are written to; only a file is replaced, which takes a writable folder.
+    replaced = os.path.isfile(target) or not os.path.exists(target)
+    if not os.access(folder if replaced else target, os.W_OK):
+        raise VaectlError(f"{path!r}: no permission to write there: choose another place")
+
+
+def make_folder(path: str) -> None:
+    """The folder `path`, made now if it is not there.
+
+    Raises:
+        VaectlError: a file stands in its place, or it cannot be made or written.
+    """
+    with told(repr(path)):
+        os.makedirs(path, exist_ok=True)
+    if not os.access(path, os.W_OK):
+        raise VaectlError(f"{path!r}: no permission to write there: choose another place")
+
+
+@contextmanager
+def written(path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """A stream whose bytes become the file `path` when the block ends well, and nothing at all otherwise.
+
+    "-" is stdout. A symlink stays and its target is replaced; the mode of an existing file is kept; a device or a FIFO is
+    written to. A `durable` file also survives a power cut from the moment the block ends.
+
+    Raises:
+        VaectlError: the disk is full, the place is not to be written, or stdout is closed.
+    """
+    if path == STDOUT:
+        with told("stdout"), open(1, "wb", closefd=False) as stream:
+            yield stream
+        return
+    target = os.path.realpath(path)
+    with told(repr(path)):
+        if os.path.exists(target) and not os.path.isfile(target):
+            with open(target, "wb") as stream:
+                yield stream
+            return
+        with replacing(target, durable) as stream:
+            yield stream
+
+
+@contextmanager
+def replacing(target: str, durable: bool) -> Iterator[BinaryIO]:
+    """A temporary file beside `target` that takes its place when the block ends well and goes when it does not."""
+    folder, name = os.path.split(target)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{name[:100]}.", suffix=".part", dir=folder)
+    try:
+        with open(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            if durable:
+                os.fsync(descriptor)
+        os.chmod(temporary, mode_for(target))
+        os.replace(temporary, target)
+        if durable:
+            sync_folder(folder)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def sync_folder(folder: str) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def mode_for(target: str) -> int:
+    """The mode a file has now, or the one a new file gets under the process's umask."""
+    with suppress(FileNotFoundError):
+        return stat.S_IMODE(os.stat(target).st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def write_line(line: str) -> None:
+    """One line of text on stdout; names with undecodable bytes go out as they came in."""
+    with written(STDOUT) as stream:
+        stream.write(os.fsencode(line) + b"\n")
+
+
+def stdout_is_terminal() -> bool:
+    """Whether a person would see what goes to stdout."""
+    return sys.stdout is not None and os.isatty(1)

@@ -1,0 +1,159 @@
+"""Where a verb writes: batches become an array, a table, a picture, a folder of pictures or numbered pictures."""
+
+import csv
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from io import TextIOWrapper
+from itertools import count
+from shutil import copyfileobj
+from tempfile import SpooledTemporaryFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaectl.errors import UsageError
+from vaectl.io import arrays, files, pictures
+from vaectl.io.sources import Batch
+
+Array = NDArray[np.float32]
+
+LATENT_FORMATS = ("npy", "csv")
+PICTURE_FORMATS = ("png", "jpg", "webp")
+SUFFIXES = {".jpeg": "jpg"} | {f".{format}": format for format in LATENT_FORMATS + PICTURE_FORMATS}
+
+NUMBER = re.compile(r"%0?\d*d")
+SPOOLED_IN_MEMORY = 64 << 20
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A place to write to, found fit before any work.
+
+    `path` is a file, a folder or a name with a number in it; "-" is stdout, "" the terminal of a person who watches.
+    """
+
+    path: str
+    format: str
+
+    @property
+    def is_terminal(self) -> bool:
+        return not self.path
+
+    @property
+    def is_folder(self) -> bool:
+        return self.path.endswith("/") or (self.path != files.STDOUT and os.path.isdir(self.path))
+
+    @property
+    def is_numbered(self) -> bool:
+        return NUMBER.search(os.path.basename(self.path)) is not None
+
+
+def destination(output: str | None, format: str | None, formats: tuple[str, ...]) -> Destination:
+    """Where to write, and how: by `format`, else by the suffix of `output`, else the first of the verb's `formats`.
+
+    Raises:
+        UsageError: a format the verb does not write, or an array for a terminal.
+        VaectlError: a place that cannot be written.
+    """
+    suffix = os.path.splitext(output or "")[1].lower()
+    chosen = format or (SUFFIXES.get(suffix, suffix) if suffix else formats[0])
+    if chosen not in formats:
+        raise UsageError(
+            f"{output or format!r}: this verb writes {', '.join(formats)}: change the suffix of -o, or give --format"
+        )
+    if output is None:
+        if not files.stdout_is_terminal():
+            return Destination(files.STDOUT, chosen)
+        if chosen in LATENT_FORMATS:
+            raise UsageError("stdout is a terminal: redirect it (> z.npy), name a file (-o z.npy), or insist (-o -)")
+        return Destination("", chosen)
+    place = Destination(output, chosen)
+    if place.is_folder and chosen in LATENT_FORMATS:
+        raise UsageError(f"{output!r} is a folder, and latents go into one file: name it, as in -o {output.rstrip('/')}/z.npy")
+    if place.is_folder:
+        files.make_folder(output)
+    elif output != files.STDOUT:
+        files.check_writable(output)
+    return place
+
+
+def write_latents(batches: Iterable[Batch], place: Destination) -> None:
+    """Write latents, (N, D) in batches, to `place`."""
+    {"npy": write_npy, "csv": write_csv}[place.format](batches, place.path)
+
+
+def write_pictures(
+    batches: Iterable[Batch], place: Destination, show: Callable[[Array], None], *, columns: int | None = None, scale: int = 1
+) -> None:
+    """Write pictures, (N, H, W, C) in batches, to `place`: a file each into a folder or to numbered names, else one sheet.
+
+    Args:
+        show: what draws a picture in the terminal.
+        columns: of the sheet; one row up to 20 pictures, else near-square, where None.
+        scale: the side of the square that each pixel becomes.
+    """
+    enlarged = (batch.map(lambda stack: pictures.enlarge(stack, scale)) for batch in batches)
+    if place.is_folder or place.is_numbered:
+        write_each(enlarged, place)
+        return
+    sheet = pictures.sheet(np.concatenate([batch.arrays for batch in enlarged]), columns)
+    if place.is_terminal:
+        show(sheet)
+        return
+    data = pictures.encode(sheet, place.format)
+    with files.written(place.path) as stream:
+        stream.write(data)
+
+
+def write_npy(batches: Iterable[Batch], path: str) -> None:
+    """One float32 array (N, D); its rows wait on disk until they are counted, for the count stands in front."""
+    rows, width = 0, 0
+    with SpooledTemporaryFile(SPOOLED_IN_MEMORY) as spool:
+        for batch in batches:
+            spool.write(np.ascontiguousarray(batch.arrays, "<f4").tobytes())
+            rows, width = rows + len(batch.arrays), batch.arrays.shape[1]
+        spool.seek(0)
+        with files.written(path) as stream:
+            arrays.write_header(stream, rows, width)
+            copyfileobj(spool, stream, 1 << 20)
+
+
+def write_csv(batches: Iterable[Batch], path: str) -> None:
+    """One line an item: its name, then z0, z1, ... with as many digits as float32 holds."""
+    with files.written(path) as stream:
+        text = TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
+        table = csv.writer(text, lineterminator="\n")
+        for index, batch in enumerate(batches):
+            if index == 0:
+                table.writerow(["name", *(f"z{dimension}" for dimension in range(batch.arrays.shape[1]))])
+            for name, z in zip(batch.names, batch.arrays, strict=True):
+                table.writerow([name, *(str(value) for value in z)])
+        text.flush()
+        text.detach()
+
+
+def write_each(batches: Iterable[Batch], place: Destination) -> None:
+    """Each picture as a file of its own, named as the input was or numbered from 0."""
+    numbers = count()
+    taken: set[str] = set()
+    for batch in batches:
+        for name, picture in zip(batch.names, batch.arrays, strict=True):
+            if place.is_folder:
+                path = os.path.join(place.path, unused(name, place.format, taken))
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+            else:
+                path = NUMBER.sub(lambda found: found[0] % next(numbers), place.path)
+            with files.written(path) as stream:
+                stream.write(pictures.encode(picture, place.format))
+
+
+def unused(name: str, format: str, taken: set[str]) -> str:
+    """A file name for the picture called `name`; where `a.jpg` and `a.png` meet, the second becomes `a-2.png`."""
+    stem, suffix = os.path.splitext(name)
+    stem = stem if suffix.lower() in pictures.SUFFIXES else name
+    names = (f"{stem}{'' if number == 1 else f'-{number}'}.{format}" for number in count(1))
+    chosen = next(name for name in names if name not in taken)
+    taken.add(chosen)
+    return chosen

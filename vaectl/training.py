@@ -1,0 +1,205 @@
+"""Learning a network's weights from pictures: the objective's descent, reported through a callback."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import ceil, sqrt
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from vaectl import corruption, objective
+from vaectl.engines.torch import module
+from vaectl.errors import VaectlError
+from vaectl.models import Settings
+from vaectl.networks import Network
+
+PIXEL = 1 / 255
+LOOK_EVERY = 10  # steps
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the training is; the loss and its parts are means over the epoch so far, in nats an image."""
+
+    step: int
+    steps: int
+    epoch: int
+    ends_epoch: bool
+    settings: Settings
+    loss: float
+    reconstruction: float
+    kl: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The weights, named as `Network.tensors` names them, and the mean loss and its parts of each epoch, nats an image."""
+
+    tensors: dict[str, NDArray[np.float32]]
+    epochs: list[dict[str, float]]
+
+
+Report = Callable[[Progress], None]
+
+
+def fit(network: Network, pictures: NDArray[np.uint8], settings: Settings, device: str, report: Report) -> Trained:
+    """What `settings` lead to on `pictures`, (N, H, W, C) bytes.
+
+    `report` is called every few steps and at the end of each epoch. The same seed, device and number of threads give the same
+    weights, bit by bit.
+
+    Raises:
+        VaectlError: the loss is no number any more.
+    """
+    random = Generator(device).manual_seed(settings.seed)
+    dtype = working_precision(settings.precision, device)
+    corruptions = corruption.parse(settings.corrupt)
+    data = torch.from_numpy(pictures).to(device)
+    encoder, decoder = module(network.encoder).to(device), module(network.decoder).to(device)
+    initialise(encoder, decoder, data, random)
+    halves = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+    weights = Weights(halves, dtype, settings.adam)
+    to_logits = decoder[:-1]  # all but the closing sigmoid
+
+    def normal(shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=random, device=device, dtype=dtype)
+
+    looks = Looks(settings, len(data) // settings.batch_size, report)
+    for step, chosen in enumerate(batches(len(data), settings, random), start=1):
+        clean = data[chosen].to(dtype).mul_(PIXEL)
+        spoiled = clean
+        for corrupt in corruptions:
+            spoiled = corrupt(spoiled, normal)
+        logits, kl = objective.forward(encoder, to_logits, spoiled, network.latent, normal)
+        looks.look(step, logits, clean, kl)
+        descend(logits, clean, kl, settings.beta)
+        weights.step(settings.lr * rate(step / looks.steps, settings.warmup))
+    weights.restore()
+    return Trained({name: tensor.detach().cpu().numpy() for name, tensor in halves.state_dict().items()}, looks.epochs)
+
+
+def batches(count: int, settings: Settings, random: Generator) -> Iterator[Tensor]:
+    """The indices of each batch: every epoch in a new order, its last incomplete batch left out."""
+    whole = count // settings.batch_size * settings.batch_size
+    for _ in range(settings.epochs):
+        yield from torch.randperm(count, generator=random, device=random.device)[:whole].split(settings.batch_size)
+
+
+def descend(logits: Tensor, clean: Tensor, kl: Tensor, beta: float) -> None:
+    """Send back the gradient of the mean of -log p(x|z) + beta * KL.
+
+    It flows from a stand-in that has the same gradient by the logits: the loss itself costs more, and nobody looks at it.
+    """
+    residual = objective.bernoulli_residual(logits.detach(), clean) / len(clean)
+    ((logits * residual).sum() + beta * kl.mean()).backward()
+
+
+def rate(done: float, warmup: float) -> float:
+    """The share of the learning rate when a share of all steps is `done`: up in a straight line, then down to 0 in another."""
+    return min(done / warmup, (1 - done) / (1 - warmup))
+
+
+def working_precision(name: str, device: str) -> torch.dtype:
+    """The type in which the layers compute; "auto" is bfloat16 where the hardware multiplies it faster than float32."""
+    if name == "auto":
+        if device.startswith("cuda"):
+            name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        else:
+            abilities = torch.cpu.get_capabilities()
+            name = "bf16" if device == "cpu" and (abilities.get("avx512_bf16") or abilities.get("amx_bf16")) else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+def initialise(encoder: nn.Module, decoder: nn.Module, data: Tensor, random: Generator) -> None:
+    """Weights from N(0, 1.44 / inputs), halved where a half ends; the mean picture is taken off and put back by the biases.
+
+    SiLU passes on less than half of what comes in, hence more than LeCun's 1 / inputs (LeCun et al. 1998, section 4.6). The
+    ends start small, so that z starts near the prior and the pictures near their mean.
+    """
+    mean = data[:: max(1, len(data) // 10_000)].float().mean(0).flatten() * PIXEL
+    for half in (encoder, decoder):
+        layers = [layer for layer in half.modules() if isinstance(layer, nn.Linear)]
+        for layer in layers:
+            nn.init.normal_(layer.weight, std=1.2 / sqrt(layer.in_features), generator=random)
+            nn.init.zeros_(layer.bias)
+        layers[-1].weight.data *= 0.5
+        if half is encoder:
+            layers[0].bias.data -= layers[0].weight.data @ mean
+        else:
+            layers[-1].bias.data += torch.logit(mean.clamp(1e-3, 1 - 1e-3))
+
+
+class Weights:
+    """All weights of a module as one vector in float32, which Adam moves, and a copy in the working precision, which computes.
+
+    One vector makes Adam one pass (Kingma & Ba 2015). Its kernel is called directly: an optimizer of torch.optim computes the
+    same, but takes longer to import than an epoch to train.
+    """
+
+    def __init__(self, owner: nn.Module, dtype: torch.dtype, adam: tuple[float, float]) -> None:
+        self.adam = adam
+        self.parameters = list(owner.parameters())
+        self.master = torch.cat([parameter.detach().flatten() for parameter in self.parameters])
+        self.working = self.master.to(dtype)
+        self.gradient = torch.zeros_like(self.working)
+        self.first, self.second = torch.zeros_like(self.master), torch.zeros_like(self.master)
+        self.count = torch.zeros((), device=self.master.device)
+        self.place(self.working)
+        for parameter, gradient in zip(self.parameters, self.split(self.gradient), strict=True):
+            parameter.grad = gradient
+
+    def split(self, vector: Tensor) -> Iterator[Tensor]:
+        """Views of `vector`, one of the shape of each parameter."""
+        parts = vector.split([parameter.numel() for parameter in self.parameters])
+        return (part.view_as(parameter) for part, parameter in zip(parts, self.parameters, strict=True))
+
+    def place(self, vector: Tensor) -> None:
+        """Make `vector` the memory of the module's parameters."""
+        for parameter, part in zip(self.parameters, self.split(vector), strict=True):
+            parameter.data = part
+
+    def step(self, lr: float) -> None:
+        """Move by the gradient that has gathered, and clear it."""
+        self.count += 1
+        torch.ops.aten._fused_adam_(
+            [self.master], [self.gradient.float()], [self.first], [self.second], [], [self.count],
+            lr=lr, beta1=self.adam[0], beta2=self.adam[1], weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
+        )  # fmt: skip
+        if self.working is not self.master:
+            self.working.copy_(self.master)
+        self.gradient.zero_()
+
+    def restore(self) -> None:
+        """Leave the float32 weights in the module."""
+        self.place(self.master)
+
+
+class Looks:
+    """Computes the loss now and then, for the eyes alone, and reports it."""
+
+    def __init__(self, settings: Settings, steps_an_epoch: int, report: Report) -> None:
+        self.settings = settings
+        self.steps_an_epoch = steps_an_epoch
+        self.steps = settings.epochs * steps_an_epoch
+        self.report = report
+        self.seen: list[Tensor] = []
+        self.epochs: list[dict[str, float]] = []
+
+    @torch.no_grad()
+    def look(self, step: int, logits: Tensor, clean: Tensor, kl: Tensor) -> None:
+        """Look every few steps and at each epoch's end; raises VaectlError when the loss is no number."""
+        ends_epoch = step % self.steps_an_epoch == 0
+        if step % LOOK_EVERY and not ends_epoch:
+            return
+        self.seen.append(torch.stack([objective.bernoulli_nll(logits.float(), clean.float()).mean(), kl.mean()]))
+        reconstruction, kl_mean = torch.stack(self.seen).mean(0).tolist()
+        loss = reconstruction + self.settings.beta * kl_mean
+        if not np.isfinite(loss):
+            raise VaectlError(f"the loss is no number any more at step {step}: lower --lr (it is {self.settings.lr:g})")
+        epoch = ceil(step / self.steps_an_epoch)
+        self.report(Progress(step, self.steps, epoch, ends_epoch, self.settings, loss, reconstruction, kl_mean))
+        if ends_epoch:
+            self.epochs.append({"loss": loss, "reconstruction": reconstruction, "kl": kl_mean})
+            self.seen.clear()
