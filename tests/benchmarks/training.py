@@ -1,0 +1,49 @@
+"""Seconds, memory and quality of training, beside the study's own loop, in one run.
+
+python tests/benchmarks/training.py
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from measure import VAECTL, Measured, measure, median_seconds
+
+STUDY = str(Path(__file__).with_name("study.py"))
+
+TRAININGS = {
+    "vaectl train vae --epochs 2": ["vae", "--epochs", "2"],
+    "vaectl train vae --latent 2": ["vae", "--latent", "2"],
+    "vaectl train vae": ["vae"],
+    "vaectl train dae": ["dae"],
+    "vaectl train ae": ["ae"],
+}
+
+
+def train(arguments: list[str], folder: Path) -> tuple[Measured, dict[str, float]]:
+    """A training from start to end, and the figures on its checkpoint's card."""
+    run = measure([VAECTL, "train", *arguments, "-f", "-q", "-o", "model.safetensors"], folder)
+    card = json.loads(measure([VAECTL, "info", "--json", "model.safetensors"], folder).said)
+    return run, card["figures"]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        quick = [train(TRAININGS["vaectl train vae --epochs 2"], folder)[0] for _ in range(3)]
+        study = measure([sys.executable, STUDY, "10", "10"], folder)
+        quick += [train(TRAININGS["vaectl train vae --epochs 2"], folder)[0] for _ in range(3)]
+        print(f"study, 10 epochs: {study.seconds:.1f} s, {study.said.strip().splitlines()[-1]}")
+        print(
+            f"vaectl train vae --epochs 2: {median_seconds(quick):.1f} s, {study.seconds / median_seconds(quick):.1f} times faster"
+        )
+        for label, arguments in TRAININGS.items():
+            run, figures = train(arguments, folder)
+            quality = ", ".join(f"{figure} {figures[figure]:.4g}" for figure in ("neg_elbo", "mse", "psnr"))
+            share = run.seconds / study.seconds
+            print(f"{label:<30}{run.seconds:6.1f} s ({share:.0%} of the study)  {run.megabytes:5.0f} MB  {quality}")
+
+
+if __name__ == "__main__":
+    main()
