@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,27 +59,31 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def train(folder: Path, data: Path, *arguments: str) -> Path:
-    """A checkpoint trained by the command line."""
-    command: Sequence[str] = [str(VAECTL), "train", *arguments, "--data", str(data), "--epochs", "30", "--hidden", "64,32"]
+def train(folder: Path, data: Path, *arguments: str) -> None:
+    """Train a small model by the command line."""
+    command = [str(VAECTL), "train", *arguments, "--data", str(data), "--epochs", "40"]
     result = subprocess.run(command, capture_output=True, cwd=folder, env=environment(), timeout=120)
     assert result.returncode == 0, result.stderr.decode()
-    return folder / result.stdout.decode().strip()
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
-    """A folder with a small vae.safetensors, ae.safetensors and dae.safetensors of two, four and four dimensions."""
+    """A folder with a small vae.safetensors, ae.safetensors and dae.safetensors of 2, 4 and 32 dimensions."""
     folder = tmp_path_factory.mktemp("models")
-    train(folder, small_data, "ae", "--latent", "4")
-    train(folder, small_data, "dae", "--latent", "4")
-    train(folder, small_data, "vae", "--latent", "2")
+    train(folder, small_data, "ae", "--latent", "4", "--hidden", "64,32")
+    train(folder, small_data, "dae", "--latent", "32", "--hidden", "200")
+    train(folder, small_data, "vae", "--latent", "2", "--hidden", "64,32")
     return folder
 
 
 @pytest.fixture
 def vae(models: Path) -> Path:
     return models / "vae.safetensors"
+
+
+@pytest.fixture
+def dae(models: Path) -> Path:
+    return models / "dae.safetensors"
 
 
 @pytest.fixture

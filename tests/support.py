@@ -18,6 +18,8 @@ def environment(buffering: str = "buffered") -> dict[str, str]:
     """This environment without the variables that vaectl reads, and with Python's streams as asked."""
     own = ("VAECTL_CHECKPOINT", "VAECTL_DEVICE", "VAECTL_DEBUG", "PYTHONUNBUFFERED", "OPENBLAS_NUM_THREADS")
     kept = {name: value for name, value in os.environ.items() if name not in own}
+    # Several tests run at once, and their networks are too small for threads.
+    kept["OMP_NUM_THREADS"] = "1"
     return kept | ({"PYTHONUNBUFFERED": "1"} if buffering == "unbuffered" else {})
 
 

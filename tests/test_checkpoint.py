@@ -19,7 +19,9 @@ def made() -> Checkpoint:
     rng = np.random.default_rng(0)
     tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in network.tensors().items()}
     spread = LatentStatistics([0.0, 1.0], [1.0, 1.0], [-2.0, -2.0], [2.0, 2.0])
-    return Checkpoint(Card("vae", network, "bernoulli", 1.0, ["gaussian:0.25"], spread, {"seed": 3}, {}, {}, [], {}), tensors)
+    return Checkpoint(
+        Card("vae", network, "bernoulli", None, 1.0, ["gaussian:0.25"], spread, {"seed": 3}, {}, {}, [], {}), tensors
+    )
 
 
 def rewritten(path: Path, change: object) -> None:

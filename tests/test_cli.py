@@ -73,7 +73,7 @@ def test_the_newest_checkpoint_is_taken_and_named_when_there_was_a_choice(run: C
         os.utime(tmp_path / f"{name}.safetensors", (1000 - age, 1000 - age))
     result = run("info")
     assert result.stdout.startswith(b"model        ae,")
-    assert "'ae.safetensors' is the newest" in result.stderr.decode()
+    assert "it takes 'ae.safetensors'" in result.stderr.decode()
     assert run("info", "-q").stderr == b""
     assert run("info", "-c", "vae.safetensors").stdout.startswith(b"model        vae,")
     assert run("info", VAECTL_CHECKPOINT="dae.safetensors").stdout.startswith(b"model        dae,")
@@ -240,3 +240,54 @@ def test_training_never_imports_what_slows_its_start(small_data: Path, tmp_path:
     found = loaded(["train", "vae", "--data", str(small_data), "--epochs", "1", "-q"], tmp_path)
     assert "torch" in found
     assert not found & {"torchvision", "torch._dynamo", "sympy"}
+
+
+def completions(line: str, cwd: Path) -> list[str]:
+    """What bash offers at the end of a line."""
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1), "_VAECTL_COMPLETE": "complete_bash"}
+    result = subprocess.run([VAECTL], cwd=cwd, capture_output=True, env=environment() | asked, timeout=60, check=True)
+    assert result.stderr == b""
+    return result.stdout.decode().split()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("vaectl ", list(cli.VERBS)),
+        ("vaectl in", ["interpolate", "info"]),
+        ("vaectl train ", ["ae", "dae", "vae"]),
+        ("vaectl train vae --bi", ["--binarize"]),
+        ("vaectl train vae --data m", ["mnist"]),
+        ("vaectl grid --device c", ["cpu", "cuda"]),
+        ("vaectl grid --spacing ", ["linear", "quantile"]),
+        ("vaectl info -c ", ["mine.safetensors", "vae.safetensors"]),
+        ("vaectl info v", ["vae.safetensors"]),
+        ("vaectl encode img", []),  # the shell's own file names
+    ],
+)
+def test_the_shell_completes_verbs_models_data_devices_and_checkpoints(line: str, expected: list[str], tmp_path: Path) -> None:
+    for name in ("vae.safetensors", "mine.safetensors", "img.png"):
+        (tmp_path / name).touch()
+    assert completions(line, tmp_path) == expected
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
+def test_a_completion_script_can_be_had_for_each_shell(shell_name: str, tmp_path: Path) -> None:
+    asked = {"_VAECTL_COMPLETE": f"source_{shell_name}"}
+    result = subprocess.run([VAECTL], cwd=tmp_path, capture_output=True, env=environment() | asked, timeout=60, check=True)
+    assert b"vaectl" in result.stdout
+
+
+def test_completion_imports_neither_torch_nor_rich(tmp_path: Path) -> None:
+    say = "atexit.register(lambda: os.write(2, ' '.join(sys.modules).encode()))"
+    command = [sys.executable, "-c", f"import sys, atexit, os, vaectl.cli as cli\n{say}\ncli.main()"]
+    asked = {"COMP_WORDS": "vaectl train vae --device ", "COMP_CWORD": "4", "_VAECTL_COMPLETE": "complete_bash"}
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, env=environment() | asked, check=True)
+    assert not set(result.stderr.decode().split()) & {"torch", "torchvision", "rich.console"}
+
+
+@pytest.mark.parametrize(("term", "start"), [("xterm-kitty", "\x1b_G"), ("foot", "\x1bP")])
+def test_a_terminal_that_takes_pixels_gets_them(term: str, start: str, vae: Path, tmp_path: Path) -> None:
+    code, said = on_terminal(["sample", "-n", "4", "-c", vae], tmp_path, TERM=term, TMUX="")
+    assert code == 0
+    assert start in said and "▀" not in said

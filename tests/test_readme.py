@@ -41,6 +41,8 @@ def test_the_python_lines_run(shell: Call, tmp_path: Path, vae: Path, digits: ND
     (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     (tmp_path / "vae.safetensors").write_bytes(vae.read_bytes())
     np.save(tmp_path / "pictures.npy", digits[..., 0])
-    (tmp_path / "lines.py").write_text(f"import numpy\npictures = numpy.load('pictures.npy')\n{block}\nassert mu.shape == (64, 2)\n")
+    (tmp_path / "lines.py").write_text(
+        f"import numpy\npictures = numpy.load('pictures.npy')\n{block}\nassert mu.shape == (64, 2)\n"
+    )
     result = shell("python lines.py")
     assert result.returncode == 0, result.stderr.decode()

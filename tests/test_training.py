@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from vaectl import models, networks, training
 from vaectl.errors import VaectlError
 from vaectl.models import Settings
+from vaectl.objective import Bernoulli
 from vaectl.training import Progress, Weights
 
 SETTINGS = Settings(epochs=3, batch_size=16, lr=0.01, beta=1.0, corrupt=(), precision="fp32")
@@ -65,6 +66,28 @@ def test_a_pull_towards_the_prior_lowers_the_kl(bars: NDArray[np.uint8]) -> None
     assert strong < 0.5 * weak
 
 
+def test_several_draws_of_z_a_picture_learn_too(bars: NDArray[np.uint8]) -> None:
+    trained, _ = fit(bars, dataclasses.replace(SETTINGS, epochs=60, samples=4))
+    assert trained.epochs[-1]["loss"] < 0.5 * trained.epochs[0]["loss"]
+
+
+def test_a_gaussian_likelihood_learns_its_sigma_or_keeps_the_given_one(bars: NDArray[np.uint8]) -> None:
+    learned, _ = fit(bars, dataclasses.replace(SETTINGS, epochs=100, likelihood="gaussian"))
+    assert learned.sigma is not None and 0 < learned.sigma < 0.3
+    given, _ = fit(bars, dataclasses.replace(SETTINGS, likelihood="gaussian", sigma=0.4))
+    assert given.sigma == pytest.approx(0.4)
+    assert fit(bars, SETTINGS)[0].sigma is None
+
+
+def test_binarized_grey_is_seen_as_black_and_white() -> None:
+    """A pixel of probability p costs its entropy at least; grey that is not binarized costs the same, binarized white none."""
+    grey = np.full((64, 6, 6, 1), 26, np.uint8)
+    trained, _ = fit(grey, dataclasses.replace(SETTINGS, epochs=30, binarize=True))
+    share = 26 / 255
+    entropy = -36 * (share * np.log(share) + (1 - share) * np.log(1 - share))
+    assert trained.epochs[-1]["reconstruction"] == pytest.approx(entropy, rel=0.1)
+
+
 def test_fewer_pictures_than_a_batch_are_one_batch() -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1), np.uint8)
     trained, seen = fit(pictures, models.settings(3, beta=1.0, corrupt=(), epochs=5))
@@ -88,9 +111,9 @@ def test_the_stand_in_has_the_gradient_of_the_loss() -> None:
     clean = torch.rand(5, 4, dtype=torch.float64)
     noise = torch.randn(5, 6, dtype=torch.float64)
     logits, kl = noise @ weights, (weights**2).sum() * torch.ones(5, dtype=torch.float64)
-    loss = (training.objective.bernoulli_nll(logits, clean) + 0.7 * kl).mean()
+    loss = (Bernoulli().nll(logits, clean) + 0.7 * kl).mean()
     (expected,) = torch.autograd.grad(loss, weights, retain_graph=True)
-    training.descend(logits, clean, kl, 0.7)
+    training.descend(Bernoulli(), logits, clean, kl, 0.7)
     torch.testing.assert_close(weights.grad, expected)
 
 

@@ -6,6 +6,7 @@ from os import PathLike, fspath
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL.Image import Image
 
 from vaectl import checkpoint, device
 from vaectl.checkpoint import Card, Tensors
@@ -59,6 +60,11 @@ class Autoencoder:
         sigma: Array = np.exp(np.float32(0.5) * logvar)
         return mu + sigma * epsilon
 
+    def encode_one(self, image: Image) -> Array:
+        """The latent, (D,), of a picture that Pillow has opened, brought to the model's size and colours."""
+        z: Array = self.encode(pictures.fit(image, self.picture))[0]
+        return z
+
     def posterior(self, pictures: ArrayLike) -> tuple[Array, Array]:
         """mu and logvar of q(z|x) = N(mu, exp(logvar)) (Kingma & Welling, equation 9), each (N, D) float32.
 
@@ -73,6 +79,22 @@ class Autoencoder:
     def points(self, pictures: ArrayLike) -> Array:
         """What the encoder puts out, (N, D) or (N, 2 D)."""
         return in_chunks(self.encoder, stack(pictures, self.picture))
+
+    def denoise(self, pictures: ArrayLike) -> Array:
+        """What the model makes of pictures: encoded, then decoded.
+
+        A model that learned from spoiled pictures, as a dae does, gives back clean ones; any other, its reconstruction.
+
+        Args:
+            pictures: as for `encode`.
+
+        Returns:
+            (N, H, W, C) float32 in [0, 1].
+
+        Raises:
+            VaectlError: as `encode`.
+        """
+        return self.decode(self.encode(pictures))
 
     def decode(self, latents: ArrayLike) -> Array:
         """The pictures of latents: the mean of p(x|z).

@@ -36,6 +36,7 @@ class Card:
     model: str
     network: Network
     likelihood: str
+    sigma: float | None
     beta: float
     corrupt: Sequence[str]
     latent: LatentStatistics
@@ -141,6 +142,7 @@ def from_json(values: Mapping[str, Any]) -> Card:
             decoder=networks.from_json(network["decoder"]),
         ),
         likelihood=typed(values["likelihood"], str),
+        sigma=None if values["sigma"] is None else numbers([values["sigma"]])[0],
         beta=numbers([values["beta"]])[0],
         corrupt=[typed(spec, str) for spec in typed(values["corrupt"], list)],
         latent=LatentStatistics(**{name: numbers(spread) for name, spread in typed(values["latent"], dict).items()}),

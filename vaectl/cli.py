@@ -22,9 +22,15 @@ VERBS = {
     "train": "Train an autoencoder and write its checkpoint.",
     "encode": "Turn pictures into latents.",
     "decode": "Turn latents into pictures.",
+    "denoise": "Turn spoiled pictures into clean ones.",
+    "interpolate": "Walk through the latent space from one picture to the next.",
+    "sample": "Draw latents or pictures from the prior.",
     "grid": "Draw the latent plane as one picture.",
+    "evaluate": "Measure how good a model is.",
     "info": "Say what a checkpoint holds.",
 }
+
+COMPLETION = "_VAECTL_COMPLETE"  # set by the shell that asks what a line may go on with
 
 HELP = """Autoencoders in the shell: stdout is data, and verbs chain.
 
@@ -36,26 +42,29 @@ HELP = """Autoencoders in the shell: stdout is data, and verbs chain.
 
 
 class Verbs(TyperGroup):
-    """Imports a verb's module when that verb is called, so that each call pays for itself alone."""
+    """Knows every verb by its line in the table, and imports a verb's module only when that verb is called."""
 
     def list_commands(self, ctx: object) -> list[str]:
         return list(VERBS)
 
     def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | None:
-        if cmd_name not in VERBS:
-            return None
-        function = getattr(import_module(f"vaectl.commands.{cmd_name}"), cmd_name)
-        verb = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
-        verb.command(cmd_name, help=f"{VERBS[cmd_name]}\n\n{getdoc(function)}")(function)
-        return cast(TyperCommand, typer.main.get_command(verb))
+        return TyperCommand(cmd_name, help=VERBS[cmd_name]) if cmd_name in VERBS else None
 
-    def format_commands(self, ctx: object, formatter: Any) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, TyperCommand | None, list[str]]:
+        name, line, rest = super().resolve_command(ctx, args)
+        return name, load(line.name) if line and line.name else None, rest
+
+
+def load(verb: str) -> TyperCommand:
+    """A verb with all its options."""
+    function = getattr(import_module(f"vaectl.commands.{verb}"), verb)
+    own = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
+    own.command(verb, help=f"{VERBS[verb]}\n\n{getdoc(function)}")(function)
+    return cast(TyperCommand, typer.main.get_command(own))
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
-app = typer.Typer(cls=Verbs, help=HELP, add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
+app = typer.Typer(cls=Verbs, help=HELP, rich_markup_mode=None, context_settings=CONTEXT)
 
 
 def print_version(wanted: bool) -> None:
@@ -84,6 +93,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, terminate)
     warnings.simplefilter("always", Remark)
     warnings.showwarning = show_warning
+    if COMPLETION in os.environ:
+        app(prog_name="vaectl")
     try:
         # Not app(): it would turn Ctrl-C and broken pipes into exit codes of its own.
         group = typer.main.get_command(app)

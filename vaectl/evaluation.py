@@ -1,70 +1,152 @@
 """How good a model is, in nats and in dB, and where its latents lie."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from vaectl import corruption, latents, objective
-from vaectl.engines.torch import module
+from vaectl.corruption import Corruption
+from vaectl.engines.torch import TorchDraw, module
 from vaectl.latents import LatentStatistics
 from vaectl.networks import Network, weights_of
+from vaectl.objective import Likelihood
 
 Tensors = Mapping[str, NDArray[np.float32]]
+Bytes = NDArray[np.uint8]
+# The figures of each picture by name, (N,) each.
+Figures = dict[str, NDArray[np.float64]]
 
-BATCH = 1000
-ENOUGH = 10_000  # pictures: their percentiles no longer move
+BATCH = 500
+FEW = 10  # pictures for which thousands of latents are decoded at once
+ENOUGH = 10_000  # pictures: with more, the percentiles of their latents no longer move
+ACTIVE = 0.01
 
 
-@torch.inference_mode()
-def figures(
-    network: Network, tensors: Tensors, pictures: NDArray[np.uint8], corrupt: tuple[str, ...], device: str, seed: int
-) -> dict[str, float]:
-    """The objective and the quality of reconstruction on pictures, (N, H, W, C) bytes; all are means over the pictures.
+@dataclass(frozen=True)
+class Measure:
+    """What is measured, and how.
 
-    Returns:
-        `neg_elbo` = `reconstruction` + `kl`, nats an image, for one z ~ q(z|x); grey values are taken as probabilities, so that
-        nothing is binarized. `mse`, over pixels in [0, 1]. `psnr`, in dB, each picture's own. With `corrupt`, they compare
-        what is made of spoiled pictures with the clean ones, and `psnr_before` says how bad the spoiled ones are.
+    `samples` is the K of importance sampling, 0 for none; with `binarize` each pixel is drawn once as white or black, with its
+    grey value as probability.
     """
-    random = Generator(device).manual_seed(seed)
-    encoder, decoder = (module(rows, weights_of(half, tensors)).to(device) for half, rows in network.halves())
-    spoil = corruption.parse(corrupt)
 
-    def normal(shape: tuple[int, ...]) -> Tensor:
-        return torch.randn(shape, generator=random, device=device)
-
-    rows = []
-    for batch in torch.from_numpy(pictures).split(BATCH):
-        clean = batch.to(device).float() / 255
-        spoiled = clean
-        for corrupt_one in spoil:
-            spoiled = corrupt_one(spoiled, normal)
-        logits, kl = objective.forward(encoder, decoder[:-1], spoiled, network.latent, normal)
-        reconstruction = objective.bernoulli_nll(logits, clean)
-        before, after = mean_square(spoiled, clean), mean_square(decoder[-1](logits), clean)
-        rows.append(torch.stack([reconstruction + kl, reconstruction, kl, after, decibels(after), decibels(before)]))
-    neg_elbo, reconstruction, kl, mse, psnr, before = torch.cat(rows, dim=1).cpu().double().mean(1).tolist()
-    found = {"neg_elbo": neg_elbo, "reconstruction": reconstruction, "kl": kl, "mse": mse, "psnr": psnr}
-    return found | ({"psnr_before": before} if spoil else {})
+    corruptions: tuple[Corruption, ...] = ()
+    samples: int = 0
+    binarize: bool = False
+    ssim: bool = False
+    seed: int = 0
 
 
-def mean_square(pictures: Tensor, clean: Tensor) -> Tensor:
-    """The mean squared difference over the pixels of each picture, (N,)."""
-    return (pictures - clean).square().flatten(1).mean(1)
+class Judge:
+    """A network on a device, ready to be measured on pictures, (N, H, W, C) bytes."""
+
+    def __init__(self, network: Network, tensors: Tensors, likelihood: Likelihood, device: str) -> None:
+        self.network = network
+        self.device = device
+        self.likelihood = likelihood
+        self.encoder, self.decoder = (module(rows, weights_of(half, tensors)).to(device) for half, rows in network.halves())
+
+    @torch.inference_mode()
+    def figures(self, pictures: Bytes, measure: Measure, report: Callable[[int], None] = lambda done: None) -> Figures:
+        """Every figure of every picture; `report` is told how many pictures are done.
+
+        `neg_elbo` = `reconstruction` + `kl`, nats an image, for one z ~ q(z|x); `nll`, nats, by importance sampling (a VAE's);
+        `mse`, over pixels in [0, 1], `psnr`, dB, and `ssim` of the reconstruction from mu. With corruptions, these compare what
+        is made of the spoiled picture with the clean one, and `psnr_before` and `ssim_before` say how bad the spoiled one is.
+        """
+        draw = TorchDraw(Generator(self.device).manual_seed(measure.seed), torch.float32)
+        parts: list[dict[str, Tensor]] = []
+        done = 0
+        size = FEW if measure.samples and self.network.variational else BATCH
+        for batch in torch.from_numpy(pictures).split(size):
+            clean = batch.to(self.device).float() / 255
+            if measure.binarize:
+                clean = draw.binarized(clean)
+            parts.append(dict(self.rows(clean, corruption.applied(measure.corruptions, clean, draw), measure, draw)))
+            done += len(batch)
+            report(done)
+        return {name: torch.cat([part[name] for part in parts]).cpu().double().numpy() for name in parts[0]}
+
+    def rows(self, clean: Tensor, spoiled: Tensor, measure: Measure, draw: TorchDraw) -> Iterator[tuple[str, Tensor]]:
+        """The figures of one batch, (N,) each."""
+        encoded = self.encoder(spoiled)
+        mu, logvar = encoded[:, : self.network.latent], encoded[:, self.network.latent :]
+        if self.network.variational:
+            z = objective.reparameterized(mu, logvar, draw.normal(tuple(mu.shape)))
+            kl = objective.kl(mu, logvar)
+        else:
+            z, kl = mu, torch.zeros_like(mu[:, 0])
+        reconstruction = self.likelihood.nll(self.decoder[:-1](z), clean)
+        yield from (("neg_elbo", reconstruction + kl), ("reconstruction", reconstruction), ("kl", kl))
+        if measure.samples and self.network.variational:
+            yield "nll", objective.importance_nll(mu, logvar, self.log_likelihood_of(clean), measure.samples, draw.normal)
+        restored = self.decoder(mu)
+        yield from similarity(restored, clean, "", ssim_too=measure.ssim)
+        if measure.corruptions:
+            yield from similarity(spoiled, clean, "_before", ssim_too=measure.ssim)
+
+    def log_likelihood_of(self, clean: Tensor) -> Callable[[Tensor], Tensor]:
+        """The function that gives log p(x|z), (N, K), of latents (N, K, D)."""
+
+        def log_likelihood(z: Tensor) -> Tensor:
+            logits = self.decoder[:-1](z.flatten(0, 1))
+            return -self.likelihood.nll(logits, objective.repeated(clean, z.shape[1])).view(z.shape[:2])
+
+        return log_likelihood
+
+    @torch.inference_mode()
+    def latents(self, pictures: Bytes) -> NDArray[np.float32]:
+        """z, or mu, of pictures, (N, D)."""
+        parts = (self.encoder(batch.to(self.device).float() / 255).cpu() for batch in torch.from_numpy(pictures).split(BATCH))
+        z: NDArray[np.float32] = torch.cat(list(parts))[:, : self.network.latent].numpy()
+        return z
+
+    def latent_statistics(self, pictures: Bytes) -> LatentStatistics:
+        """Where the latents of pictures lie; of many pictures, some are looked at, evenly chosen."""
+        return latents.statistics(self.latents(pictures[:: max(1, len(pictures) // ENOUGH)]))
+
+    def active_units(self, pictures: Bytes) -> int:
+        """The number of dimensions whose mu varies over the pictures by more than 0.01 (Burda et al. 2016, section 4.2)."""
+        return int((self.latents(pictures).var(axis=0) > ACTIVE).sum())
 
 
-def decibels(mean_square: Tensor) -> Tensor:
-    """The peak signal-to-noise ratio of a mean squared difference, in dB, where the peak is 1."""
-    return -10 * mean_square.clamp(min=1e-10).log10()
+def means(figures: Figures) -> dict[str, float]:
+    """The mean of each figure over the pictures."""
+    return {name: float(values.mean()) for name, values in figures.items()}
 
 
-@torch.inference_mode()
-def latent_statistics(network: Network, tensors: Tensors, pictures: NDArray[np.uint8], device: str) -> LatentStatistics:
-    """Where the latents of pictures lie, at mu for a VAE; of many pictures, every so manieth is looked at."""
-    encoder = module(network.encoder, weights_of("encoder", tensors)).to(device)
-    chosen = torch.from_numpy(pictures[:: max(1, len(pictures) // ENOUGH)])
-    z = torch.cat([encoder(batch.to(device).float() / 255)[:, : network.latent].cpu() for batch in chosen.split(BATCH)])
-    return latents.statistics(z.numpy())
+def similarity(pictures: Tensor, clean: Tensor, suffix: str, *, ssim_too: bool) -> Iterator[tuple[str, Tensor]]:
+    """How like the clean ones pictures are: `mse`, `psnr` and `ssim`, (N,) each."""
+    mse = (pictures - clean).square().flatten(1).mean(1)
+    yield f"mse{suffix}", mse
+    yield f"psnr{suffix}", -10 * mse.clamp(min=1e-10).log10()
+    if ssim_too:
+        yield f"ssim{suffix}", ssim(pictures, clean)
+
+
+def ssim(pictures: Tensor, clean: Tensor) -> Tensor:
+    """The structural similarity of each picture with its clean one, (N,), at most 1 (Wang et al. 2004).
+
+    The paper's settings: a Gaussian window of 11 pixels with sigma 1.5, or the largest odd one that fits a smaller picture,
+    inside the picture alone; K1 = 0.01, K2 = 0.03, the peak 1; the mean over channels.
+    """
+    width = min(11, *((size - 1) // 2 * 2 + 1 for size in clean.shape[1:3]))
+    offsets = torch.arange(width, device=clean.device) - width // 2
+    line = torch.exp(-offsets.square() / (2 * 1.5**2))
+    window = (line[:, None] * line)[None, None] / line.sum() ** 2
+    x, y = (part.permute(0, 3, 1, 2).flatten(0, 1)[:, None] for part in (pictures, clean))
+
+    def blurred(values: Tensor) -> Tensor:
+        return functional.conv2d(values, window)
+
+    mean_x, mean_y = blurred(x), blurred(y)
+    var_x, var_y = blurred(x * x) - mean_x**2, blurred(y * y) - mean_y**2
+    covariance = blurred(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
+    contrast_and_structure = (2 * covariance + 0.03**2) / (var_x + var_y + 0.03**2)
+    return (luminance * contrast_and_structure).flatten(1).mean(1).view(len(clean), -1).mean(1)

@@ -6,6 +6,7 @@ loss  =  -log p(x | z)  +  beta * KL         Kingma & Welling, equation 10
 
 from dataclasses import dataclass
 from math import ceil, sqrt
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Settings:
     lr: float  # the peak of Adam's rate
     beta: float
     corrupt: tuple[str, ...]
+    likelihood: str = "bernoulli"
+    sigma: float | None = None  # of a gaussian likelihood; None learns it
+    samples: int = 1  # draws of z for each picture, the paper's L
+    binarize: bool = False  # each pixel drawn anew as white or black at every visit
     precision: str = "auto"
     seed: int = 0
     # A memory of 20 steps for the gradient's size: Adam's usual 1,000 are as many as a short run has.
@@ -59,18 +64,15 @@ LR, LR_STEPS = 0.01, 468
 def settings(
     pictures: int,
     *,
-    beta: float,
-    corrupt: tuple[str, ...],
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
-    precision: str = "auto",
-    seed: int = 0,
+    **others: Any,
 ) -> Settings:
-    """Settings for learning from so many pictures, chosen where they are None."""
+    """Settings for learning from so many pictures, chosen where they are None; `others` are fields of Settings."""
     batch_size = min(batch_size or BATCH_SIZE, pictures)
     steps_an_epoch = pictures // batch_size
     epochs = epochs or max(EPOCHS, ceil(FEWEST_STEPS / steps_an_epoch))
     if lr is None:
         lr = LR * min(1.0, LR_STEPS / (epochs * steps_an_epoch)) ** 0.35 * sqrt(min(1.0, batch_size / BATCH_SIZE))
-    return Settings(epochs, batch_size, lr, beta, corrupt, precision, seed)
+    return Settings(epochs, batch_size, lr, **others)

@@ -150,6 +150,9 @@ def mlp(picture: Shape, latent: int, hidden: Sequence[int], *, variational: bool
     )
 
 
+NETS = {"mlp": mlp}
+
+
 def chain(widths: Sequence[int]) -> list[Row]:
     """Linear rows from each width to the next, with SiLU between them."""
     rows: list[Row] = []

@@ -4,25 +4,108 @@ Sums run over pixels and over latent dimensions, never means: a mean over 784 pi
 """
 
 from collections.abc import Callable
+from math import log, pi
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+Normal = Callable[[tuple[int, ...]], Tensor]
+
+
+class Likelihood(Protocol):
+    """What p(x|z) is, given the decoder's logits, whose sigmoid is the mean of every pixel."""
+
+    def nll(self, logits: Tensor, pictures: Tensor) -> Tensor:
+        """-log p(x|z) of each picture, (N,) nats."""
+
+    def residual(self, logits: Tensor, pictures: Tensor) -> Tensor:
+        """The gradient of `nll` by the logits, of their shape: what the decoder shows too much."""
+
+    def observe(self, logits: Tensor, pictures: Tensor) -> None:
+        """Learn from a batch what the likelihood itself has to learn."""
+
+    @property
+    def sigma(self) -> float | None:
+        """The standard deviation of a pixel, where it has one."""
+
+
+class Bernoulli:
+    """Each pixel is white or black; grey values count as probabilities (Kingma & Welling, equation 11)."""
+
+    sigma = None
+
+    def nll(self, logits: Tensor, pictures: Tensor) -> Tensor:
+        return (functional.softplus(logits) - logits * pictures).flatten(1).sum(1)
+
+    def residual(self, logits: Tensor, pictures: Tensor) -> Tensor:
+        return torch.sigmoid(logits) - pictures
+
+    def observe(self, logits: Tensor, pictures: Tensor) -> None:
+        pass
+
+
+class Gaussian:
+    """Each value is normal around its mean with one sigma for all (Kingma & Welling, equation 12).
+
+    Without a given sigma it is the one under which the pictures seen of late are likeliest, the root of their mean square
+    (Rybkin, Daniilidis & Levine 2021, section 4.2).
+    """
+
+    WEIGHT = 0.05  # of each new batch
+    SMALLEST = 1e-3  # a quarter of a grey level: constant pictures would have none at all
+
+    def __init__(self, sigma: float | None) -> None:
+        self.learns = sigma is None
+        self.variance = torch.tensor(1.0 if sigma is None else sigma**2)
+        self.weight = 1.0
+
+    @property
+    def sigma(self) -> float:
+        return self.variance.sqrt().item()
+
+    def nll(self, logits: Tensor, pictures: Tensor) -> Tensor:
+        square = (torch.sigmoid(logits) - pictures).square().flatten(1)
+        variance = self.variance.to(square.device)
+        return square.sum(1) / (2 * variance) + 0.5 * square.shape[1] * torch.log(2 * pi * variance)
+
+    def residual(self, logits: Tensor, pictures: Tensor) -> Tensor:
+        mean = torch.sigmoid(logits)
+        return (mean - pictures) * mean * (1 - mean) / self.variance.to(mean.device, mean.dtype)
+
+    def observe(self, logits: Tensor, pictures: Tensor) -> None:
+        if self.learns:
+            square = (torch.sigmoid(logits.float()) - pictures.float()).square().mean().clamp(min=self.SMALLEST**2)
+            self.variance = torch.lerp(self.variance.to(square.device), square, self.weight)
+            self.weight = self.WEIGHT
+
+
+def likelihood(name: str, sigma: float | None) -> Likelihood:
+    """The likelihood called "bernoulli" or "gaussian"; without a given `sigma`, a Gaussian one learns it."""
+    return Bernoulli() if name == "bernoulli" else Gaussian(sigma)
+
 
 def forward(
-    encoder: nn.Module, decoder: nn.Module, pictures: Tensor, latent: int, normal: Callable[[tuple[int, ...]], Tensor]
+    encoder: nn.Module, decoder: nn.Module, pictures: Tensor, latent: int, normal: Normal, samples: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """The logits of p(x|z), (N, H, W, C), and the KL of each picture, (N,) nats, for one z ~ q(z|x).
+    """The logits of p(x|z), (N * samples, H, W, C), and the KL of each picture, (N,) nats.
 
-    An encoder that ends in `latent` values gives z itself: then nothing is drawn and the KL is 0, without a gradient.
+    For each picture in turn, z ~ q(z|x) is drawn `samples` times (the paper's L). An encoder that ends in `latent` values gives
+    z itself: then nothing is drawn, and the KL is 0, without a gradient.
     """
     encoded = encoder(pictures)
     if encoded.shape[1] == latent:
         return decoder(encoded), encoded.new_zeros(len(encoded))
     mu, logvar = encoded.float().chunk(2, dim=1)
-    z = reparameterized(mu, logvar, normal(tuple(mu.shape)))
+    many_mu, many_logvar = repeated(mu, samples), repeated(logvar, samples)
+    z = reparameterized(many_mu, many_logvar, normal(tuple(many_mu.shape)))
     return decoder(z.to(encoded.dtype)), kl(mu, logvar)
+
+
+def repeated(rows: Tensor, times: int) -> Tensor:
+    """Each row so many times in a row."""
+    return rows if times == 1 else rows.repeat_interleave(times, dim=0)
 
 
 def kl(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -35,11 +118,27 @@ def reparameterized(mu: Tensor, logvar: Tensor, epsilon: Tensor) -> Tensor:
     return mu + torch.exp(0.5 * logvar) * epsilon
 
 
-def bernoulli_nll(logits: Tensor, pictures: Tensor) -> Tensor:
-    """-log p(x|z) of each picture, (N,) nats, its grey values taken as probabilities (Kingma & Welling, equation 11)."""
-    return functional.binary_cross_entropy_with_logits(logits, pictures, reduction="none").flatten(1).sum(1)
+def importance_nll(
+    mu: Tensor, logvar: Tensor, log_likelihood: Callable[[Tensor], Tensor], samples: int, normal: Normal
+) -> Tensor:
+    """-log p(x) of each picture, (N,) nats, by importance sampling from q(z|x) (Burda et al. 2016, equation 8).
+
+    It is an upper bound that falls with the number of samples, and is never above -ELBO but for chance. `log_likelihood` takes
+    z, (N, K, D), and gives log p(x|z), (N, K) nats; K is so small that memory stays bounded, however many samples are asked for.
+    """
+    total = mu.new_full((len(mu),), -torch.inf)
+    for drawn in chunks(samples, max(1, CHUNK // len(mu))):
+        epsilon = normal((len(mu), drawn, mu.shape[1]))
+        z = reparameterized(mu[:, None], logvar[:, None], epsilon)
+        # log p(z) - log q(z|x); the constants of both normals cancel.
+        log_ratio = 0.5 * (epsilon.square() + logvar[:, None] - z.square()).sum(2)
+        total = torch.logaddexp(total, torch.logsumexp(log_likelihood(z) + log_ratio, dim=1))
+    return log(samples) - total
 
 
-def bernoulli_residual(logits: Tensor, pictures: Tensor) -> Tensor:
-    """The gradient of `bernoulli_nll` by the logits, of their shape: what the decoder shows too much."""
-    return torch.sigmoid(logits) - pictures
+CHUNK = 2048
+
+
+def chunks(count: int, size: int) -> list[int]:
+    """`count` in parts of at most `size`."""
+    return [min(size, count - start) for start in range(0, count, size)]

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from vaectl import corruption, objective
-from vaectl.engines.torch import module
+from vaectl.engines.torch import TorchDraw, module
 from vaectl.errors import VaectlError
 from vaectl.models import Settings
 from vaectl.networks import Network
+from vaectl.objective import Likelihood
 
 PIXEL = 1 / 255
 LOOK_EVERY = 10  # steps
@@ -32,12 +33,17 @@ class Progress:
     reconstruction: float
     kl: float
 
+    def means(self) -> dict[str, float]:
+        """The loss and its parts."""
+        return {"loss": self.loss, "reconstruction": self.reconstruction, "kl": self.kl}
+
 
 @dataclass(frozen=True)
 class Trained:
-    """The weights, named as `Network.tensors` names them, and the mean loss and its parts of each epoch, nats an image."""
+    """The weights, named as `Network.tensors` names them, the likelihood's sigma, and each epoch's mean loss in nats an image."""
 
     tensors: dict[str, NDArray[np.float32]]
+    sigma: float | None
     epochs: list[dict[str, float]]
 
 
@@ -63,21 +69,23 @@ def fit(network: Network, pictures: NDArray[np.uint8], settings: Settings, devic
     weights = Weights(halves, dtype, settings.adam)
     to_logits = decoder[:-1]  # all but the closing sigmoid
 
-    def normal(shape: tuple[int, ...]) -> Tensor:
-        return torch.randn(shape, generator=random, device=device, dtype=dtype)
-
-    looks = Looks(settings, len(data) // settings.batch_size, report)
+    draw = TorchDraw(random, dtype)
+    likelihood = objective.likelihood(settings.likelihood, settings.sigma)
+    looks = Looks(settings, likelihood, len(data) // settings.batch_size, report)
     for step, chosen in enumerate(batches(len(data), settings, random), start=1):
         clean = data[chosen].to(dtype).mul_(PIXEL)
-        spoiled = clean
-        for corrupt in corruptions:
-            spoiled = corrupt(spoiled, normal)
-        logits, kl = objective.forward(encoder, to_logits, spoiled, network.latent, normal)
-        looks.look(step, logits, clean, kl)
-        descend(logits, clean, kl, settings.beta)
+        if settings.binarize:
+            clean = draw.binarized(clean)
+        spoiled = corruption.applied(corruptions, clean, draw).to(dtype)
+        logits, kl = objective.forward(encoder, to_logits, spoiled, network.latent, draw.normal, settings.samples)
+        target = objective.repeated(clean, len(logits) // len(clean))
+        likelihood.observe(logits.detach(), target)
+        looks.look(step, logits, target, kl)
+        descend(likelihood, logits, target, kl, settings.beta)
         weights.step(settings.lr * rate(step / looks.steps, settings.warmup))
     weights.restore()
-    return Trained({name: tensor.detach().cpu().numpy() for name, tensor in halves.state_dict().items()}, looks.epochs)
+    tensors = {name: tensor.detach().cpu().numpy() for name, tensor in halves.state_dict().items()}
+    return Trained(tensors, likelihood.sigma, looks.epochs)
 
 
 def batches(count: int, settings: Settings, random: Generator) -> Iterator[Tensor]:
@@ -87,12 +95,12 @@ def batches(count: int, settings: Settings, random: Generator) -> Iterator[Tenso
         yield from torch.randperm(count, generator=random, device=random.device)[:whole].split(settings.batch_size)
 
 
-def descend(logits: Tensor, clean: Tensor, kl: Tensor, beta: float) -> None:
+def descend(likelihood: Likelihood, logits: Tensor, target: Tensor, kl: Tensor, beta: float) -> None:
     """Send back the gradient of the mean of -log p(x|z) + beta * KL.
 
     It flows from a stand-in that has the same gradient by the logits: the loss itself costs more, and nobody looks at it.
     """
-    residual = objective.bernoulli_residual(logits.detach(), clean) / len(clean)
+    residual = likelihood.residual(logits.detach(), target) / len(target)
     ((logits * residual).sum() + beta * kl.mean()).backward()
 
 
@@ -179,8 +187,9 @@ class Weights:
 class Looks:
     """Computes the loss now and then, for the eyes alone, and reports it."""
 
-    def __init__(self, settings: Settings, steps_an_epoch: int, report: Report) -> None:
+    def __init__(self, settings: Settings, likelihood: Likelihood, steps_an_epoch: int, report: Report) -> None:
         self.settings = settings
+        self.likelihood = likelihood
         self.steps_an_epoch = steps_an_epoch
         self.steps = settings.epochs * steps_an_epoch
         self.report = report
@@ -188,18 +197,19 @@ class Looks:
         self.epochs: list[dict[str, float]] = []
 
     @torch.no_grad()
-    def look(self, step: int, logits: Tensor, clean: Tensor, kl: Tensor) -> None:
+    def look(self, step: int, logits: Tensor, target: Tensor, kl: Tensor) -> None:
         """Look every few steps and at each epoch's end; raises VaectlError when the loss is no number."""
         ends_epoch = step % self.steps_an_epoch == 0
         if step % LOOK_EVERY and not ends_epoch:
             return
-        self.seen.append(torch.stack([objective.bernoulli_nll(logits.float(), clean.float()).mean(), kl.mean()]))
+        self.seen.append(torch.stack([self.likelihood.nll(logits.float(), target.float()).mean(), kl.mean()]))
         reconstruction, kl_mean = torch.stack(self.seen).mean(0).tolist()
         loss = reconstruction + self.settings.beta * kl_mean
         if not np.isfinite(loss):
             raise VaectlError(f"the loss is no number any more at step {step}: lower --lr (it is {self.settings.lr:g})")
         epoch = ceil(step / self.steps_an_epoch)
-        self.report(Progress(step, self.steps, epoch, ends_epoch, self.settings, loss, reconstruction, kl_mean))
+        progress = Progress(step, self.steps, epoch, ends_epoch, self.settings, loss, reconstruction, kl_mean)
+        self.report(progress)
         if ends_epoch:
-            self.epochs.append({"loss": loss, "reconstruction": reconstruction, "kl": kl_mean})
+            self.epochs.append(progress.means())
             self.seen.clear()

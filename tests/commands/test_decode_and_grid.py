@@ -53,7 +53,7 @@ def test_latents_that_will_not_do_are_told(run: Call, vae: Path, tmp_path: Path,
     (tmp_path / "cut.npy").write_bytes((tmp_path / "wide.npy").read_bytes()[:-1])
     for name, words in {
         "0.png": "a PNG file: latents (NPY) are expected: run vaectl encode",
-        "wide.npy": "is an array of (2, 5): this model's latents are (N, 2)",
+        "wide.npy": "is an array of (2, 5): latents are (N, 2) here",
         "nan.npy": "1 values are NaN or infinite, the first at [1, 1]",
         "words.npy": "numbers are expected",
         "none.npy": "no such file",

@@ -32,7 +32,17 @@ def test_the_card_tells_the_whole_story(run: Call, small_data: Path, tmp_path: P
     assert card.network.picture == (28, 28, 1)
     assert card.training["seed"] == 5 and card.training["epochs"] == 2 and card.training["lr"] > 0
     assert card.data["train"] == 2000 and card.data["test"] == 500 and len(card.data["sha256"]) == 64
-    assert set(card.figures) == {"split", "pictures", "neg_elbo", "reconstruction", "kl", "mse", "psnr", "psnr_before"}
+    assert set(card.figures) == {
+        "split",
+        "pictures",
+        "neg_elbo",
+        "reconstruction",
+        "kl",
+        "mse",
+        "psnr",
+        "mse_before",
+        "psnr_before",
+    }
     assert len(card.epochs) == 2
     assert set(card.versions) == {"vaectl", "torch", "numpy", "python"}
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from vaectl.errors import UsageError, VaectlError
 from vaectl.io import sinks
+from vaectl.io.sinks import Layout
 from vaectl.io.sources import Batch
 
 
@@ -42,22 +43,22 @@ def test_a_table_begins_with_the_name_and_loses_no_digit(tmp_path: Path) -> None
 
 def test_several_pictures_make_a_sheet(tmp_path: Path) -> None:
     path = str(tmp_path / "sheet.png")
-    sinks.write_pictures(batches(list("abc")), sinks.destination(path, None, sinks.PICTURE_FORMATS), never, columns=2, scale=3)
+    place = sinks.destination(path, None, sinks.PICTURE_FORMATS)
+    sinks.write_pictures(batches(list("abc")), place, Layout(never, columns=2, scale=3))
     assert Image.open(path).size == (2 * 4 * 3, 2 * 3 * 3)
 
 
 def test_a_folder_keeps_names_and_subfolders(tmp_path: Path) -> None:
     folder = f"{tmp_path}/new/"
-    sinks.write_pictures(
-        batches(["a.jpg", "a.png", "sub/b.gif", "v1.5-00003"]), sinks.destination(folder, None, sinks.PICTURE_FORMATS), never
-    )
+    place = sinks.destination(folder, None, sinks.PICTURE_FORMATS)
+    sinks.write_pictures(batches(["a.jpg", "a.png", "sub/b.gif", "v1.5-00003"]), place, Layout(never))
     found = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*.png"))
     assert found == ["a-2.png", "a.png", "sub/b.png", "v1.5-00003.png"]
 
 
 def test_a_number_in_the_name_counts(tmp_path: Path) -> None:
     path = str(tmp_path / "p%03d.webp")
-    sinks.write_pictures(batches(list("abc")), sinks.destination(path, None, sinks.PICTURE_FORMATS), never)
+    sinks.write_pictures(batches(list("abc")), sinks.destination(path, None, sinks.PICTURE_FORMATS), Layout(never))
     assert sorted(os.listdir(tmp_path)) == ["p000.webp", "p001.webp", "p002.webp"]
 
 
@@ -83,7 +84,7 @@ def test_the_format_is_the_one_asked_for_or_the_suffix_s_or_the_verb_s(
 def test_a_place_or_format_that_will_not_do_fails_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="writes npy, csv"):
         sinks.destination("z.txt", None, sinks.LATENT_FORMATS)
-    with pytest.raises(UsageError, match="writes png, jpg, webp"):
+    with pytest.raises(UsageError, match="writes png, jpg, webp, gif, apng"):
         sinks.destination("z.npy", None, sinks.PICTURE_FORMATS)
     with pytest.raises(UsageError, match="is a folder, and latents go into one file"):
         sinks.destination(str(tmp_path), None, sinks.LATENT_FORMATS)

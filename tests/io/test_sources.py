@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from support import write_png
 
 from vaectl.errors import Remark, VaectlError
@@ -97,12 +98,15 @@ def test_a_batch_is_not_read_before_it_is_asked_for(tmp_path: Path, digits: NDAr
         list(found)
 
 
-def test_a_point_is_a_picture_or_a_latent(tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+def test_points_are_latents_or_encoded_pictures(tmp_path: Path, digits: NDArray[np.uint8]) -> None:
     picture = write_png(tmp_path / "one.png", digits[0])
     np.save(tmp_path / "z.npy", [[3, 4], [5, 6]])
 
-    def encode(stack: NDArray[np.float32]) -> NDArray[np.float32]:
-        return stack.reshape(len(stack), -1)[:, :2] + 7
+    def encode(image: Image.Image) -> NDArray[np.float32]:
+        return np.array(image.size, np.float32)
 
-    assert sources.read_point(str(picture), SHAPE, 2, encode).tolist() == [7, 7]
-    assert sources.read_point(str(tmp_path / "z.npy"), SHAPE, 2, encode).tolist() == [3, 4]
+    (found,) = sources.read_points([str(tmp_path / "z.npy"), str(picture)], encode)
+    assert found.arrays.tolist() == [[3, 4], [5, 6], [28, 28]]
+    assert list(found.names) == ["z-00000", "z-00001", "one.png"]
+    with pytest.raises(VaectlError, match=r"latents are \(N, 3\)"):
+        list(sources.read_points([str(tmp_path / "z.npy")], encode, 3))

@@ -1,12 +1,13 @@
-"""Everything that is said to a person: on stderr, save for a picture that was asked for on the terminal itself.
+"""Everything that is said to a person, on stderr.
 
 rich is imported where it is used, for most verbs say nothing.
 """
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +15,15 @@ from numpy.typing import NDArray
 from vaectl import latents
 from vaectl.autoencoder import Autoencoder
 from vaectl.checkpoint import Card
-from vaectl.io import pictures
+from vaectl.commands import terminal
+from vaectl.io import files, pictures
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
     from vaectl.training import Progress
 
 Array = NDArray[np.float32]
-
-SHADES = " .:-=+*#%@"  # from black to white, for terminals without colour
 
 
 def stderr_console() -> "Console":
@@ -35,8 +34,24 @@ def stderr_console() -> "Console":
 
 
 @contextmanager
-def training(quiet: bool) -> Iterator[Callable[["Progress"], None]]:
-    """What shows a training as it goes on: a bar on a terminal, a line an epoch elsewhere, nothing when `quiet`."""
+def training(quiet: bool, as_json: bool) -> Iterator[Callable[["Progress"], None]]:
+    """What shows a training as it goes on: a bar on a terminal, a line an epoch elsewhere, nothing when `quiet`.
+
+    With `as_json` each epoch is also a JSON line on stdout.
+    """
+    with shown(quiet) as show:
+
+        def report(progress: "Progress") -> None:
+            show(progress)
+            if as_json and progress.ends_epoch:
+                files.write_line(json.dumps({"epoch": progress.epoch, **progress.means()}))
+
+        yield report
+
+
+@contextmanager
+def shown(quiet: bool) -> Iterator[Callable[["Progress"], None]]:
+    """What shows the progress of a training to a person."""
     console = stderr_console()
     if quiet:
         yield lambda progress: None
@@ -90,17 +105,59 @@ def speed(progress: "Progress", seconds: float) -> str:
     return f"{progress.step * progress.settings.batch_size / seconds:,.0f} pictures/s"
 
 
-def say_figures(card: Card) -> None:
-    """How good the trained model is, a figure a line."""
-    found = card.figures
-    rows = [("-ELBO" if found["kl"] else "-log p(x|z)", found["neg_elbo"], "nats an image, grey values as probabilities")]
-    if found["kl"]:
-        rows += [("  reconstruction", found["reconstruction"], "nats"), ("  KL", found["kl"], "nats")]
-    rows += [("PSNR", found["psnr"], f"dB (before: {found['psnr_before']:.2f})" if "psnr_before" in found else "dB")]
+@contextmanager
+def counting(quiet: bool, total: int) -> Iterator[Callable[[int], None]]:
+    """What shows how many pictures are done: a bar on a terminal, nothing elsewhere or when `quiet`."""
     console = stderr_console()
-    console.print(f"on {found['pictures']:,} {found['split']} pictures:")
-    for name, value, unit in rows:
-        console.print(f"  {name:<18}{value:>8.2f} {unit}")
+    if quiet or not console.is_terminal:
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+LABELS = {
+    "neg_elbo": ("-ELBO", "nats"),
+    "reconstruction": ("  -log p(x|z)", "nats"),
+    "kl": ("  KL", "nats"),
+    "nll": ("NLL", "nats"),
+    "mse": ("MSE", ""),
+    "psnr": ("PSNR", "dB"),
+    "ssim": ("SSIM", ""),
+}
+
+
+def say_figures(figures: Mapping[str, float]) -> None:
+    """The figures, one a line, each beside what it was before where pictures were spoiled."""
+    console = stderr_console()
+    for name, (label, unit) in LABELS.items():
+        # Without a distribution there is no bound, only its first part.
+        if name not in figures or (not figures["kl"] and name in ("neg_elbo", "kl")):
+            continue
+        before = f"  (spoiled: {figures[f'{name}_before']:.4g})" if f"{name}_before" in figures else ""
+        console.print(f"  {label:<14}{figures[name]:>9.4g} {unit}{before}")
+
+
+def say_trained(card: Card) -> None:
+    """How good the trained model is."""
+    stderr_console().print(f"on {card.figures['pictures']:,} {card.figures['split']} pictures:")
+    say_figures({name: value for name, value in card.figures.items() if isinstance(value, float)})
+
+
+def say_evaluation(summary: Mapping[str, Any]) -> None:
+    """How good a model is, and how that was measured."""
+    console = stderr_console()
+    names = ("checkpoint", "model", "data", "split", "pictures", "binarization", "likelihood", "samples", "corrupt", "reduction")
+    for name in names:
+        if summary[name]:
+            value = ", ".join(summary[name]) if isinstance(summary[name], list) else summary[name]
+            console.print(f"{name:<14}{value}")
+    say_figures(summary["figures"])
+    console.print(f"  {'active units':<14}{summary['active_units']:>9} of {summary['latent']}")
 
 
 def preview(model: Autoencoder, held_out: NDArray[np.uint8]) -> None:
@@ -116,40 +173,4 @@ def preview(model: Autoencoder, held_out: NDArray[np.uint8]) -> None:
     else:
         clean = held_out[:8].astype(np.float32) / 255
         learned = np.concatenate([clean, model.decode(model.encode(clean))])
-    draw(console, pictures.sheet(learned, 8))
-
-
-def show(picture: Array) -> None:
-    """Draw a picture, (H, W, C), on the terminal that stdout is."""
-    from rich.console import Console
-
-    draw(Console(highlight=False), picture)
-
-
-def draw(console: "Console", picture: Array) -> None:
-    """Draw a picture, (H, W, C), in half blocks, shrunk to fit: each character is two pixels, one above the other."""
-    height, width, _ = picture.shape
-    shrink = min(1.0, console.width / width, 2 * max(8, console.height - 4) / height)
-    size = (max(1, int(width * shrink)), max(2, int(height * shrink) // 2 * 2))
-    image = pictures.to_image(picture).convert("RGB").resize(size, pictures.SMOOTH)
-    pixels = np.asarray(image)
-    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
-        console.print(half_blocks(upper, lower) if console.color_system else shades(upper, lower))
-
-
-def half_blocks(upper: NDArray[np.uint8], lower: NDArray[np.uint8]) -> "Text":
-    """Two rows of pixels as one row of characters in colour."""
-    from rich.color import Color
-    from rich.style import Style
-    from rich.text import Text
-
-    line = Text()
-    for above, below in zip(upper.tolist(), lower.tolist(), strict=True):
-        line.append("▀", Style(color=Color.from_rgb(*above), bgcolor=Color.from_rgb(*below)))
-    return line
-
-
-def shades(upper: NDArray[np.uint8], lower: NDArray[np.uint8]) -> str:
-    """Two rows of pixels as one row of characters, by their brightness."""
-    brightness = (upper.mean(axis=1) + lower.mean(axis=1)) / 2
-    return "".join(SHADES[int(value * len(SHADES) / 256)] for value in brightness)
+    terminal.draw(console, pictures.sheet(learned, 8))

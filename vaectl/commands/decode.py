@@ -1,7 +1,7 @@
 """vaectl decode."""
 
 from vaectl import autoencoder
-from vaectl.commands import console, options
+from vaectl.commands import options, terminal
 from vaectl.io import sinks, sources
 
 
@@ -12,6 +12,8 @@ def decode(
     format: options.PictureFormat = None,
     columns: options.Columns = None,
     scale: options.Scale = 1,
+    animate: options.Animate = False,
+    fps: options.FramesPerSecond = 10,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
@@ -21,8 +23,8 @@ def decode(
       vaectl encode a.png b.png | vaectl decode -o strip.png
       vaectl decode z.npy -o pictures/
     """
-    place = sinks.destination(output, format, sinks.PICTURE_FORMATS)
+    place = sinks.destination(output, format, sinks.PICTURE_FORMATS, animate=animate)
     model = autoencoder.load(options.checkpoint_file(checkpoint), device)
     latents = sources.read_latents(inputs or [], model.latent)
     pictures = (batch.map(model.decode) for batch in latents)
-    sinks.write_pictures(pictures, place, console.show, columns=columns, scale=scale)
+    sinks.write_pictures(pictures, place, sinks.Layout(terminal.show, columns, scale, fps))

@@ -16,7 +16,7 @@ def encode(
     output: options.Output = None,
     format: options.LatentFormat = None,
     sample: Annotated[bool, typer.Option("--sample", help="Draw from q(z|x) instead of taking its mean (VAE).")] = False,
-    invert: Annotated[bool, typer.Option("--invert", help="Dark ink on white paper: swap black and white first.")] = False,
+    invert: options.Invert = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     quiet: options.Quiet = False,

@@ -7,7 +7,7 @@ import typer
 
 from vaectl import autoencoder, latents
 from vaectl.autoencoder import Array, Autoencoder
-from vaectl.commands import console, options
+from vaectl.commands import options, terminal
 from vaectl.errors import UsageError
 from vaectl.io import sinks, sources
 from vaectl.io.sources import Batch
@@ -37,7 +37,7 @@ def grid(
     ] = None,
     checkpoint: options.CheckpointFile = None,
     output: options.Output = None,
-    format: options.PictureFormat = None,
+    format: options.StillFormat = None,
     scale: options.Scale = 1,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
@@ -48,17 +48,19 @@ def grid(
       vaectl grid --range -3 3 -o latent.png
       vaectl grid --spacing quantile --steps 12 --scale 2 -o plane.png
     """
-    place = sinks.destination(output, format, sinks.PICTURE_FORMATS)
+    place = sinks.destination(output, format, sinks.STILL_FORMATS)
     if range_ and not (np.isfinite(range_).all() and range_[0] < range_[1]):
         raise UsageError(f"--range {range_[0]:g} {range_[1]:g} is no range: give a lower and a higher number, as in --range -3 3")
     model = autoencoder.load(options.checkpoint_file(checkpoint), device)
     if len({*dims} & {*range(model.latent)}) < 2:
         raise UsageError(f"--dims {dims[0]} {dims[1]}: give two of this model's {model.latent} latent dimensions, counted from 0")
-    centre = sources.read_point(at, model.picture, model.latent, model.encode) if at else np.zeros(model.latent, np.float32)
+    centre = np.zeros(model.latent, np.float32)
+    if at:
+        centre = next(sources.read_points([at], model.encode_one, model.latent)).arrays[0]
     across, up = (spaced(model, dimension, range_, steps, spacing) for dimension in dims)
     points = latents.grid(centre, dims, across, up)
     names = [f"{row:03d}-{column:03d}" for row in range(steps) for column in range(steps)]
-    sinks.write_pictures([Batch(names, model.decode(points))], place, console.show, columns=steps, scale=scale)
+    sinks.write_pictures([Batch(names, model.decode(points))], place, sinks.Layout(terminal.show, steps, scale))
 
 
 def spaced(model: Autoencoder, dimension: int, given: tuple[float, float] | None, steps: int, spacing: str) -> Array:

@@ -15,7 +15,8 @@ from vaectl.models import MODELS
 
 def info(
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", show_default=False, help="A checkpoint; as -c names it otherwise.")
+        str | None,
+        typer.Argument(metavar="[FILE]", show_default=False, autocompletion=options.checkpoints_here, help="A checkpoint."),
     ] = None,
     checkpoint: options.CheckpointFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="The whole card as JSON.")] = False,

@@ -9,6 +9,28 @@ import typer
 from vaectl.errors import Remark, VaectlError
 from vaectl.models import MODELS
 
+
+def checkpoints_here(incomplete: str) -> list[str]:
+    """The safetensors files of this folder, for the shell to complete."""
+    return sorted(name for name in os.listdir() if name.startswith(incomplete) and name.endswith(".safetensors"))
+
+
+def devices(incomplete: str) -> list[str]:
+    """Names of devices, for the shell to complete; to look which are there would take seconds."""
+    return [name for name in ("auto", "cpu", "cuda", "mps", "xpu") if name.startswith(incomplete)]
+
+
+def data_sets(incomplete: str) -> list[str]:
+    """Names of data sets, for the shell to complete; where none fits it completes files."""
+    return [name for name in ("mnist",) if name.startswith(incomplete)]
+
+
+DATA = typer.Option(
+    "--data",
+    metavar="DATA",
+    autocompletion=data_sets,
+    help="mnist (bundled), FILE.npz (x_train, x_test) or FILE.npy.",
+)
 Pictures = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PICTURE|DIR|NPY]...", help="Pictures, folders of pictures, NPY arrays; - or a pipe is stdin."),
@@ -16,6 +38,10 @@ Pictures = Annotated[
 Latents = Annotated[
     list[str] | None,
     typer.Argument(metavar="[NPY]...", help="Latents as encode writes them; - or a pipe is stdin."),
+]
+PicturesOrLatents = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PICTURE|NPY]...", help="Pictures, or latents as encode writes them; - or a pipe is stdin."),
 ]
 CheckpointFile = Annotated[
     str | None,
@@ -25,6 +51,7 @@ CheckpointFile = Annotated[
         envvar="VAECTL_CHECKPOINT",
         metavar="FILE",
         show_default=False,
+        autocompletion=checkpoints_here,
         help="The trained model; else the newest of vae, ae and dae.safetensors in this folder.",
     ),
 ]
@@ -42,9 +69,29 @@ LatentFormat = Annotated[
     Literal["npy", "csv"] | None,
     typer.Option("--format", show_default=False, help="Format of the result, whatever its suffix."),
 ]
-PictureFormat = Annotated[
+StillFormat = Annotated[
     Literal["png", "jpg", "webp"] | None,
     typer.Option("--format", show_default=False, help="Format of the result, whatever its suffix."),
+]
+PictureFormat = Annotated[
+    Literal["png", "jpg", "webp", "gif", "apng"] | None,
+    typer.Option("--format", show_default=False, help="Format of the result, whatever its suffix."),
+]
+AnyFormat = Annotated[
+    Literal["npy", "csv", "png", "jpg", "webp", "gif", "apng"] | None,
+    typer.Option("--format", show_default=False, help="Format of the result, whatever its suffix."),
+]
+Animate = Annotated[bool, typer.Option("--animate", help="Make a .webp an animation, as .gif and .apng are.")]
+FramesPerSecond = Annotated[float, typer.Option("--fps", min=0.1, max=100, metavar="X", help="Frames a second.")]
+Invert = Annotated[bool, typer.Option("--invert", help="Dark ink on white paper: swap black and white first.")]
+Corrupt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--corrupt",
+        metavar="SPEC",
+        show_default=False,
+        help="Spoil pictures: gaussian:0.25, mask:0.3, salt-pepper:0.1, watermark:logo.png; repeatable.",
+    ),
 ]
 Columns = Annotated[
     int | None,
@@ -57,6 +104,7 @@ Device = Annotated[
         "--device",
         envvar="VAECTL_DEVICE",
         metavar="NAME",
+        autocompletion=devices,
         help="auto, cpu, cuda, cuda:1, mps or xpu.",
     ),
 ]
@@ -73,8 +121,8 @@ def hushed(quiet: bool) -> bool:
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", callback=hushed, help="Say nothing but errors.")]
 
 
-def checkpoint_file(given: str | None) -> str:
-    """The checkpoint to use: the one given, else the newest in this folder; a remark says which, if there was a choice.
+def checkpoint_file(given: str | None, first: str | None = None) -> str:
+    """The checkpoint to use: the one given, else the newest in this folder, `first`'s before all; a remark says which of several.
 
     Raises:
         VaectlError: none was given and none is here.
@@ -83,8 +131,10 @@ def checkpoint_file(given: str | None) -> str:
         return given
     here = [path for model in MODELS if os.path.isfile(path := f"{model}.safetensors")]
     if not here:
-        raise VaectlError("there is no checkpoint in this folder: train one (vaectl train vae), or name one (-c FILE)")
-    newest = max(here, key=os.path.getmtime)
+        raise VaectlError(
+            f"there is no checkpoint in this folder: train one (vaectl train {first or 'vae'}), or name one (-c FILE)"
+        )
+    newest = max(here, key=lambda path: (path == f"{first}.safetensors", os.path.getmtime(path)))
     if len(here) > 1:
-        warnings.warn(f"{newest!r} is the newest of {', '.join(here)} and is taken (-c names another)", Remark, stacklevel=2)
+        warnings.warn(f"of {', '.join(here)} it takes {newest!r} (-c names another)", Remark, stacklevel=2)
     return newest

@@ -1,5 +1,6 @@
 """vaectl train."""
 
+import json
 import os
 import platform
 from dataclasses import asdict
@@ -19,9 +20,7 @@ from vaectl.models import MODELS
 
 def train(
     model: Annotated[Literal["ae", "dae", "vae"], typer.Argument(help="Plain, denoising or variational autoencoder.")],
-    data: Annotated[
-        str, typer.Option("--data", metavar="DATA", help="mnist (bundled), FILE.npz (x_train, x_test) or FILE.npy.")
-    ] = "mnist",
+    data: Annotated[str, options.DATA] = "mnist",
     latent: Annotated[
         int | None,
         typer.Option("--latent", min=1, metavar="N", show_default=False, help="Latent dimensions; ae 64, dae 128, vae 10."),
@@ -45,16 +44,25 @@ def train(
         float | None,
         typer.Option("--beta", min=0, metavar="X", show_default=False, help="Weight of the KL; vae 1, the others 0."),
     ] = None,
-    corrupt: Annotated[
-        list[str] | None,
-        typer.Option("--corrupt", metavar="SPEC", show_default=False, help="gaussian:0.25, dae's default; repeatable."),
+    corrupt: options.Corrupt = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, metavar="L", help="Draws of z for each picture, the paper's L.")
+    ] = 1,
+    likelihood: Annotated[
+        Literal["bernoulli", "gaussian"], typer.Option("--likelihood", help="Of a pixel around its mean.")
+    ] = "bernoulli",
+    sigma: Annotated[
+        float | None,
+        typer.Option("--sigma", min=1e-3, metavar="X", show_default=False, help="Of a gaussian likelihood; learned otherwise."),
     ] = None,
+    binarize: Annotated[bool, typer.Option("--binarize", help="Draw each pixel anew as white or black at every visit.")] = False,
     precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option("--precision", help="Arithmetic of the layers.")] = "auto",
     output: Annotated[
         str | None,
         typer.Option("-o", "--output", metavar="FILE", show_default=False, help="The checkpoint; MODEL.safetensors otherwise."),
     ] = None,
     force: Annotated[bool, typer.Option("-f", "--force", help="Replace an existing checkpoint.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON line an epoch on stdout.")] = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
@@ -67,8 +75,9 @@ def train(
       m=$(vaectl train vae --seed 3 -o run3.safetensors) && vaectl info "$m"
     """
     dials = MODELS[model]
-    corruptions = tuple(corrupt or dials.corrupt)
-    corruption.parse(corruptions)
+    corruptions = corruption.parse(corrupt or dials.corrupt)
+    if sigma and likelihood != "gaussian":
+        raise UsageError("--sigma belongs to a gaussian likelihood: add --likelihood gaussian")
     path = output or f"{model}.safetensors"
     files.check_writable(path)
     if os.path.exists(path) and not force:
@@ -76,41 +85,51 @@ def train(
     dataset = datasets.load(data)
     settings = models.settings(
         len(dataset.train),
-        beta=dials.beta if beta is None else beta,
-        corrupt=corruptions,
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
+        beta=dials.beta if beta is None else beta,
+        corrupt=tuple(corrupt or dials.corrupt),
+        likelihood=likelihood,
+        sigma=sigma,
+        samples=samples,
+        binarize=binarize,
         precision=precision,
         seed=seed,
     )
-    network = networks.mlp(dataset.picture, latent or dials.latent, widths(hidden), variational=settings.beta > 0)
+    network = networks.NETS[net](dataset.picture, latent or dials.latent, widths(hidden), variational=settings.beta > 0)
 
     # torch takes longer to import than most verbs to run: only now, when nothing is wrong with the call.
-    from vaectl import evaluation, training
+    from vaectl import evaluation, objective, training
 
     place = devices.resolve(device)
-    with console.training(quiet) as report:
+    with console.training(quiet, as_json) as report:
         trained = training.fit(network, dataset.train, settings, place, report)
-    figures = evaluation.figures(network, trained.tensors, dataset.held_out, settings.corrupt, place, seed)
+    judge = evaluation.Judge(network, trained.tensors, objective.likelihood(likelihood, trained.sigma), place)
+    measure = evaluation.Measure(corruptions, binarize=binarize, seed=seed)
     card = Card(
         model=model,
         network=network,
-        likelihood="bernoulli",
+        likelihood=likelihood,
+        sigma=trained.sigma,
         beta=settings.beta,
         corrupt=settings.corrupt,
-        latent=evaluation.latent_statistics(network, trained.tensors, dataset.train, place),
+        latent=judge.latent_statistics(dataset.train),
         training=asdict(settings),
         data=dataset.origin(),
-        figures={"split": dataset.held_out_split, "pictures": len(dataset.held_out), **figures},
+        figures={
+            "split": dataset.held_out_split,
+            "pictures": len(dataset.held_out),
+            **evaluation.means(judge.figures(dataset.held_out, measure)),
+        },
         epochs=trained.epochs,
         versions=versions(),
     )
     checkpoint.save(path, Checkpoint(card, trained.tensors))
     if not quiet:
         console.preview(autoencoder.load(path), dataset.held_out)
-        console.say_figures(card)
-    files.write_line(path)
+        console.say_trained(card)
+    files.write_line(json.dumps({"checkpoint": path, "figures": card.figures}) if as_json else path)
 
 
 def versions() -> dict[str, str]:

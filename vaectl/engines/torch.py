@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from vaectl.networks import Flatten, Linear, Reshape, Row, Sigmoid, Silu
 
@@ -19,6 +19,35 @@ LAYERS: dict[type[Row], Callable[[Any], nn.Module]] = {
     Silu: lambda row: nn.SiLU(),
     Sigmoid: lambda row: nn.Sigmoid(),
 }
+
+
+class TorchDraw:
+    """Random numbers as tensors on the generator's device (`corruption.Draw`); normal ones in the precision of the layers."""
+
+    def __init__(self, random: torch.Generator, dtype: torch.dtype) -> None:
+        self.random = random
+        self.dtype = dtype
+        self.constants: dict[int, tuple[NDArray[Any], Tensor]] = {}
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=self.random, device=self.random.device, dtype=self.dtype)
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        # In float32: bfloat16 has too few numbers between 0 and 1 for a share of pixels.
+        return torch.rand(shape, generator=self.random, device=self.random.device)
+
+    def integers(self, below: int, shape: tuple[int, ...]) -> Tensor:
+        return torch.randint(below, shape, generator=self.random, device=self.random.device)
+
+    def constant(self, array: NDArray[Any]) -> Tensor:
+        # The array is kept with its tensor, so that its id stays its own.
+        if id(array) not in self.constants:
+            self.constants[id(array)] = (array, torch.from_numpy(array).to(self.random.device))
+        return self.constants[id(array)][1]
+
+    def binarized(self, pictures: Tensor) -> Tensor:
+        """Each pixel drawn as white with its grey value as probability."""
+        return (self.uniform(tuple(pictures.shape)) < pictures).to(pictures.dtype)
 
 
 def module(rows: Sequence[Row], tensors: Mapping[str, Array] | None = None) -> nn.Sequential:

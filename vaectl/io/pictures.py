@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from vaectl.errors import Remark, VaectlError
 from vaectl.io.arrays import refuse
@@ -19,14 +19,31 @@ Shape = tuple[int, ...]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 SMOOTH = Image.Resampling.LANCZOS
 MOST_PIXELS = 89_478_485  # where Pillow itself begins to warn: 256 MB at 24 bits
-PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "apng": "PNG"}
 LONGEST_ROW = 20
 
 
 def decode(data: bytes, name: str) -> Image.Image:
-    """A picture as people see it: upright by its EXIF note, transparent parts laid on black, in mode L, RGB or F.
+    """A picture as people see it: upright, transparent parts laid on black, in mode L, RGB or F.
 
     16-bit grey and floating-point pictures keep their depth (mode F, in [0, 1]).
+
+    Raises:
+        VaectlError: as `opened`.
+    """
+    image = opened(data, name)
+    if image.mode.startswith("I"):
+        return Image.fromarray(np.asarray(image, dtype=np.float32) / 65535)
+    if image.mode == "F":
+        return image
+    if image.has_transparency_data:
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, image.convert("RGBA")).convert("L" if is_grey(image) else "RGB")
+    return image.convert("L" if is_grey(image) else "RGB")
+
+
+def opened(data: bytes, name: str) -> Image.Image:
+    """A picture of any mode, upright by its EXIF note, all its pixels read.
 
     Raises:
         VaectlError: bytes that are damaged, too large, or no picture.
@@ -40,25 +57,42 @@ def decode(data: bytes, name: str) -> Image.Image:
         if getattr(image, "is_animated", False):
             warnings.warn(f"{name} is animated: its first frame is taken", Remark, stacklevel=2)
         image.load()
-        return upright(image)
+        return ImageOps.exif_transpose(image)
     except VaectlError:
         raise
     except Exception as error:  # on damaged bytes Pillow raises whatever its decoders meet
         raise VaectlError(f"{name} is damaged or no picture: replace it or leave it out") from error
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """`decode`'s picture, of one that Pillow has loaded."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        return Image.fromarray(np.asarray(image, dtype=np.float32) / 65535)
-    if image.mode == "F":
-        return image
-    grey = image.mode in ("1", "L", "LA", "La")
-    if image.has_transparency_data:
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image.convert("RGBA"))
-    return image.convert("L" if grey else "RGB")
+def is_grey(image: Image.Image) -> bool:
+    """Whether the picture has no colours by its mode."""
+    return image.mode in ("1", "L", "LA", "La")
+
+
+def premultiplied(image: Image.Image, channels: int) -> Array:
+    """The picture's colours times its alpha, and its alpha, as `channels` + 1 channels; opaque where it has none.
+
+    Multiplied first, a transparent pixel's hidden colour does not bleed into its neighbours when the picture is resized.
+    """
+    alpha = np.asarray(image.convert("RGBA"), dtype=np.float32)[..., 3:] / 255
+    colours = np.asarray(image.convert("L" if channels == 1 else "RGB"), dtype=np.float32) / 255
+    return np.concatenate([colours.reshape(*colours.shape[:2], channels) * alpha, alpha], axis=2)
+
+
+def resized(pixels: Array, size: tuple[int, int]) -> Array:
+    """The picture, (H, W, any channels), at another height and width, resized smoothly."""
+    height, width = size
+    planes = (Image.fromarray(np.ascontiguousarray(plane)).resize((width, height), SMOOTH) for plane in np.moveaxis(pixels, 2, 0))
+    return np.stack([np.asarray(plane) for plane in planes], axis=2).clip(0, 1)
+
+
+def lettering(words: str) -> Image.Image:
+    """White letters on a transparent ground."""
+    font = ImageFont.load_default(64)
+    left, top, right, bottom = (round(edge) for edge in font.getbbox(words))
+    image = Image.new("LA", (right - left, bottom - top), (255, 0))
+    ImageDraw.Draw(image).text((-left, -top), words, (255, 255), font)
+    return image
 
 
 def fit(image: Image.Image, shape: Shape) -> Array:
@@ -130,17 +164,34 @@ def read_png(reader: Reader) -> bytes:
 
 
 def encode(pixels: Array, format: str) -> bytes:
-    """One picture as png, jpg or webp bytes.
+    """One picture as png, jpg, webp, gif or apng bytes.
 
     Raises:
         VaectlError: a picture larger than the format allows.
     """
     options: dict[str, dict[str, Any]] = {"jpg": {"quality": 95, "subsampling": 0}, "webp": {"lossless": True}}
+    return saved(to_image(pixels), format, **options.get(format, {}))
+
+
+def animation(frames: Array, format: str, fps: float) -> bytes:
+    """Pictures, (N, H, W, C), one after another and over again, as gif, apng or webp bytes.
+
+    Raises:
+        VaectlError: pictures larger than the format allows.
+    """
+    options: dict[str, dict[str, Any]] = {"gif": {"disposal": 1}, "apng": {}, "webp": {"lossless": True}}
+    first, *others = map(to_image, frames)
+    timing = {"save_all": True, "append_images": others, "duration": round(1000 / fps), "loop": 0}
+    return saved(first, format, **timing, **options[format])
+
+
+def saved(image: Image.Image, format: str, **options: Any) -> bytes:
+    """The bytes of a file; a VaectlError where the format does not take it."""
     buffer = BytesIO()
     try:
-        to_image(pixels).save(buffer, PILLOW_FORMATS[format], **options.get(format, {}))
+        image.save(buffer, PILLOW_FORMATS[format], **options)
     except (ValueError, OSError) as error:
-        height, width, _ = pixels.shape
+        width, height = image.size
         raise VaectlError(f"a picture of {width} x {height} does not go into {format}: choose another format") from error
     return buffer.getvalue()
 

@@ -20,9 +20,12 @@ from vaectl.io.sources import Batch
 Array = NDArray[np.float32]
 
 LATENT_FORMATS = ("npy", "csv")
-PICTURE_FORMATS = ("png", "jpg", "webp")
-SUFFIXES = {".jpeg": "jpg"} | {f".{format}": format for format in LATENT_FORMATS + PICTURE_FORMATS}
+STILL_FORMATS = ("png", "jpg", "webp")
+PICTURE_FORMATS = (*STILL_FORMATS, "gif", "apng")
+ANY_FORMATS = LATENT_FORMATS + PICTURE_FORMATS
+SUFFIXES = {".jpeg": "jpg"} | {f".{format}": format for format in ANY_FORMATS}
 
+ANIMATIONS = ("gif", "apng", "webp")
 NUMBER = re.compile(r"%0?\d*d")
 SPOOLED_IN_MEMORY = 64 << 20
 
@@ -36,6 +39,7 @@ class Destination:
 
     path: str
     format: str
+    animated: bool = False
 
     @property
     def is_terminal(self) -> bool:
@@ -50,8 +54,24 @@ class Destination:
         return NUMBER.search(os.path.basename(self.path)) is not None
 
 
-def destination(output: str | None, format: str | None, formats: tuple[str, ...]) -> Destination:
+@dataclass(frozen=True)
+class Layout:
+    """How pictures are laid out.
+
+    `show` draws a picture on the terminal. `columns` of a sheet: one row up to 20 pictures, else near-square, where None. Each
+    pixel becomes `scale` x `scale`. `fps` are the pictures a second of an animation.
+    """
+
+    show: Callable[[Array], None]
+    columns: int | None = None
+    scale: int = 1
+    fps: float = 10
+
+
+def destination(output: str | None, format: str | None, formats: tuple[str, ...], *, animate: bool = False) -> Destination:
     """Where to write, and how: by `format`, else by the suffix of `output`, else the first of the verb's `formats`.
+
+    A person at a terminal is shown pictures where the verb has any. GIF and APNG are animations, WebP is with `animate`.
 
     Raises:
         UsageError: a format the verb does not write, or an array for a terminal.
@@ -63,13 +83,16 @@ def destination(output: str | None, format: str | None, formats: tuple[str, ...]
         raise UsageError(
             f"{output or format!r}: this verb writes {', '.join(formats)}: change the suffix of -o, or give --format"
         )
+    if animate and chosen not in ANIMATIONS:
+        raise UsageError(f"{chosen} is no animation: write {', '.join(ANIMATIONS)}, as in -o walk.webp --animate")
+    animated = animate or chosen in ("gif", "apng")
     if output is None:
         if not files.stdout_is_terminal():
-            return Destination(files.STDOUT, chosen)
-        if chosen in LATENT_FORMATS:
+            return Destination(files.STDOUT, chosen, animated)
+        if chosen in LATENT_FORMATS and (format or not set(formats) & set(PICTURE_FORMATS)):
             raise UsageError("stdout is a terminal: redirect it (> z.npy), name a file (-o z.npy), or insist (-o -)")
-        return Destination("", chosen)
-    place = Destination(output, chosen)
+        return Destination("", "png")
+    place = Destination(output, chosen, animated)
     if place.is_folder and chosen in LATENT_FORMATS:
         raise UsageError(f"{output!r} is a folder, and latents go into one file: name it, as in -o {output.rstrip('/')}/z.npy")
     if place.is_folder:
@@ -84,27 +107,30 @@ def write_latents(batches: Iterable[Batch], place: Destination) -> None:
     {"npy": write_npy, "csv": write_csv}[place.format](batches, place.path)
 
 
-def write_pictures(
-    batches: Iterable[Batch], place: Destination, show: Callable[[Array], None], *, columns: int | None = None, scale: int = 1
-) -> None:
-    """Write pictures, (N, H, W, C) in batches, to `place`: a file each into a folder or to numbered names, else one sheet.
-
-    Args:
-        show: what draws a picture in the terminal.
-        columns: of the sheet; one row up to 20 pictures, else near-square, where None.
-        scale: the side of the square that each pixel becomes.
-    """
-    enlarged = (batch.map(lambda stack: pictures.enlarge(stack, scale)) for batch in batches)
+def write_pictures(batches: Iterable[Batch], place: Destination, layout: Layout) -> None:
+    """Write pictures, (N, H, W, C) in batches: a file each into a folder or to numbered names, an animation, or a sheet."""
+    enlarged = (batch.map(lambda stack: pictures.enlarge(stack, layout.scale)) for batch in batches)
     if place.is_folder or place.is_numbered:
         write_each(enlarged, place)
         return
-    sheet = pictures.sheet(np.concatenate([batch.arrays for batch in enlarged]), columns)
+    stack = np.concatenate([batch.arrays for batch in enlarged])
     if place.is_terminal:
-        show(sheet)
+        layout.show(pictures.sheet(stack, layout.columns))
         return
-    data = pictures.encode(sheet, place.format)
+    if place.animated:
+        data = pictures.animation(stack, place.format, layout.fps)
+    else:
+        data = pictures.encode(pictures.sheet(stack, layout.columns), place.format)
     with files.written(place.path) as stream:
         stream.write(data)
+
+
+def write_either(batches: Iterable[Batch], place: Destination, decode: Callable[[Array], Array], layout: Layout) -> None:
+    """Write latents, (N, D) in batches, as they are where `place` takes latents, decoded where it takes pictures."""
+    if place.format in LATENT_FORMATS:
+        write_latents(batches, place)
+    else:
+        write_pictures((batch.map(decode) for batch in batches), place, layout)
 
 
 def write_npy(batches: Iterable[Batch], path: str) -> None:

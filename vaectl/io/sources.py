@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from vaectl.errors import Remark, VaectlError
 from vaectl.io import arrays, files, pictures
@@ -19,7 +20,6 @@ Item = tuple[str, Array]
 
 BATCH_BYTES = 16 << 20
 LARGEST_BATCH = 256
-LARGEST_PICTURE_FILE = 1 << 29
 ARRAYS = ("NPY", "NPZ")
 
 
@@ -56,17 +56,14 @@ def read_latents(inputs: Sequence[str], width: int) -> Iterator[Batch]:
     return batched(latent_items(inputs, width), "latents")
 
 
-def read_point(path: str, shape: tuple[int, ...], width: int, encode: Callable[[Array], Array]) -> Array:
-    """One latent point, (width,), from a file of latents, or from a picture of `shape` by `encode`.
+def read_points(inputs: Sequence[str], encode: Callable[[Image], Array], width: int | None = None) -> Iterator[Batch]:
+    """Batches of latents, (N, width), from NPY files or stdin, or from pictures by `encode`; the first settles an open `width`.
 
     Raises:
-        VaectlError: the input is missing, damaged, or of another size.
+        VaectlError: an input that is missing, damaged, empty, of another width, or neither a picture nor an array.
+        UsageError: no input at all.
     """
-    with files.opened(path) as reader:
-        is_picture = files.kind_of(reader) in files.PICTURES
-    batches = (batch.map(encode) for batch in read_pictures([path], shape)) if is_picture else read_latents([path], width)
-    point: Array = next(batches).arrays[0]
-    return point
+    return batched(latent_items(inputs, width, encode), "pictures or latents")
 
 
 def batched(items: Iterable[Item], what: str) -> Iterator[Batch]:
@@ -96,20 +93,28 @@ def picture_items(inputs: Sequence[str], shape: tuple[int, ...]) -> Iterator[Ite
             raise VaectlError(f"{part}: a picture is expected (PNG, JPEG, WebP, GIF, BMP, TIFF or NPY)")
 
 
-def latent_items(inputs: Sequence[str], width: int) -> Iterator[Item]:
+def latent_items(inputs: Sequence[str], width: int | None, encode: Callable[[Image], Array] | None = None) -> Iterator[Item]:
     """Each latent vector by itself, with its name."""
 
     def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
+        nonlocal width
+        if width is None and found:
+            width = found[-1]
         if found[-1:] != (width,) or len(found) > 2:
-            raise VaectlError(f"{path} is an array of {found}: this model's latents are (N, {width}): encode with its checkpoint")
-        return (1, width) if len(found) == 1 else found
+            raise VaectlError(f"{path} is an array of {found}: latents are (N, {width}) here: encode with the same checkpoint")
+        return (1, *found) if len(found) == 1 else found
 
-    for part in parts(inputs, "an NPY of latents"):
-        if part.kind in files.PICTURES:
+    for part in parts(inputs, "an NPY of latents" if encode is None else "a PICTURE or an NPY of latents"):
+        if part.kind in files.PICTURES and encode is not None:
+            z = encode(pictures.decode(picture_bytes(part), part.reader.name))
+            stack_shape(z.shape, part.reader.name)
+            yield part.next_name(), z
+        elif part.kind in files.PICTURES:
             raise VaectlError(f"{part}: latents (NPY) are expected: run vaectl encode on it first")
-        if part.kind not in ARRAYS:
+        elif part.kind in ARRAYS:
+            yield from array_items(part, stack_shape, arrays.finite)
+        else:
             raise VaectlError(f"{part}: latents (NPY) are expected, as vaectl encode writes them")
-        yield from array_items(part, stack_shape, arrays.finite)
 
 
 @dataclass(frozen=True)
@@ -139,9 +144,9 @@ def picture_bytes(part: Part) -> bytes:
     """The bytes of one picture; on stdin PNGs may follow one another."""
     if part.kind == "PNG" and part.reader.name == files.STDIN_NAME:
         return pictures.read_png(part.reader)
-    data = part.reader.read(LARGEST_PICTURE_FILE)
+    data = part.reader.read(files.LARGEST_PICTURE)
     if part.reader.peek(1):
-        raise VaectlError(f"{part.reader.name} is larger than {LARGEST_PICTURE_FILE} bytes: make it smaller")
+        raise VaectlError(f"{part.reader.name} is larger than {files.LARGEST_PICTURE} bytes: make it smaller")
     return data
 
 

@@ -1,0 +1,13 @@
+"""Writes the first test digits of MNIST as PNG files: python digits.py FOLDER COUNT."""
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from vaectl import datasets
+
+folder, count = Path(sys.argv[1]), int(sys.argv[2])
+folder.mkdir(exist_ok=True)
+for index, digit in enumerate(datasets.load("mnist").test[:count]):
+    Image.fromarray(digit[..., 0]).save(folder / f"{index:04d}.png")

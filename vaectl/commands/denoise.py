@@ -1,0 +1,55 @@
+"""vaectl denoise."""
+
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from vaectl import autoencoder, corruption
+from vaectl.autoencoder import Array
+from vaectl.commands import options, terminal
+from vaectl.corruption import NumpyDraw
+from vaectl.errors import VaectlError
+from vaectl.io import sinks, sources
+
+
+def denoise(
+    inputs: options.Pictures = None,
+    corrupt: options.Corrupt = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show the clean, the spoiled and the restored picture, one above the other.")
+    ] = False,
+    invert: options.Invert = False,
+    checkpoint: options.CheckpointFile = None,
+    output: options.Output = None,
+    format: options.PictureFormat = None,
+    columns: options.Columns = None,
+    scale: options.Scale = 1,
+    animate: options.Animate = False,
+    fps: options.FramesPerSecond = 10,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """The model must have learned from spoiled pictures: a dae, or any other trained with --corrupt.
+
+    \b
+      vaectl denoise noisy/ -o clean/
+      vaectl denoise img.png --corrupt gaussian:0.25 --compare -o compared.png
+    """
+    place = sinks.destination(output, format, sinks.PICTURE_FORMATS, animate=animate)
+    corruptions = corruption.parse(corrupt or [])
+    path = options.checkpoint_file(checkpoint, first="dae")
+    model = autoencoder.load(path, device)
+    if not model.card.corrupt:
+        raise VaectlError(f"{path!r} is of kind {model.card.model!r} and learned from clean pictures: use a dae")
+    draw = NumpyDraw(seed)
+
+    def restored(clean: Array) -> Array:
+        spoiled = corruption.applied(corruptions, clean, draw).astype(np.float32)
+        result = model.denoise(spoiled)
+        shown = [clean, spoiled, result] if corruptions else [clean, result]
+        return np.concatenate(shown, axis=1) if compare else result
+
+    batches = sources.read_pictures(inputs or [], model.picture, invert=invert)
+    sinks.write_pictures((batch.map(restored) for batch in batches), place, sinks.Layout(terminal.show, columns, scale, fps))
