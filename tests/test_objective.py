@@ -16,6 +16,28 @@ def test_the_kl_is_the_one_torch_computes_between_normals() -> None:
     assert objective.kl(torch.zeros(1, 4), torch.zeros(1, 4)).item() == 0
 
 
+def test_sticking_the_landing_keeps_the_kl_and_its_mean_gradient() -> None:
+    random = torch.Generator().manual_seed(0)
+    parameters = torch.tensor([[0.7, -0.3, -0.5, 0.4]], requires_grad=True)
+    mu, logvar = parameters.expand(200_000, 4).chunk(2, dim=1)
+    epsilon = torch.randn(200_000, 2, generator=random)
+    exact = objective.kl(mu, logvar)
+    found = objective.sticking_the_landing(objective.reparameterized(mu, logvar, epsilon), epsilon, logvar, exact)
+    torch.testing.assert_close(found, exact)
+    (expected,) = torch.autograd.grad(exact.mean(), parameters, retain_graph=True)
+    (gradient,) = torch.autograd.grad(found.mean(), parameters)
+    torch.testing.assert_close(gradient, expected, atol=0.01, rtol=0)
+
+
+def test_sticking_the_landing_is_still_where_the_posterior_is_met() -> None:
+    """Where q is the prior and the decoder ignores z, every draw's gradient is 0, not only their mean."""
+    mu, logvar = torch.zeros(5, 2, requires_grad=True), torch.zeros(5, 2, requires_grad=True)
+    epsilon = torch.randn(5, 2)
+    z = objective.reparameterized(mu, logvar, epsilon)
+    kl = objective.sticking_the_landing(z, epsilon, logvar, objective.kl(mu, logvar))
+    assert all(gradient.abs().max() < 1e-6 for gradient in torch.autograd.grad(kl.sum(), (mu, logvar)))
+
+
 def test_bernoulli_reconstruction_is_summed_over_pixels() -> None:
     logits = torch.zeros(2, 28, 28, 1)
     torch.testing.assert_close(Bernoulli().nll(logits, torch.rand(2, 28, 28, 1)), torch.full((2,), 784 * math.log(2)))

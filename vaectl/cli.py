@@ -90,6 +90,8 @@ def main() -> NoReturn:
     guard_standard_streams()
     # A small call gains nothing from BLAS threads, and their start costs it tens of milliseconds.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Threads that wait for work spin for a moment only: a training alone is as fast, two at once are twice as fast.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     signal.signal(signal.SIGTERM, terminate)
     warnings.simplefilter("always", Remark)
     warnings.showwarning = show_warning

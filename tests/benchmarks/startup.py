@@ -10,6 +10,8 @@ from pathlib import Path
 from measure import VAECTL, Measured, measure, median_seconds
 from PIL import Image
 
+COMPLETION = ("_VAECTL_COMPLETE=complete_bash", "COMP_WORDS=vaectl train vae --", "COMP_CWORD=3")
+
 
 def main(runs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -22,6 +24,10 @@ def main(runs: int) -> None:
             "vaectl --help": [VAECTL, "--help"],
             "vaectl encode img.png > z.npy": [VAECTL, "encode", "img.png", "-o", "-"],
             "vaectl grid -o latent.png": [VAECTL, "grid", "-o", "latent.png"],
+            "vaectl sample -n 64 -o z.npy": [VAECTL, "sample", "-n", "64", "-o", "z.npy"],
+            "vaectl decode z.npy -o sheet.png": [VAECTL, "decode", "z.npy", "-o", "sheet.png"],
+            "vaectl interpolate z.npy": [VAECTL, "interpolate", "z.npy", "-o", "walk.npy"],
+            "completion of vaectl train vae --": ["env", *COMPLETION, VAECTL],
         }
         found: dict[str, list[Measured]] = {label: [] for label in commands}
         for _ in range(runs):
@@ -31,7 +37,7 @@ def main(runs: int) -> None:
     for label, measured in found.items():
         seconds = median_seconds(measured)
         megabytes = max(run.megabytes for run in measured)
-        print(f"{label:<32}{seconds:6.3f} s  1/{torch_seconds / seconds:<5.1f}{megabytes:7.0f} MB")
+        print(f"{label:<35}{seconds:6.3f} s  1/{torch_seconds / seconds:<5.1f}{megabytes:7.0f} MB")
 
 
 if __name__ == "__main__":

@@ -138,8 +138,9 @@ def say_figures(figures: Mapping[str, float]) -> None:
         # Without a distribution there is no bound, only its first part.
         if name not in figures or (not figures["kl"] and name in ("neg_elbo", "kl")):
             continue
-        before = f"  (spoiled: {figures[f'{name}_before']:.4g})" if f"{name}_before" in figures else ""
-        console.print(f"  {label:<14}{figures[name]:>9.4g} {unit}{before}")
+        digits = ".2f" if unit else ".4f"
+        before = f"  (spoiled: {figures[f'{name}_before']:{digits}})" if f"{name}_before" in figures else ""
+        console.print(f"  {label:<14}{figures[name]:>9{digits}} {unit}{before}".rstrip())
 
 
 def say_trained(card: Card) -> None:
