@@ -73,7 +73,7 @@ def test_the_newest_checkpoint_is_taken_and_named_when_there_was_a_choice(run: C
         os.utime(tmp_path / f"{name}.safetensors", (1000 - age, 1000 - age))
     result = run("info")
     assert result.stdout.startswith(b"model        ae,")
-    assert "it takes 'ae.safetensors'" in result.stderr.decode()
+    assert "'ae.safetensors' is taken, the newest of" in result.stderr.decode()
     assert run("info", "-q").stderr == b""
     assert run("info", "-c", "vae.safetensors").stdout.startswith(b"model        vae,")
     assert run("info", VAECTL_CHECKPOINT="dae.safetensors").stdout.startswith(b"model        dae,")
@@ -291,3 +291,13 @@ def test_a_terminal_that_takes_pixels_gets_them(term: str, start: str, vae: Path
     code, said = on_terminal(["sample", "-n", "4", "-c", vae], tmp_path, TERM=term, TMUX="")
     assert code == 0
     assert start in said and "▀" not in said
+
+
+def test_too_little_memory_is_one_line(run: Call, vae: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "z.npy", np.zeros((4, 2)))
+    limited = f"ulimit -v 900000; {VAECTL} decode z.npy --scale 100 --columns 1 -c {vae} -o p.png"
+    np.save(tmp_path / "z.npy", np.zeros((60, 2)))
+    result = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, env=environment(), timeout=60)
+    assert result.returncode == 1
+    one_line(result, "not enough memory")
+    assert not (tmp_path / "p.png").exists()

@@ -108,8 +108,11 @@ def main() -> NoReturn:
     except (VaectlError, TyperException) as error:
         if os.environ.get("VAECTL_DEBUG"):
             traceback.print_exc()
-        say(f"{error.format_message().rstrip('.')}: see {called()} --help" if isinstance(error, TyperException) else str(error))
+        say(usage(error) if isinstance(error, TyperException) else str(error))
         code = error.exit_code
+    except MemoryError:
+        say("there is not enough memory for this: use smaller pictures, or fewer at once")
+        code = 1
     except KeyboardInterrupt:
         die_of(signal.SIGINT)
     except Terminated:
@@ -126,6 +129,11 @@ def guard_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, mode)
+
+
+def usage(error: TyperException) -> str:
+    """What is wrong with the call, on one line, and where to read how it should be."""
+    return f"{' '.join(error.format_message().split()).rstrip('.')}: see {called()} --help"
 
 
 def called() -> str:

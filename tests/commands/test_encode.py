@@ -97,3 +97,11 @@ def test_the_input_may_be_the_output(run: Call, vae: Path, tmp_path: Path, digit
     np.save(tmp_path / "x.npy", digits[:5])
     run("encode", "x.npy", "-o", "x.npy", "-c", vae)
     assert np.load(tmp_path / "x.npy").shape == (5, 2)
+
+
+def test_pictures_of_several_kinds_follow_on_stdin(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    stream = b""
+    for index, name in enumerate(["0.jpg", "1.png", "2.webp", "3.bmp", "4.jpg", "5.gif"]):
+        stream += write_png(tmp_path / name, digits[index]).read_bytes()
+    assert loaded(run("encode", "-c", vae, input=stream).stdout).shape == (6, 2)
+    one_line(run("encode", "-c", vae, input=stream[:-900] + b"hello", code=1), "stdin")

@@ -58,8 +58,11 @@ def test_a_place_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) 
     with pytest.raises(VaectlError, match="is a folder: name a file"):
         files.check_writable(str(tmp_path))
     (tmp_path / "file").touch()
-    with pytest.raises(VaectlError, match=r"file exists|not a directory"):
-        files.make_folder(str(tmp_path / "file"))
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(VaectlError, match="is a file: name another folder"):
+            files.check_folder(str(path))
+    files.check_folder(str(tmp_path / "new" / "below"))
+    assert not (tmp_path / "new").exists()
 
 
 class Trickle(BytesIO):

@@ -170,3 +170,13 @@ def test_what_is_written_can_be_read_again(format: str, channels: int) -> None:
 def test_a_picture_too_large_for_its_format_is_told() -> None:
     with pytest.raises(VaectlError, match="20000 x 2 does not go into webp"):
         pictures.encode(np.zeros((2, 20000, 1), np.float32), "webp")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "BMP"])
+def test_the_end_of_a_picture_is_found_among_what_follows(format: str, options: dict[str, bool]) -> None:
+    exif = Image.Exif()
+    exif[270] = "a note with \xff\xd9 in it"
+    data = saved(Image.effect_noise((40, 30), 80).convert("RGB"), format, exif=exif, **options)
+    assert pictures.end_of(data + data + b"more", format) == len(data)
+    assert pictures.end_of(data, format) == len(data)

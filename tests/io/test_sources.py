@@ -36,7 +36,7 @@ def test_files_that_are_no_pictures_and_odd_entries_are_passed_over(tmp_path: Pa
     (tmp_path / "loop").symlink_to(".")
     (tmp_path / "gone.png").symlink_to("nowhere")
     os.mkfifo(tmp_path / "fifo.png")
-    with pytest.warns(Remark, match="2 files that are no pictures were passed over"):
+    with pytest.warns(Remark, match="2 of its files are no pictures and were passed over"):
         assert names(pictures(tmp_path)) == ["one.png"]
 
 

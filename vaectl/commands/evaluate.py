@@ -15,7 +15,7 @@ from vaectl import checkpoint as checkpoints
 from vaectl import corruption, datasets
 from vaectl import device as devices
 from vaectl.commands import console, options
-from vaectl.errors import VaectlError
+from vaectl.errors import UsageError, VaectlError
 from vaectl.io import files, sources
 
 if TYPE_CHECKING:
@@ -34,7 +34,10 @@ def evaluate(
     per_image: Annotated[bool, typer.Option("--per-image", help="A CSV line a picture, the worst first.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, on a terminal too.")] = False,
     checkpoint: options.CheckpointFile = None,
-    output: options.Output = None,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", show_default=False, help="The JSON or CSV goes to a file."),
+    ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
@@ -48,6 +51,11 @@ def evaluate(
       vaectl evaluate -c run3.safetensors --samples 5000 --json
       vaectl evaluate --data faces/ --per-image -o outliers.csv
     """
+    kind = "csv" if per_image else "json"
+    if per_image and as_json:
+        raise UsageError("--per-image writes CSV: leave out --json")
+    if output and os.path.splitext(output)[1] not in ("", f".{kind}"):
+        raise UsageError(f"{output!r}: evaluate writes {kind} here: change the suffix of -o")
     if output:
         files.check_writable(output)
     path = options.checkpoint_file(checkpoint)

@@ -47,7 +47,7 @@ def interpolate(
     points = sources.read_points(inputs or [], lambda picture: model().encode_one(picture))
     knots = np.concatenate([batch.arrays for batch in points])
     if len(knots) < 2:
-        raise UsageError("one point is no way: give two pictures or latents, or more")
+        raise UsageError("a walk needs two points: give two pictures or latents, or more")
     steps_taken = enumerate(latents.path(knots, steps, method, loop=loop))
     walk = sources.batched(((f"step-{index:05d}", z) for index, z in steps_taken), "latents")
     sinks.write_either(walk, place, lambda z: model().decode(z), sinks.Layout(terminal.show, columns, scale, fps))

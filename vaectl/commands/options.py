@@ -97,7 +97,7 @@ Columns = Annotated[
     int | None,
     typer.Option("--columns", min=1, metavar="N", show_default=False, help="Pictures in a row of the sheet."),
 ]
-Scale = Annotated[int, typer.Option("--scale", min=1, metavar="N", help="Each pixel becomes N x N.")]
+Scale = Annotated[int, typer.Option("--scale", min=1, max=100, metavar="N", help="Each pixel becomes N x N.")]
 Device = Annotated[
     str,
     typer.Option(
@@ -136,5 +136,6 @@ def checkpoint_file(given: str | None, first: str | None = None) -> str:
         )
     newest = max(here, key=lambda path: (path == f"{first}.safetensors", os.path.getmtime(path)))
     if len(here) > 1:
-        warnings.warn(f"of {', '.join(here)} it takes {newest!r} (-c names another)", Remark, stacklevel=2)
+        why = "the denoiser" if newest == f"{first}.safetensors" else "the newest"
+        warnings.warn(f"{newest!r} is taken, {why} of {', '.join(sorted(here))}: -c names another", Remark, stacklevel=2)
     return newest

@@ -69,6 +69,10 @@ class Reader:
             missing -= len(more)
         return b"".join(parts)
 
+    def put_back(self, data: bytes) -> None:
+        """Let `data`, just read, be read again."""
+        self.ahead = data + self.ahead
+
 
 def kind_of(reader: Reader) -> str:
     """What comes next in `reader`, by its first bytes: one of PICTURES, "NPY", "NPZ", "empty" or "unknown"."""
@@ -123,7 +127,7 @@ def check_writable(path: str) -> None:
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise VaectlError(f"{path!r}: the folder {folder!r} does not exist: make it first")
-    if os.path.isdir(target):
+    if os.path.isdir(target) or path.endswith("/"):
         raise VaectlError(f"{path!r} is a folder: name a file")
     # Devices and pipes are written to; only a file is replaced, which takes a writable folder.
     replaced = os.path.isfile(target) or not os.path.exists(target)
@@ -131,15 +135,18 @@ def check_writable(path: str) -> None:
         raise VaectlError(f"{path!r}: no permission to write there: choose another place")
 
 
-def make_folder(path: str) -> None:
-    """The folder `path`, made now if it is not there.
+def check_folder(path: str) -> None:
+    """Fail before any work when the folder `path` can be neither written nor made.
 
     Raises:
-        VaectlError: a file stands in its place, or it cannot be made or written.
+        VaectlError: a file stands in its way, or it may not be written.
     """
-    with told(repr(path)):
-        os.makedirs(path, exist_ok=True)
-    if not os.access(path, os.W_OK):
+    place = os.path.abspath(path)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise VaectlError(f"{path!r}: {place!r} is a file: name another folder")
+    if not os.access(place, os.W_OK):
         raise VaectlError(f"{path!r}: no permission to write there: choose another place")
 
 

@@ -1,5 +1,6 @@
 """Picture bytes to pixels and back. Pixels are float32 in [0, 1], (height, width, channels) with channels last."""
 
+import re
 import warnings
 from io import BytesIO
 from math import ceil, prod, sqrt
@@ -20,6 +21,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 SMOOTH = Image.Resampling.LANCZOS
 MOST_PIXELS = 89_478_485  # where Pillow itself begins to warn: 256 MB at 24 bits
 PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "apng": "PNG"}
+JPEG_SCAN, JPEG_END, JPEG_MARKER = 0xDA, 0xD9, re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 LONGEST_ROW = 20
 
 
@@ -145,6 +147,25 @@ def inverted(pixels: Array) -> Array:
     return result
 
 
+def end_of(data: bytes, kind: str) -> int:
+    """Where a JPEG, WEBP or BMP ends in `data`, which may hold more; of other kinds it is not told, and they take all."""
+    if kind == "WEBP":
+        return 8 + int.from_bytes(data[4:8], "little")
+    if kind == "BMP":
+        return int.from_bytes(data[2:6], "little")
+    at = 2 if kind == "JPEG" else len(data)
+    while at + 4 <= len(data):
+        marker = data[at + 1]
+        if marker == JPEG_END:
+            return at + 2
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == JPEG_SCAN:
+            # What follows has no length: it runs up to the next marker that is neither stuffing nor a restart.
+            found = JPEG_MARKER.search(data, at)
+            at = found.start() if found else len(data)
+    return len(data)
+
+
 def read_png(reader: Reader) -> bytes:
     """The bytes of the PNG that comes next in a stream, up to and with its IEND chunk.
 
@@ -158,7 +179,7 @@ def read_png(reader: Reader) -> bytes:
         name = head[4:]
         body = reader.read(int.from_bytes(head[:4], "big") + 4)
         if len(head) + len(body) < 12:
-            raise VaectlError(f"{reader.name} ends within a PNG: send it again")
+            raise VaectlError(f"{reader.name} ends within a PNG: check the file that was sent")
         parts += [head, body]
     return b"".join(parts)
 

@@ -96,7 +96,7 @@ def destination(output: str | None, format: str | None, formats: tuple[str, ...]
     if place.is_folder and chosen in LATENT_FORMATS:
         raise UsageError(f"{output!r} is a folder, and latents go into one file: name it, as in -o {output.rstrip('/')}/z.npy")
     if place.is_folder:
-        files.make_folder(output)
+        files.check_folder(output)
     elif output != files.STDOUT:
         files.check_writable(output)
     return place

@@ -141,12 +141,16 @@ class Part:
 
 
 def picture_bytes(part: Part) -> bytes:
-    """The bytes of one picture; on stdin PNGs may follow one another."""
+    """The bytes of one picture; on stdin several may follow one another."""
     if part.kind == "PNG" and part.reader.name == files.STDIN_NAME:
         return pictures.read_png(part.reader)
     data = part.reader.read(files.LARGEST_PICTURE)
     if part.reader.peek(1):
         raise VaectlError(f"{part.reader.name} is larger than {files.LARGEST_PICTURE} bytes: make it smaller")
+    if part.reader.name == files.STDIN_NAME:
+        end = pictures.end_of(data, part.kind)
+        part.reader.put_back(data[end:])
+        data = data[:end]
     return data
 
 
@@ -202,4 +206,4 @@ def folder_parts(folder: str) -> Iterator[Part]:
     if passed_over == len(paths):
         raise VaectlError(f"{folder!r} holds no pictures: give another folder")
     if passed_over:
-        warnings.warn(f"{folder!r}: {passed_over} files that are no pictures were passed over", Remark, stacklevel=2)
+        warnings.warn(f"{folder!r}: {passed_over} of its files are no pictures and were passed over", Remark, stacklevel=2)
