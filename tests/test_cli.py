@@ -294,7 +294,6 @@ def test_a_terminal_that_takes_pixels_gets_them(term: str, start: str, vae: Path
 
 
 def test_too_little_memory_is_one_line(run: Call, vae: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "z.npy", np.zeros((4, 2)))
     limited = f"ulimit -v 900000; {VAECTL} decode z.npy --scale 100 --columns 1 -c {vae} -o p.png"
     np.save(tmp_path / "z.npy", np.zeros((60, 2)))
     result = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, env=environment(), timeout=60)
