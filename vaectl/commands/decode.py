@@ -1,8 +1,6 @@
 """vaectl decode."""
 
-from vaectl import autoencoder
-from vaectl.commands import options, terminal
-from vaectl.io import sinks, sources
+from vaectl.commands import options
 
 
 def decode(
@@ -23,6 +21,10 @@ def decode(
       vaectl encode a.png b.png | vaectl decode -o strip.png
       vaectl decode z.npy -o pictures/
     """
+    from vaectl import autoencoder
+    from vaectl.commands import terminal
+    from vaectl.io import sinks, sources
+
     place = sinks.destination(output, format, sinks.PICTURE_FORMATS, animate=animate)
     model = autoencoder.load(options.checkpoint_file(checkpoint), device)
     latents = sources.read_latents(inputs or [], model.latent)

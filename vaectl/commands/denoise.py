@@ -1,16 +1,14 @@
 """vaectl denoise."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
-from vaectl import autoencoder, corruption
-from vaectl.autoencoder import Array
-from vaectl.commands import options, terminal
-from vaectl.corruption import NumpyDraw
+from vaectl.commands import options
 from vaectl.errors import VaectlError
-from vaectl.io import sinks, sources
+
+if TYPE_CHECKING:
+    from vaectl.autoencoder import Array
 
 
 def denoise(
@@ -37,15 +35,21 @@ def denoise(
       vaectl denoise noisy/ -o clean/
       vaectl denoise img.png --corrupt gaussian:0.25 --compare -o compared.png
     """
+    import numpy as np
+
+    from vaectl import autoencoder, corruption
+    from vaectl.commands import terminal
+    from vaectl.io import sinks, sources
+
     place = sinks.destination(output, format, sinks.PICTURE_FORMATS, animate=animate)
     corruptions = corruption.parse(corrupt or [])
     path = options.checkpoint_file(checkpoint, first="dae")
     model = autoencoder.load(path, device)
     if not model.card.corrupt:
         raise VaectlError(f"{path!r} is of kind {model.card.model!r} and learned from clean pictures: use a dae")
-    draw = NumpyDraw(seed)
+    draw = corruption.NumpyDraw(seed)
 
-    def restored(clean: Array) -> Array:
+    def restored(clean: "Array") -> "Array":
         spoiled = corruption.applied(corruptions, clean, draw).astype(np.float32)
         result = model.denoise(spoiled)
         shown = [clean, spoiled, result] if corruptions else [clean, result]

@@ -2,12 +2,9 @@
 
 from typing import Annotated
 
-import numpy as np
 import typer
 
-from vaectl import autoencoder
 from vaectl.commands import options
-from vaectl.io import sinks, sources
 
 
 def encode(
@@ -28,6 +25,11 @@ def encode(
       vaectl encode img.png > z.npy
       vaectl encode faces/ -o faces.csv
     """
+    import numpy as np
+
+    from vaectl import autoencoder
+    from vaectl.io import sinks, sources
+
     place = sinks.destination(output, format, sinks.LATENT_FORMATS)
     model = autoencoder.load(options.checkpoint_file(checkpoint), device)
     rng = np.random.default_rng(seed) if sample else None

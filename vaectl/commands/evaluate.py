@@ -7,18 +7,14 @@ from collections.abc import Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
-from vaectl import checkpoint as checkpoints
-from vaectl import corruption, datasets
-from vaectl import device as devices
-from vaectl.commands import console, options
+from vaectl.commands import options
 from vaectl.errors import UsageError, VaectlError
-from vaectl.io import files, sources
+from vaectl.io import files
 
 if TYPE_CHECKING:
+    from vaectl.datasets import Bytes
     from vaectl.evaluation import Figures
 
 
@@ -51,6 +47,11 @@ def evaluate(
       vaectl evaluate -c run3.safetensors --samples 5000 --json
       vaectl evaluate --data faces/ --per-image -o outliers.csv
     """
+    from vaectl import checkpoint as checkpoints
+    from vaectl import corruption, datasets
+    from vaectl import device as devices
+    from vaectl.commands import console
+
     kind = "csv" if per_image else "json"
     if per_image and as_json:
         raise UsageError("--per-image writes CSV: leave out --json")
@@ -96,12 +97,17 @@ def evaluate(
         write(json.dumps(summary, indent=2) + "\n", output)
 
 
-def judged(name: str, split: str, shape: tuple[int, ...]) -> tuple[Sequence[str], NDArray[np.uint8]]:
+def judged(name: str, split: str, shape: tuple[int, ...]) -> tuple[Sequence[str], "Bytes"]:
     """The names and the pictures of a data set's split, or of a folder, where they are brought to `shape`.
 
     Raises:
         VaectlError: data that are not there, of another size, or without pictures in that split.
     """
+    import numpy as np
+
+    from vaectl import datasets
+    from vaectl.io import sources
+
     if os.path.isdir(name):
         batches = list(sources.read_pictures([name], shape))
         stack = np.concatenate([batch.arrays for batch in batches])
@@ -121,7 +127,7 @@ def table(names: Sequence[str], figures: "Figures") -> str:
     text = StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["name", *figures])
-    for index in np.argsort(-badness, kind="stable"):
+    for index in (-badness).argsort(kind="stable"):
         lines.writerow([names[index], *(f"{values[index]:.6g}" for values in figures.values())])
     return text.getvalue()
 

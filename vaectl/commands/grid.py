@@ -1,16 +1,15 @@
 """vaectl grid."""
 
-from typing import Annotated, Literal
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
 
-from vaectl import autoencoder, latents
-from vaectl.autoencoder import Array, Autoencoder
-from vaectl.commands import options, terminal
+from vaectl.commands import options
 from vaectl.errors import UsageError
-from vaectl.io import sinks, sources
-from vaectl.io.sources import Batch
+
+if TYPE_CHECKING:
+    from vaectl.autoencoder import Array, Autoencoder
 
 PRIOR_RANGE = (-3.0, 3.0)
 
@@ -48,8 +47,15 @@ def grid(
       vaectl grid --range -3 3 -o latent.png
       vaectl grid --spacing quantile --steps 12 --scale 2 -o plane.png
     """
+    import numpy as np
+
+    from vaectl import autoencoder, latents
+    from vaectl.commands import terminal
+    from vaectl.io import sinks, sources
+    from vaectl.io.sources import Batch
+
     place = sinks.destination(output, format, sinks.STILL_FORMATS)
-    if range_ and not (np.isfinite(range_).all() and range_[0] < range_[1]):
+    if range_ and not (all(map(isfinite, range_)) and range_[0] < range_[1]):
         raise UsageError(f"--range {range_[0]:g} {range_[1]:g} is no range: give a lower and a higher number, as in --range -3 3")
     model = autoencoder.load(options.checkpoint_file(checkpoint), device)
     if len({*dims} & {*range(model.latent)}) < 2:
@@ -63,8 +69,10 @@ def grid(
     sinks.write_pictures([Batch(names, model.decode(points))], place, sinks.Layout(terminal.show, steps, scale))
 
 
-def spaced(model: Autoencoder, dimension: int, given: tuple[float, float] | None, steps: int, spacing: str) -> Array:
+def spaced(model: "Autoencoder", dimension: int, given: tuple[float, float] | None, steps: int, spacing: str) -> "Array":
     """Where the pictures of the plane lie along one dimension."""
+    from vaectl import latents
+
     seen = model.card.latent
     if model.card.network.variational:
         return latents.spaced(*(given or PRIOR_RANGE), steps, spacing)

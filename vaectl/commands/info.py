@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaectl import checkpoint as checkpoints
-from vaectl.checkpoint import Card
 from vaectl.commands import options
 from vaectl.io import files
 from vaectl.models import MODELS
+from vaectl.networks import to_json
+
+if TYPE_CHECKING:
+    from vaectl.checkpoint import Card
 
 
 def info(
@@ -28,6 +30,8 @@ def info(
       vaectl info vae.safetensors
       vaectl info --json | jq .figures
     """
+    from vaectl import checkpoint as checkpoints
+
     path = file or options.checkpoint_file(checkpoint)
     card = checkpoints.load(path).card
     if as_json:
@@ -37,15 +41,15 @@ def info(
         files.write_line(f"{name:<12} {value}")
 
 
-def lines(card: Card) -> Iterator[tuple[str, str]]:
+def lines(card: "Card") -> Iterator[tuple[str, str]]:
     """The card, a name and a value a line."""
     network = card.network
     height, width, channels = network.picture
     yield "model", f"{card.model}, {MODELS[card.model].summary}" if card.model in MODELS else card.model
     yield "pictures", f"{height} x {width}, {'grey' if channels == 1 else 'colour'}"
     yield "latent", f"{network.latent} dimensions, {'a distribution' if network.variational else 'a point'}"
-    yield "encoder", " > ".join(described(row) for row in checkpoints.to_json(card)["network"]["encoder"])
-    yield "decoder", " > ".join(described(row) for row in checkpoints.to_json(card)["network"]["decoder"])
+    yield "encoder", " > ".join(described(row) for row in to_json(network.encoder))
+    yield "decoder", " > ".join(described(row) for row in to_json(network.decoder))
     yield "objective", f"{card.likelihood} likelihood, beta {card.beta:g}, input {', '.join(card.corrupt) or 'clean'}"
     for title, values in (
         ("data", card.data),

@@ -1,16 +1,15 @@
 """vaectl interpolate."""
 
 from functools import cache
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
 
-from vaectl import autoencoder, latents
-from vaectl.autoencoder import Autoencoder
-from vaectl.commands import options, terminal
+from vaectl.commands import options
 from vaectl.errors import UsageError
-from vaectl.io import sinks, sources
+
+if TYPE_CHECKING:
+    from vaectl.autoencoder import Autoencoder
 
 
 def interpolate(
@@ -37,10 +36,16 @@ def interpolate(
       vaectl interpolate a.png b.png --steps 30 -o walk.gif
       vaectl encode a.png b.png | vaectl interpolate --steps 10 | vaectl decode -o strip.png
     """
+    import numpy as np
+
+    from vaectl import autoencoder, latents
+    from vaectl.commands import terminal
+    from vaectl.io import sinks, sources
+
     place = sinks.destination(output, format, sinks.ANY_FORMATS, animate=animate)
 
     @cache
-    def model() -> Autoencoder:
+    def model() -> "Autoencoder":
         return autoencoder.load(options.checkpoint_file(checkpoint), device)
 
     # A function, for the model is loaded when the first picture or the first decoding asks for it.

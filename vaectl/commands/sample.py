@@ -4,11 +4,8 @@ from typing import Annotated
 
 import typer
 
-from vaectl import autoencoder, latents
-from vaectl.commands import options, terminal
+from vaectl.commands import options
 from vaectl.errors import VaectlError
-from vaectl.io import sinks
-from vaectl.io.sources import Batch
 
 
 def sample(
@@ -30,6 +27,11 @@ def sample(
       vaectl sample -n 64 --seed 1 | vaectl decode -o sheet.png
       vaectl sample -n 25 -o digits.png
     """
+    from vaectl import autoencoder, latents
+    from vaectl.commands import terminal
+    from vaectl.io import sinks
+    from vaectl.io.sources import Batch
+
     place = sinks.destination(output, format, sinks.ANY_FORMATS, animate=animate)
     path = options.checkpoint_file(checkpoint)
     model = autoencoder.load(path, device)

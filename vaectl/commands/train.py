@@ -2,17 +2,13 @@
 
 import json
 import os
-import platform
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Annotated, Literal
 
 import typer
 
-from vaectl import __version__, autoencoder, checkpoint, corruption, datasets, models, networks
-from vaectl import device as devices
-from vaectl.checkpoint import Card, Checkpoint
-from vaectl.commands import console, options
+from vaectl import models, networks
+from vaectl.commands import options
 from vaectl.errors import UsageError, VaectlError
 from vaectl.io import files
 from vaectl.models import MODELS
@@ -74,6 +70,11 @@ def train(
       vaectl train dae --corrupt gaussian:0.4 -o strong.safetensors
       m=$(vaectl train vae --seed 3 -o run3.safetensors) && vaectl info "$m"
     """
+    from vaectl import autoencoder, checkpoint, corruption, datasets
+    from vaectl import device as devices
+    from vaectl.checkpoint import Card, Checkpoint
+    from vaectl.commands import console
+
     dials = MODELS[model]
     corruptions = corruption.parse(corrupt or dials.corrupt)
     if sigma and likelihood != "gaussian":
@@ -134,6 +135,11 @@ def train(
 
 def versions() -> dict[str, str]:
     """Of everything that bears on the weights' bits."""
+    import platform
+    from importlib.metadata import version
+
+    from vaectl import __version__
+
     return {"vaectl": __version__, "python": platform.python_version(), "numpy": version("numpy"), "torch": version("torch")}
 
 
