@@ -20,7 +20,7 @@ def made() -> Checkpoint:
     tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in network.tensors().items()}
     spread = LatentStatistics([0.0, 1.0], [1.0, 1.0], [-2.0, -2.0], [2.0, 2.0])
     return Checkpoint(
-        Card("vae", network, "bernoulli", None, 1.0, ["gaussian:0.25"], spread, {"seed": 3}, {}, {}, [], {}), tensors
+        Card("vae", network, "pad", "bernoulli", None, 1.0, ["gaussian:0.25"], spread, {"seed": 3}, {}, {}, [], {}), tensors
     )
 
 

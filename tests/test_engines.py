@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from vaectl import networks
 from vaectl.engines import numpy as numpy_engine
 from vaectl.engines import torch as torch_engine
-from vaectl.networks import ROWS, Linear, Row, Sigmoid, Silu, weights_of
+from vaectl.layers import ROWS, Linear, Row, Sigmoid, Silu
+from vaectl.networks import weights_of
 
 
 def test_both_engines_speak_the_whole_vocabulary_and_nothing_else() -> None:

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from vaectl import corruption, evaluation, networks
-from vaectl.evaluation import Judge, Measure
+from vaectl.evaluation import Judge, Measure, Spread
 from vaectl.networks import Network
 from vaectl.objective import Bernoulli, Gaussian
 
@@ -74,7 +74,10 @@ def test_latent_statistics_and_active_units_are_those_of_mu() -> None:
     found = judge(network, tensors).latent_statistics(pictures)
     assert found.mean == pytest.approx([8, -2])
     assert found.std == pytest.approx([8, 0])
-    assert judge(network, tensors).active_units(pictures) == 1
+    spread = Spread()
+    for half in (pictures[:11], pictures[11:]):
+        spread.add(judge(network, tensors).latents(half))
+    assert spread.active_units() == 1
 
 
 def test_ssim_is_one_for_the_same_picture_and_none_for_noise() -> None:

@@ -1,7 +1,8 @@
 import pytest
 
-from vaectl import networks
-from vaectl.networks import Flatten, Linear, Network, Reshape, Sigmoid
+from vaectl import layers, networks
+from vaectl.layers import Flatten, Linear, Reshape, Sigmoid
+from vaectl.networks import Network
 
 
 def test_an_mlp_mirrors_itself_and_names_its_weights() -> None:
@@ -31,8 +32,8 @@ def test_without_a_distribution_the_encoder_gives_a_point() -> None:
 
 def test_rows_survive_json() -> None:
     network = networks.mlp((28, 20, 3), 2, [30], variational=True)
-    assert networks.from_json(networks.to_json(network.encoder)) == network.encoder
-    assert networks.from_json(networks.to_json(network.decoder)) == network.decoder
+    assert layers.from_json(layers.to_json(network.encoder)) == network.encoder
+    assert layers.from_json(layers.to_json(network.decoder)) == network.decoder
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_rows_survive_json() -> None:
 )
 def test_a_row_that_is_not_in_the_vocabulary_is_refused(row: object) -> None:
     with pytest.raises(ValueError, match=r"layer|row"):
-        networks.from_json([row])
+        layers.from_json([row])
 
 
 def test_rows_that_do_not_fit_each_other_are_refused() -> None:

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from vaectl import models, networks, training
+from vaectl.batches import Whole
 from vaectl.errors import VaectlError
 from vaectl.models import Settings
 from vaectl.objective import Bernoulli
@@ -27,7 +28,7 @@ def bars() -> NDArray[np.uint8]:
 def fit(pictures: NDArray[np.uint8], settings: Settings, variational: bool = True) -> tuple[training.Trained, list[Progress]]:
     seen: list[Progress] = []
     network = networks.mlp(tuple(pictures.shape[1:]), 2, [32], variational=variational)
-    return training.fit(network, pictures, settings, "cpu", seen.append), seen
+    return training.fit(network, Whole(pictures, "cpu"), settings, "cpu", seen.append), seen
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -90,7 +91,7 @@ def test_binarized_grey_is_seen_as_black_and_white() -> None:
 
 def test_fewer_pictures_than_a_batch_are_one_batch() -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1), np.uint8)
-    trained, seen = fit(pictures, models.settings(3, beta=1.0, corrupt=(), epochs=5))
+    trained, seen = fit(pictures, models.settings("mlp", 3, beta=1.0, corrupt=(), epochs=5))
     assert seen[-1].steps == 5
     assert all(np.isfinite(tensor).all() for tensor in trained.tensors.values())
 
@@ -142,7 +143,7 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
 
 def test_what_is_left_open_is_chosen_by_the_pictures() -> None:
     def chosen(pictures: int, **given: Any) -> Settings:
-        return models.settings(pictures, beta=1.0, corrupt=(), **given)
+        return models.settings("mlp", pictures, beta=1.0, corrupt=(), **given)
 
     assert (chosen(60000).epochs, chosen(60000).batch_size) == (15, 256)
     assert chosen(60000).lr == pytest.approx(0.005, rel=0.02)

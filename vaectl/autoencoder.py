@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from os import PathLike, fspath
 
 import numpy as np
@@ -12,13 +13,18 @@ from vaectl import checkpoint, device
 from vaectl.checkpoint import Card, Tensors
 from vaectl.engines import numpy as numpy_engine
 from vaectl.errors import VaectlError
+from vaectl.frame import Frame
 from vaectl.io import arrays, pictures
-from vaectl.networks import Row, Shape, weights_of
+from vaectl.layers import Row, Shape, multiplications
+from vaectl.networks import weights_of
+from vaectl.tiles import tiled
 
 Array = NDArray[np.float32]
 Run = Callable[[Array], Array]
 
 CHUNK = 1024
+# Multiplications that NumPy has done in about the time in which torch is imported.
+LITTLE = 10_000_000_000
 
 
 @dataclass(frozen=True)
@@ -51,18 +57,24 @@ class Autoencoder:
             (N, D) float32.
 
         Raises:
-            VaectlError: pictures of another size, pixels out of range, or a draw from a model that has no distribution.
+            VaectlError: pictures of another size, pixels out of range, a draw from a model that has no distribution, or a model
+                that has no latent.
         """
         if rng is None:
-            return self.posterior(pictures)[0] if self.card.network.variational else self.points(pictures)
+            return self.points(pictures)[:, : self.latent]
         mu, logvar = self.posterior(pictures)
         epsilon = rng.standard_normal(mu.shape, np.float32)
         sigma: Array = np.exp(np.float32(0.5) * logvar)
         return mu + sigma * epsilon
 
+    @property
+    def frame(self) -> Frame:
+        """What pictures are brought to before they are encoded."""
+        return self.card.frame
+
     def encode_one(self, image: Image) -> Array:
         """The latent, (D,), of a picture that Pillow has opened, brought to the model's size and colours."""
-        z: Array = self.encode(pictures.fit(image, self.picture))[0]
+        z: Array = self.encode(pictures.fit(image, self.frame))[0]
         return z
 
     def posterior(self, pictures: ArrayLike) -> tuple[Array, Array]:
@@ -78,6 +90,8 @@ class Autoencoder:
 
     def points(self, pictures: ArrayLike) -> Array:
         """What the encoder puts out, (N, D) or (N, 2 D)."""
+        if not self.latent:
+            raise VaectlError("this model, a unet, has no latent, it makes a picture of a picture: use vaectl denoise with it")
         return in_chunks(self.encoder, stack(pictures, self.picture))
 
     def denoise(self, pictures: ArrayLike) -> Array:
@@ -86,7 +100,7 @@ class Autoencoder:
         A model that learned from spoiled pictures, as a dae does, gives back clean ones; any other, its reconstruction.
 
         Args:
-            pictures: as for `encode`.
+            pictures: as for `encode`; for a unet of any size, (N, H, W, C), or one of (H, W, C).
 
         Returns:
             (N, H, W, C) float32 in [0, 1].
@@ -94,7 +108,11 @@ class Autoencoder:
         Raises:
             VaectlError: as `encode`.
         """
-        return self.decode(self.encode(pictures))
+        if self.latent:
+            return self.decode(self.encode(pictures))
+        rows = self.card.network.decoder
+        each = photographs(pictures, self.picture[2])
+        return np.concatenate([tiled(self.decoder, rows, each[index : index + 1]) for index in range(len(each))])
 
     def decode(self, latents: ArrayLike) -> Array:
         """The pictures of latents: the mean of p(x|z).
@@ -108,6 +126,8 @@ class Autoencoder:
         Raises:
             VaectlError: latents of another width, NaN or infinity.
         """
+        if not self.latent:
+            raise VaectlError("this model, a unet, has no latent to decode: train with --net conv or mlp")
         z = np.atleast_2d(np.asarray(latents))
         if z.ndim != 2 or z.shape[1] != self.latent:
             raise VaectlError(f"an array of {z.shape}: this model's latents are (N, {self.latent}): encode with its checkpoint")
@@ -119,7 +139,8 @@ def load(path: str | PathLike[str], device: str = "auto") -> Autoencoder:
 
     Args:
         path: a file that `vaectl train` wrote.
-        device: "auto" and "cpu" run in NumPy and start at once; "cuda", "cuda:1", "mps" and "xpu" run in torch.
+        device: "auto" is NumPy for the first ten billion multiplications, and then torch on the fastest device; "cpu" is NumPy
+            for as many, and then torch on the CPU; "cuda", "cuda:1", "mps" and "xpu" are torch from the beginning.
 
     Raises:
         VaectlError: no checkpoint, a damaged one, or no such device.
@@ -130,18 +151,38 @@ def load(path: str | PathLike[str], device: str = "auto") -> Autoencoder:
 
 
 def runner(rows: tuple[Row, ...], tensors: Tensors, name: str) -> Run:
-    """The engine for a device, loaded with one half of the network."""
-    if name in ("auto", "cpu"):
-        return numpy_engine.runner(rows, tensors)
-    from vaectl.engines import torch as torch_engine
+    """One half of the network on the engine for a device."""
 
-    return torch_engine.runner(rows, tensors, device.resolve(name))
+    @cache
+    def torch_run() -> Run:
+        from vaectl.engines import torch as torch_engine
+
+        return torch_engine.runner(rows, tensors, device.resolve(name))
+
+    numpy_run = numpy_engine.runner(rows, tensors)
+    done = 0
+
+    def run(batch: Array) -> Array:
+        nonlocal done
+        done += len(batch) * multiplications(rows, batch.shape[1:])
+        return numpy_run(batch) if done < LITTLE and name in ("auto", "cpu") else torch_run()(batch)
+
+    return run
 
 
 def stack(values: ArrayLike, picture: Shape) -> Array:
     """Pictures as (N, H, W, C) float32 in [0, 1], from any array that `Autoencoder.encode` takes."""
     array = np.asarray(values)
     return pictures.pixels(array.reshape(pictures.stack_shape(array.shape, picture, "pictures")), "pictures")
+
+
+def photographs(values: ArrayLike, channels: int) -> Array:
+    """Pictures of any size as (N, H, W, C) float32 in [0, 1]."""
+    array = np.asarray(values)
+    whole = array[np.newaxis] if array.ndim == 3 else array
+    if whole.ndim != 4 or whole.shape[3] != channels or not whole.size:
+        raise VaectlError(f"an array of {array.shape}: this model takes pictures of any size, (N, H, W, {channels})")
+    return pictures.pixels(whole, "pictures")
 
 
 def in_chunks(run: Run, batch: Array) -> Array:

@@ -14,10 +14,12 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from vaectl import networks
+from vaectl import layers
 from vaectl.errors import VaectlError
+from vaectl.frame import Frame
 from vaectl.io import files
 from vaectl.latents import LatentStatistics
+from vaectl.layers import Shape
 from vaectl.networks import Network
 
 Array = NDArray[np.float32]
@@ -31,10 +33,15 @@ LONGEST_HEADER = 1 << 20
 
 @dataclass(frozen=True)
 class Card:
-    """What a checkpoint says of its model."""
+    """What a checkpoint says of its model.
+
+    Raises:
+        ValueError: latent statistics of another width, or a fit that is not known.
+    """
 
     model: str
     network: Network
+    fit: str
     likelihood: str
     sigma: float | None
     beta: float
@@ -45,6 +52,16 @@ class Card:
     figures: Mapping[str, Any]
     epochs: Sequence[Mapping[str, float]]
     versions: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if any(len(spread) != self.network.latent for spread in asdict(self.latent).values()):
+            raise ValueError(f"its latent statistics are not of {self.network.latent} dimensions")
+        Frame(self.network.picture, self.fit)
+
+    @property
+    def frame(self) -> Frame:
+        """What pictures are brought to before they are encoded."""
+        return Frame(self.network.picture, self.fit)
 
 
 @dataclass(frozen=True)
@@ -112,7 +129,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def check_tensors(tensors: Tensors, shapes: Mapping[str, networks.Shape]) -> None:
+def check_tensors(tensors: Tensors, shapes: Mapping[str, Shape]) -> None:
     """Raise ValueError unless the tensors are those of the network, float32 and finite."""
     for name in sorted(shapes.keys() ^ tensors.keys()):
         raise ValueError(f"the tensor {name!r} is {'missing' if name in shapes else 'not of its network'}")
@@ -126,21 +143,22 @@ def check_tensors(tensors: Tensors, shapes: Mapping[str, networks.Shape]) -> Non
 def to_json(card: Card) -> dict[str, Any]:
     """The card as JSON values."""
     network = card.network
-    halves = {"encoder": networks.to_json(network.encoder), "decoder": networks.to_json(network.decoder)}
+    halves = {"encoder": layers.to_json(network.encoder), "decoder": layers.to_json(network.decoder)}
     return {**asdict(card), "network": {"picture": network.picture, "latent": network.latent, **halves}, "format": FORMAT}
 
 
 def from_json(values: Mapping[str, Any]) -> Card:
     """The card that `to_json` wrote; ValueError, KeyError or TypeError where it is anything else."""
     network = values["network"]
-    card = Card(
+    return Card(
         model=typed(values["model"], str),
         network=Network(
             picture=tuple(whole_numbers(network["picture"])),
             latent=whole_numbers([network["latent"]])[0],
-            encoder=networks.from_json(network["encoder"]),
-            decoder=networks.from_json(network["decoder"]),
+            encoder=layers.from_json(network["encoder"]),
+            decoder=layers.from_json(network["decoder"]),
         ),
+        fit=typed(values.get("fit", "crop"), str),  # the first checkpoints knew no other
         likelihood=typed(values["likelihood"], str),
         sigma=None if values["sigma"] is None else numbers([values["sigma"]])[0],
         beta=numbers([values["beta"]])[0],
@@ -152,9 +170,6 @@ def from_json(values: Mapping[str, Any]) -> Card:
         epochs=[typed(epoch, dict) for epoch in typed(values["epochs"], list)],
         versions=typed(values["versions"], dict),
     )
-    if any(len(spread) != card.network.latent for spread in asdict(card.latent).values()):
-        raise ValueError(f"its latent statistics are not of {card.network.latent} dimensions")
-    return card
 
 
 def typed(value: Any, kind: type[T]) -> T:

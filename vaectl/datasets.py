@@ -1,37 +1,71 @@
-"""Pictures to learn from: the bundled MNIST, or arrays in an NPZ or NPY file."""
+"""Pictures to learn from: the bundled MNIST, a data set by name, a folder, or arrays in an NPZ or NPY file."""
 
 import hashlib
 import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
+from itertools import chain, repeat
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image, Transpose
 
+from vaectl.catalogue import BUNDLED, DOWNLOADED
 from vaectl.errors import VaectlError
-from vaectl.io import arrays, files, pictures
+from vaectl.frame import Frame
+from vaectl.io import arrays, files, pictures, shelf, sources
+from vaectl.io.shelf import Shelf
+from vaectl.layers import Shape
 
 Bytes = NDArray[np.uint8]
+Pictures = Sequence[Bytes] | Bytes
+# A picture, (H, W, C), and whether it is held out.
+Chosen = tuple[Bytes, bool]
 
-BUNDLED = "mnist"
 HELD_OUT = 10  # one picture in ten, where the data come without a test split
+LONGER_SIDE = 64  # pixels, where those of the data are larger or differ
+MULTIPLE = 4  # of which the shorter side then is one
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How pictures are wanted; what is None is taken from the data.
+
+    `size` is height and width, and `fit` how they are filled (`Frame`). `whole` leaves each picture its own size. With
+    `skip_bad`, files that cannot be read are left out and told.
+    """
+
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    fit: str = "crop"
+    whole: bool = False
+    skip_bad: bool = False
+
+    def frame(self, size: tuple[int, int], channels: int) -> Frame:
+        """What pictures are brought to, if the data have this size and these channels."""
+        return Frame((*(self.size or size), self.channels or channels), self.fit)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures (N, H, W, C) as bytes, 0 to 255: those to learn from, and those held out.
+    """Pictures as bytes, 0 to 255: those to learn from, and those held out.
 
-    `test` may be empty, where there are too few pictures to hold any out.
+    They are arrays (N, H, W, C), or where each has its own size, sequences of (H, W, C). `test` may be empty, where there are
+    too few pictures to hold any out.
     """
 
     name: str
-    train: Bytes
-    test: Bytes
+    train: Pictures
+    test: Pictures
     sha256: str
 
     @property
-    def held_out(self) -> Bytes:
+    def held_out(self) -> Pictures:
         """The pictures to judge by: the test ones, or where there are none, those that were learned from."""
         return self.test if len(self.test) else self.train
 
@@ -45,76 +79,191 @@ class Dataset:
         return {"name": self.name, "sha256": self.sha256, "train": len(self.train), "test": len(self.test)}
 
     @property
-    def picture(self) -> tuple[int, ...]:
-        """The shape of one picture, (H, W, C)."""
-        return self.train.shape[1:]
+    def picture(self) -> Shape:
+        """The shape of the first picture, (H, W, C); where they are an array, of all."""
+        return self.train[0].shape
 
 
-def load(name: str) -> Dataset:
-    """The data set called `name`: "mnist", `FILE.npz` (x_train, and x_test if there) or `FILE.npy`.
+def load(name: str, wish: Wish | None = None) -> Dataset:
+    """The data set called `name`: "mnist", one that is downloaded once, a folder, `FILE.npz` (x_train, x_test) or `FILE.npy`.
 
-    Without x_test, about a tenth of the pictures is held out, chosen by content: the choice stays when more are added.
+    Without a test split, about a tenth of the pictures is held out, chosen by content: the choice stays when more are added.
 
     Raises:
         VaectlError: no such data, or no pictures in it.
     """
+    wish = wish or Wish()
+    if os.path.isdir(name):
+        return from_folder(name, wish)
     if name == BUNDLED:
         with resources.as_file(resources.files("vaectl") / "data" / "mnist.npz") as path:
-            return load_file(BUNDLED, str(path))
-    if not os.path.exists(name):
-        raise VaectlError(f"there is no data set {name!r}: give {BUNDLED!r}, or a .npz or .npy file of pictures")
-    return load_file(name, name)
+            return from_file(BUNDLED, str(path), wish)
+    if os.path.exists(name):
+        return from_file(name, name, wish)
+    if name in DOWNLOADED:
+        return from_torchvision(name, wish)
+    raise VaectlError(f"there is no data set {name!r}: give a folder, a file, {BUNDLED} or one of {', '.join(DOWNLOADED)}")
 
 
-def load_file(name: str, path: str) -> Dataset:
-    """A data set from an NPZ or NPY file."""
+def from_file(name: str, path: str, wish: Wish) -> Dataset:
+    """A data set from an NPZ file, or from an NPY file, which may be larger than memory."""
     with files.opened(path) as reader:
         kind = files.kind_of(reader)
-        if kind == "NPZ":
-            found = arrays.read_archive(reader)
-        elif kind == "NPY":
-            header = arrays.read_header(reader)
-            whole = arrays.read_items(reader, header, prod(header.shape))
-            found = {"x_train": whole.reshape(header.shape, order="F" if header.fortran else "C")}
-        else:
-            raise VaectlError(f"{path!r} is no data set: give {BUNDLED!r}, or a .npz or .npy file of pictures")
+        if kind == "NPY":
+            return laid_down(name, split(npy_pictures(reader)), wish)
+        if kind != "NPZ":
+            raise VaectlError(f"{path!r} is no data set: give {BUNDLED!r}, a folder, or a .npz or .npy file of pictures")
+        found = arrays.read_archive(reader)
     if "x_train" not in found:
         raise VaectlError(f"{path!r} holds {', '.join(found) or 'nothing'}: name the pictures to learn from x_train")
     train = as_bytes(found["x_train"], f"{path!r}: x_train")
-    if "x_test" in found:
-        test = as_bytes(found["x_test"], f"{path!r}: x_test")
-        if test.shape[1:] != train.shape[1:]:
-            raise VaectlError(
-                f"{path!r}: x_train has pictures of {train.shape[1:]}, x_test of {test.shape[1:]}: make them one size"
-            )
-    else:
-        train, test = split(train)
+    if "x_test" not in found:
+        return laid_down(name, split(train), wish)
+    test = as_bytes(found["x_test"], f"{path!r}: x_test")
+    if test.shape[1:] != train.shape[1:]:
+        raise VaectlError(f"{path!r}: x_train has pictures of {train.shape[1:]}, x_test of {test.shape[1:]}: make them one size")
+    height, width, channels = train.shape[1:]
+    if wish.frame((height, width), channels).shape == train.shape[1:]:
+        return Dataset(name, train, test, sha256(train, test))
+    return laid_down(name, chain(zip(train, repeat(False)), zip(test, repeat(True))), wish)
+
+
+def npy_pictures(reader: files.Reader) -> Iterator[Bytes]:
+    """The pictures in an NPY file, (H, W, C) each."""
+    header = arrays.read_header(reader)
+    rows = max(1, sources.BATCH_BYTES // max(1, prod(header.shape[1:]) * header.dtype.itemsize))
+    start = 0
+    for block in arrays.read_blocks(reader, header, check_shape(header.shape, reader.name), rows):
+        yield from as_bytes(block, reader.name, start)
+        start += len(block)
+
+
+def from_folder(folder: str, wish: Wish) -> Dataset:
+    """A data set from all the pictures under a folder."""
+    frame = folder_frame(folder, wish)
+    bad = sources.Bad(wish.skip_bad)
+
+    def chosen(data: bytes, name: str) -> Chosen | VaectlError:
+        try:
+            image = pictures.decode(data, name, None if wish.whole else frame)
+        except VaectlError as error:
+            return error
+        own = Frame((image.height, image.width, frame.shape[2])) if wish.whole else frame
+        # By the file's bytes: the choice stays at any size.
+        return as_picture(image, own), is_held_out(hashlib.sha256(data).digest())
+
+    works = (partial(chosen, sources.picture_bytes(part), part.reader.name) for part in sources.folder_parts(folder, bad))
+    return laid_down(folder, bad.left_out(sources.worked_ahead(works)), wish)
+
+
+def folder_frame(folder: str, wish: Wish) -> Frame:
+    """What the pictures of a folder are brought to: their own size where they share one of at most 64 pixels a side.
+
+    Otherwise the longer side is 64 pixels and the proportions are their median; colour, unless all are grey.
+    """
+    if wish.size and wish.channels:
+        return wish.frame(wish.size, wish.channels)
+    sizes: Counter[tuple[int, int]] = Counter()
+    channels = 1
+    for path in sources.files_under(folder):
+        seen = pictures.glance(os.path.join(folder, path))
+        if seen:
+            sizes[seen[:2]] += 1
+            channels = max(channels, seen[2])
+    if not sizes:
+        raise VaectlError(f"{folder!r} holds no pictures: give another folder")
+    return wish.frame(common_size(sizes), channels)
+
+
+def common_size(sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
+    """The height and width that suit pictures of so many sizes."""
+    largest = max(map(max, sizes))
+    if len(sizes) == 1 and largest <= LONGER_SIDE:
+        return next(iter(sizes))
+    proportions = sorted((width / height, count) for (height, width), count in sizes.items())
+    middle = sizes.total() / 2
+    seen = 0
+    for proportion, count in proportions:  # noqa: B007
+        seen += count
+        if seen >= middle:
+            break
+    shorter = max(MULTIPLE, round(LONGER_SIDE * min(proportion, 1 / proportion) / MULTIPLE) * MULTIPLE)
+    return (shorter, LONGER_SIDE) if proportion > 1 else (LONGER_SIDE, shorter)
+
+
+def from_torchvision(name: str, wish: Wish) -> Dataset:
+    """A data set that torchvision downloads into this user's cache, unless it is there, and checks."""
+    from torchvision import datasets as downloads
+
+    named = DOWNLOADED[name]
+    folder = os.path.join(shelf.cache_folder(), name)
+    try:
+        splits = [getattr(downloads, named.kind)(folder, download=True, **options) for options in (named.train, named.test)]
+    except (OSError, RuntimeError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise VaectlError(f"{name!r} was not downloaded: {reason}: put torchvision's files for it into {folder!r}") from error
+
+    def chosen() -> Iterator[Chosen]:
+        for split, held_out in zip(splits, (False, True), strict=True):
+            for image, *_ in split:
+                # EMNIST alone has its pictures on their side.
+                upright = image.transpose(Transpose.TRANSPOSE) if name == "emnist" else image
+                size, channels = (upright.height, upright.width), 1 if pictures.is_grey(upright) else 3
+                frame = wish.frame(size if wish.whole else common_size(Counter([size])), channels)
+                yield as_picture(upright, frame), held_out
+
+    return laid_down(name, chosen(), wish)
+
+
+def laid_down(name: str, chosen: Iterable[Chosen], wish: Wish) -> Dataset:
+    """A data set whose pictures lie on disk and not in memory, brought to the size and the channels that are wished for."""
+    shelves = Shelf(), Shelf()
+    for picture, held_out in chosen:
+        frame = wish.frame(picture.shape[:2], picture.shape[2])
+        fitting = frame.shape == picture.shape
+        shelves[held_out].add(picture if fitting else as_picture(pictures.to_image(pictures.pixels(picture, name)), frame))
+    train, test = (own.pictures() if wish.whole else own.stack() for own in shelves)
+    if not len(train):
+        train, test = test, train
     return Dataset(name, train, test, sha256(train, test))
 
 
-def as_bytes(array: NDArray[np.generic], name: str) -> Bytes:
-    """Pictures of any numbers as bytes, (N, H, W, C)."""
-    if array.ndim == 3:
-        array = array[..., np.newaxis]
-    if array.ndim != 4 or array.shape[3] not in (1, 3) or not array.size:
-        raise VaectlError(
-            f"{name} is an array of {array.shape}: pictures are (N, height, width), or (N, height, width, 3) in colour"
-        )
-    if array.dtype == np.uint8:
-        return np.ascontiguousarray(array)
-    return np.rint(pictures.pixels(array, name) * 255).astype(np.uint8)
+def as_picture(image: Image, frame: Frame) -> Bytes:
+    """The picture brought to the frame, (H, W, C)."""
+    return np.rint(pictures.fit(image, frame) * 255).astype(np.uint8)
 
 
-def split(whole: Bytes) -> tuple[Bytes, Bytes]:
-    """The pictures to learn from, and those held out by their content."""
-    held_out = np.array([hashlib.sha256(picture.tobytes()).digest()[0] % HELD_OUT == 0 for picture in whole])
-    return (whole, whole[:0]) if held_out.all() else (whole[~held_out], whole[held_out])
+def as_bytes(array: NDArray[np.generic], name: str, start: int = 0) -> Bytes:
+    """Pictures of any numbers as bytes, (N, H, W, C); `start` is the row at which they begin in `name`."""
+    stack: NDArray[Any] = array.reshape(check_shape(array.shape, name))
+    if stack.dtype == np.uint8:
+        return np.ascontiguousarray(stack)
+    return np.rint(pictures.pixels(stack, name, start) * 255).astype(np.uint8)
 
 
-def sha256(*parts: Bytes) -> str:
+def check_shape(shape: Shape, name: str) -> Shape:
+    """(N, H, W, C), the shape of an array of pictures, whose channel axis may be left out; a VaectlError for any other."""
+    full = (*shape, 1) if len(shape) == 3 else shape
+    if len(full) != 4 or full[3] not in (1, 3) or not prod(full):
+        raise VaectlError(f"{name} is an array of {shape}: pictures are (N, height, width), or (N, height, width, 3) in colour")
+    return full
+
+
+def split(whole: Iterable[Bytes]) -> Iterator[Chosen]:
+    """Each picture, and whether its content holds it out."""
+    return ((picture, is_held_out(hashlib.sha256(picture.tobytes()).digest())) for picture in whole)
+
+
+def is_held_out(digest: bytes) -> bool:
+    """Whether content with this digest is held out, one in ten."""
+    return digest[0] % HELD_OUT == 0
+
+
+def sha256(*parts: Pictures) -> str:
     """One hash over the pictures, however they were stored."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(repr(part.shape).encode())
-        digest.update(np.ascontiguousarray(part).data)
+        for block in [part] if isinstance(part, np.ndarray) else part:
+            digest.update(repr(block.shape).encode())
+            digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()

@@ -1,7 +1,8 @@
 """How good a model is, in nats and in dB, and where its latents lie."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from vaectl.engines.torch import TorchDraw, module
 from vaectl.latents import LatentStatistics
 from vaectl.networks import Network, weights_of
 from vaectl.objective import Likelihood
+from vaectl.tiles import tiled
 
 Tensors = Mapping[str, NDArray[np.float32]]
 Bytes = NDArray[np.uint8]
@@ -23,7 +25,6 @@ Figures = dict[str, NDArray[np.float64]]
 
 BATCH = 500
 FEW = 10  # pictures for which thousands of latents are decoded at once
-ENOUGH = 10_000  # pictures: with more, the percentiles of their latents no longer move
 ACTIVE = 0.01
 
 
@@ -51,41 +52,47 @@ class Judge:
         self.likelihood = likelihood
         self.encoder, self.decoder = (module(rows, weights_of(half, tensors)).to(device) for half, rows in network.halves())
 
-    @torch.inference_mode()
     def figures(self, pictures: Bytes, measure: Measure, report: Callable[[int], None] = lambda done: None) -> Figures:
-        """Every figure of every picture; `report` is told how many pictures are done.
+        """Every figure of every picture, as `measured`; `report` is told how many pictures are done."""
+        parts: list[Figures] = []
+        for part in self.measured([pictures], measure):
+            parts.append(part)
+            report(sum(len(part["mse"]) for part in parts))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def measured(self, batches: Iterable[Bytes], measure: Measure) -> Iterator[Figures]:
+        """Every figure of every picture, a few pictures at a time.
 
         `neg_elbo` = `reconstruction` + `kl`, nats an image, for one z ~ q(z|x); `nll`, nats, by importance sampling (a VAE's);
         `mse`, over pixels in [0, 1], `psnr`, dB, and `ssim` of the reconstruction from mu. With corruptions, these compare what
         is made of the spoiled picture with the clean one, and `psnr_before` and `ssim_before` say how bad the spoiled one is.
         """
         draw = TorchDraw(Generator(self.device).manual_seed(measure.seed), torch.float32)
-        parts: list[dict[str, Tensor]] = []
-        done = 0
         size = FEW if measure.samples and self.network.variational else BATCH
-        for batch in torch.from_numpy(pictures).split(size):
-            clean = batch.to(self.device).float() / 255
-            if measure.binarize:
-                clean = draw.binarized(clean)
-            parts.append(dict(self.rows(clean, corruption.applied(measure.corruptions, clean, draw), measure, draw)))
-            done += len(batch)
-            report(done)
-        return {name: torch.cat([part[name] for part in parts]).cpu().double().numpy() for name in parts[0]}
+        for part in (part for batch in batches for part in torch.from_numpy(batch).split(size)):
+            with torch.inference_mode():
+                clean = part.to(self.device).float() / 255
+                if measure.binarize:
+                    clean = draw.binarized(clean)
+                rows = dict(self.rows(clean, corruption.applied(measure.corruptions, clean, draw), measure, draw))
+            yield {name: values.cpu().double().numpy() for name, values in rows.items()}
 
     def rows(self, clean: Tensor, spoiled: Tensor, measure: Measure, draw: TorchDraw) -> Iterator[tuple[str, Tensor]]:
         """The figures of one batch, (N,) each."""
-        encoded = self.encoder(spoiled)
-        mu, logvar = encoded[:, : self.network.latent], encoded[:, self.network.latent :]
-        if self.network.variational:
-            z = objective.reparameterized(mu, logvar, draw.normal(tuple(mu.shape)))
-            kl = objective.kl(mu, logvar)
+        if not self.network.latent:
+            logits = tiled(self.decoder[:-1], self.network.decoder, spoiled)
+            restored, reconstruction = self.decoder[-1](logits), self.likelihood.nll(logits, clean)
+            kl = torch.zeros_like(reconstruction)
         else:
+            encoded = self.encoder(spoiled)
+            mu, logvar = encoded[:, : self.network.latent], encoded[:, self.network.latent :]
             z, kl = mu, torch.zeros_like(mu[:, 0])
-        reconstruction = self.likelihood.nll(self.decoder[:-1](z), clean)
+            if self.network.variational:
+                z, kl = objective.reparameterized(mu, logvar, draw.normal(tuple(mu.shape))), objective.kl(mu, logvar)
+            restored, reconstruction = self.decoder(mu), self.likelihood.nll(self.decoder[:-1](z), clean)
         yield from (("neg_elbo", reconstruction + kl), ("reconstruction", reconstruction), ("kl", kl))
         if measure.samples and self.network.variational:
             yield "nll", objective.importance_nll(mu, logvar, self.log_likelihood_of(clean), measure.samples, draw.normal)
-        restored = self.decoder(mu)
         yield from similarity(restored, clean, "", ssim_too=measure.ssim)
         if measure.corruptions:
             yield from similarity(spoiled, clean, "_before", ssim_too=measure.ssim)
@@ -107,12 +114,47 @@ class Judge:
         return z
 
     def latent_statistics(self, pictures: Bytes) -> LatentStatistics:
-        """Where the latents of pictures lie; of many pictures, some are looked at, evenly chosen."""
-        return latents.statistics(self.latents(pictures[:: max(1, len(pictures) // ENOUGH)]))
+        """Where the latents of pictures lie; nothing where the network has none."""
+        if not self.network.latent:
+            return LatentStatistics([], [], [], [])
+        return latents.statistics(self.latents(pictures))
 
-    def active_units(self, pictures: Bytes) -> int:
-        """The number of dimensions whose mu varies over the pictures by more than 0.01 (Burda et al. 2016, section 4.2)."""
-        return int((self.latents(pictures).var(axis=0) > ACTIVE).sum())
+
+class Tally:
+    """The mean of each figure over all the pictures that were added."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sums: dict[str, float] = {}
+
+    def add(self, figures: Figures) -> None:
+        """Take more pictures into account."""
+        self.count += len(figures["mse"])
+        for name, values in figures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(values.sum())
+
+    def means(self) -> dict[str, float]:
+        """The mean of each figure."""
+        return {name: total / self.count for name, total in self.sums.items()}
+
+
+class Spread:
+    """How much each latent dimension varies over all the pictures that were added."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum: Any = 0.0
+        self.squares: Any = 0.0
+
+    def add(self, z: NDArray[np.float32]) -> None:
+        """Take more latents, (N, D), into account."""
+        self.count += len(z)
+        self.sum = self.sum + z.sum(0, np.float64)
+        self.squares = self.squares + np.square(z, dtype=np.float64).sum(0)
+
+    def active_units(self) -> int:
+        """The number of dimensions whose mu varies by more than 0.01 (Burda et al. 2016, section 4.2)."""
+        return int((self.squares / self.count - (self.sum / self.count) ** 2 > ACTIVE).sum())
 
 
 def means(figures: Figures) -> dict[str, float]:

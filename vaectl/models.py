@@ -4,9 +4,14 @@ z     ~  encoder(corrupt(x))                 a point where beta is 0, else mu + 
 loss  =  -log p(x | z)  +  beta * KL         Kingma & Welling, equation 10
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, log2, sqrt
 from typing import Any
+
+from vaectl import networks
+from vaectl.layers import Shape
+from vaectl.networks import Network
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,46 @@ MODELS = {
 }
 
 
+# Pictures up to this side without colour are digits and the like, whose pixels bear no neighbours' help ...
+SMALL = 32
+# ... and whose grey values are probabilities; natural pictures are normal around their mean (Rybkin et al. 2021).
+HIDDEN = {"mlp": (500, 500), "unet": (48, 96, 192)}
+CROP = (64, 64)  # what a unet learns from: several times what a pixel of it sees of its neighbourhood
+# Convolutions halve a picture until so few pixels are left along its shorter side ...
+FEW_PIXELS = 8
+# ... and are wider the smaller it has become; at its full size they take the most time and bring the least.
+CONV_WIDTHS = (16, 64, 128, 256)
+
+
+def kind_of_network(picture: Shape) -> str:
+    """The kind of network that suits pictures of this shape."""
+    return "mlp" if picture[2] == 1 and max(picture[:2]) <= SMALL else "conv"
+
+
+def usual_likelihood(net: str, picture: Shape) -> str:
+    """The likelihood that suits pictures of this shape in such a network."""
+    return "bernoulli" if net != "unet" and kind_of_network(picture) == "mlp" else "gaussian"
+
+
+def network(net: str, picture: Shape, latent: int, hidden: Sequence[int] | None, *, variational: bool) -> Network:
+    """A network of a kind: "mlp", "conv" or "unet"; `hidden` are the widths of its layers or scales, chosen where None.
+
+    Raises:
+        ValueError: sizes that make no network.
+    """
+    if net == "unet":
+        return networks.unet(picture, hidden or HIDDEN["unet"])
+    if net == "conv":
+        return networks.conv(picture, latent, hidden or conv_widths(picture), variational=variational)
+    return networks.mlp(picture, latent, hidden or HIDDEN["mlp"], variational=variational)
+
+
+def conv_widths(picture: Shape) -> list[int]:
+    """How many channels each halving of a picture leads to."""
+    halvings = max(1, ceil(log2(min(picture[:2]) / FEW_PIXELS)))
+    return [CONV_WIDTHS[min(halving, len(CONV_WIDTHS) - 1)] for halving in range(halvings)]
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a model is trained, every hyperparameter; `settings` chooses those that the user leaves open."""
@@ -51,17 +96,32 @@ class Settings:
     warmup: float = 0.05
 
 
-# Long enough for a plane of MNIST that shows every digit, at a quarter of the time that the study's ten epochs take ...
-EPOCHS = 15
-# ... and as many more as few pictures need to be learned at all.
-FEWEST_STEPS = 1000
-# Large enough that matrix products fill the cores, small enough that an epoch of MNIST still takes hundreds of steps.
-BATCH_SIZE = 256
-# On MNIST the best rate is 0.01 for 468 steps of 256 pictures and falls to 0.005 at 3,500; smaller batches bear less of it.
-LR, LR_STEPS = 0.01, 468
+@dataclass(frozen=True)
+class Pace:
+    """How long and how fast a kind of network learns, unless the user says otherwise.
+
+    `epochs` are as many more as few pictures need to come to `fewest_steps`. `lr` is the best peak of the rate for `lr_steps`;
+    longer trainings, and smaller batches, bear less of it.
+    """
+
+    epochs: int
+    fewest_steps: int
+    batch_size: int
+    lr: float
+    lr_steps: int
+
+
+PACES = {
+    # Long enough for a plane of MNIST that shows every digit, at a quarter of the time that the study's ten epochs take. Batches
+    # are large enough that matrix products fill the cores, small enough that an epoch of MNIST still takes hundreds of steps.
+    "mlp": Pace(epochs=15, fewest_steps=1000, batch_size=256, lr=0.01, lr_steps=468),
+    "conv": Pace(epochs=5, fewest_steps=1000, batch_size=256, lr=0.01, lr_steps=468),
+    "unet": Pace(epochs=15, fewest_steps=3000, batch_size=16, lr=0.002, lr_steps=3000),
+}
 
 
 def settings(
+    net: str,
     pictures: int,
     *,
     epochs: int | None = None,
@@ -69,10 +129,12 @@ def settings(
     lr: float | None = None,
     **others: Any,
 ) -> Settings:
-    """Settings for learning from so many pictures, chosen where they are None; `others` are fields of Settings."""
-    batch_size = min(batch_size or BATCH_SIZE, pictures)
+    """Settings for such a network and so many pictures, chosen where they are None; `others` are fields of Settings."""
+    pace = PACES[net]
+    batch_size = min(batch_size or pace.batch_size, pictures)
     steps_an_epoch = pictures // batch_size
-    epochs = epochs or max(EPOCHS, ceil(FEWEST_STEPS / steps_an_epoch))
+    epochs = epochs or max(pace.epochs, ceil(pace.fewest_steps / steps_an_epoch))
     if lr is None:
-        lr = LR * min(1.0, LR_STEPS / (epochs * steps_an_epoch)) ** 0.35 * sqrt(min(1.0, batch_size / BATCH_SIZE))
+        slower = min(1.0, pace.lr_steps / (epochs * steps_an_epoch)) ** 0.35
+        lr = pace.lr * slower * sqrt(min(1.0, batch_size / pace.batch_size))
     return Settings(epochs, batch_size, lr, **others)

@@ -15,7 +15,7 @@ Normal = Callable[[tuple[int, ...]], Tensor]
 
 
 class Likelihood(Protocol):
-    """What p(x|z) is, given the decoder's logits, whose sigmoid is the mean of every pixel."""
+    """What p(x|z) is, given what the decoder puts out before its last row: logits, or pixels where that row is a clip."""
 
     def nll(self, logits: Tensor, pictures: Tensor) -> Tensor:
         """-log p(x|z) of each picture, (N,) nats."""
@@ -49,6 +49,8 @@ class Bernoulli:
 class Gaussian:
     """Each value is normal around its mean with one sigma for all (Kingma & Welling, equation 12).
 
+    The mean is the sigmoid of the logits, or what is put out itself where it is `linear`.
+
     Without a given sigma it is the one under which the pictures seen of late are likeliest, the root of their mean square
     (Rybkin, Daniilidis & Levine 2021, section 4.2).
     """
@@ -56,7 +58,8 @@ class Gaussian:
     WEIGHT = 0.05  # of each new batch
     SMALLEST = 1e-3  # a quarter of a grey level: constant pictures would have none at all
 
-    def __init__(self, sigma: float | None) -> None:
+    def __init__(self, sigma: float | None, *, linear: bool = False) -> None:
+        self.linear = linear
         self.learns = sigma is None
         self.variance = torch.tensor(1.0 if sigma is None else sigma**2)
         self.weight = 1.0
@@ -65,25 +68,33 @@ class Gaussian:
     def sigma(self) -> float:
         return self.variance.sqrt().item()
 
+    def mean(self, logits: Tensor) -> Tensor:
+        """The mean of every value."""
+        return logits if self.linear else torch.sigmoid(logits)
+
     def nll(self, logits: Tensor, pictures: Tensor) -> Tensor:
-        square = (torch.sigmoid(logits) - pictures).square().flatten(1)
+        square = (self.mean(logits) - pictures).square().flatten(1)
         variance = self.variance.to(square.device)
         return square.sum(1) / (2 * variance) + 0.5 * square.shape[1] * torch.log(2 * pi * variance)
 
     def residual(self, logits: Tensor, pictures: Tensor) -> Tensor:
-        mean = torch.sigmoid(logits)
-        return (mean - pictures) * mean * (1 - mean) / self.variance.to(mean.device, mean.dtype)
+        mean = self.mean(logits)
+        slope = 1 if self.linear else mean * (1 - mean)
+        return (mean - pictures) * slope / self.variance.to(mean.device, mean.dtype)
 
     def observe(self, logits: Tensor, pictures: Tensor) -> None:
         if self.learns:
-            square = (torch.sigmoid(logits.float()) - pictures.float()).square().mean().clamp(min=self.SMALLEST**2)
+            square = (self.mean(logits.float()) - pictures.float()).square().mean().clamp(min=self.SMALLEST**2)
             self.variance = torch.lerp(self.variance.to(square.device), square, self.weight)
             self.weight = self.WEIGHT
 
 
-def likelihood(name: str, sigma: float | None) -> Likelihood:
-    """The likelihood called "bernoulli" or "gaussian"; without a given `sigma`, a Gaussian one learns it."""
-    return Bernoulli() if name == "bernoulli" else Gaussian(sigma)
+def likelihood(name: str, sigma: float | None, linear: bool = False) -> Likelihood:
+    """The likelihood called "bernoulli" or "gaussian"; without a given `sigma`, a Gaussian one learns it.
+
+    `linear` is a Gaussian one around what is put out itself, not around its sigmoid.
+    """
+    return Bernoulli() if name == "bernoulli" else Gaussian(sigma, linear=linear)
 
 
 def forward(
@@ -92,10 +103,10 @@ def forward(
     """The logits of p(x|z), (N * samples, H, W, C), and the KL of each picture, (N,) nats.
 
     For each picture in turn, z ~ q(z|x) is drawn `samples` times (the paper's L). An encoder that ends in `latent` values gives
-    z itself: then nothing is drawn, and the KL is 0, without a gradient.
+    z itself, and without a latent, 0, pictures pass it as they are: then nothing is drawn, and the KL is 0, without a gradient.
     """
     encoded = encoder(pictures)
-    if encoded.shape[1] == latent:
+    if latent in (0, encoded.shape[1]):
         return decoder(encoded), encoded.new_zeros(len(encoded))
     mu, logvar = encoded.float().chunk(2, dim=1)
     many_mu, many_logvar = repeated(mu, samples), repeated(logvar, samples)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil, sqrt
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from vaectl import corruption, objective
+from vaectl.batches import Bytes, Stock
 from vaectl.engines.torch import TorchDraw, module
 from vaectl.errors import VaectlError
+from vaectl.layers import Add
 from vaectl.models import Settings
 from vaectl.networks import Network
 from vaectl.objective import Likelihood
@@ -50,8 +53,8 @@ class Trained:
 Report = Callable[[Progress], None]
 
 
-def fit(network: Network, pictures: NDArray[np.uint8], settings: Settings, device: str, report: Report) -> Trained:
-    """What `settings` lead to on `pictures`, (N, H, W, C) bytes.
+def fit(network: Network, stock: Stock, settings: Settings, device: str, report: Report) -> Trained:
+    """What `settings` lead to on the pictures of `stock`.
 
     `report` is called every few steps and at the end of each epoch. The same seed, device and number of threads give the same
     weights, bit by bit.
@@ -62,18 +65,18 @@ def fit(network: Network, pictures: NDArray[np.uint8], settings: Settings, devic
     random = Generator(device).manual_seed(settings.seed)
     dtype = working_precision(settings.precision, device)
     corruptions = corruption.parse(settings.corrupt)
-    data = torch.from_numpy(pictures).to(device)
     encoder, decoder = module(network.encoder).to(device), module(network.decoder).to(device)
-    initialise(encoder, decoder, data, random)
+    initialise(network, encoder, decoder, stock.sample(), random)
     halves = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
     weights = Weights(halves, dtype, settings.adam)
-    to_logits = decoder[:-1]  # all but the closing sigmoid
+    to_logits = decoder[:-1]  # all but the closing sigmoid or clip
 
     draw = TorchDraw(random, dtype)
-    likelihood = objective.likelihood(settings.likelihood, settings.sigma)
-    looks = Looks(settings, likelihood, len(data) // settings.batch_size, report)
-    for step, chosen in enumerate(batches(len(data), settings, random), start=1):
-        clean = data[chosen].to(dtype).mul_(PIXEL)
+    likelihood = objective.likelihood(settings.likelihood, settings.sigma, network.linear)
+    looks = Looks(settings, likelihood, len(stock) // settings.batch_size, report)
+    batches = (batch for _ in range(settings.epochs) for batch in stock.epoch(settings.batch_size, random))
+    for step, batch in enumerate(batches, start=1):
+        clean = batch.to(dtype).mul_(PIXEL)
         if settings.binarize:
             clean = draw.binarized(clean)
         spoiled = corruption.applied(corruptions, clean, draw).to(dtype)
@@ -86,13 +89,6 @@ def fit(network: Network, pictures: NDArray[np.uint8], settings: Settings, devic
     weights.restore()
     tensors = {name: tensor.detach().cpu().numpy() for name, tensor in halves.state_dict().items()}
     return Trained(tensors, likelihood.sigma, looks.epochs)
-
-
-def batches(count: int, settings: Settings, random: Generator) -> Iterator[Tensor]:
-    """The indices of each batch: every epoch in a new order, its last incomplete batch left out."""
-    whole = count // settings.batch_size * settings.batch_size
-    for _ in range(settings.epochs):
-        yield from torch.randperm(count, generator=random, device=random.device)[:whole].split(settings.batch_size)
 
 
 def descend(likelihood: Likelihood, logits: Tensor, target: Tensor, kl: Tensor, beta: float) -> None:
@@ -120,23 +116,33 @@ def working_precision(name: str, device: str) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
 
 
-def initialise(encoder: nn.Module, decoder: nn.Module, data: Tensor, random: Generator) -> None:
+def initialise(network: Network, encoder: nn.Sequential, decoder: nn.Sequential, sample: Bytes, random: Generator) -> None:
     """Weights from N(0, 1.44 / inputs), halved where a half ends; the mean picture is taken off and put back by the biases.
 
     SiLU passes on less than half of what comes in, hence more than LeCun's 1 / inputs (LeCun et al. 1998, section 4.6). The
-    ends start small, so that z starts near the prior and the pictures near their mean.
+    ends start small, so that z starts near the prior and the pictures near their mean. So does what is added to what was kept.
     """
-    mean = data[:: max(1, len(data) // 10_000)].float().mean(0).flatten() * PIXEL
-    for half in (encoder, decoder):
-        layers = [layer for layer in half.modules() if isinstance(layer, nn.Linear)]
-        for layer in layers:
-            nn.init.normal_(layer.weight, std=1.2 / sqrt(layer.in_features), generator=random)
+    layers: list[Any] = []
+    for rows, half in ((network.encoder, encoder), (network.decoder, decoder)):
+        weighted = [index for index, row in enumerate(rows) if row.tensors()]
+        for index in weighted:
+            layer: Any = half[index]
+            small = index == weighted[-1] or isinstance(rows[index + 1], Add)
+            spread = (0.6 if small else 1.2) / sqrt(layer.weight[0].numel())
+            nn.init.normal_(layer.weight, std=spread, generator=random)
             nn.init.zeros_(layer.bias)
-        layers[-1].weight.data *= 0.5
-        if half is encoder:
-            layers[0].bias.data -= layers[0].weight.data @ mean
-        else:
-            layers[-1].bias.data += torch.logit(mean.clamp(1e-3, 1 - 1e-3))
+            layers.append(layer)
+    mean = torch.from_numpy(sample.mean(0, dtype=np.float32)).to(random.device) * PIXEL
+    weight = layers[0].weight.data
+    layers[0].bias.data -= weight.reshape(*weight.shape[:2], -1).sum(2) @ values_of(mean, weight.shape[1])
+    if not network.linear:
+        layers[-1].bias.data += torch.logit(values_of(mean, len(layers[-1].bias)).clamp(1e-3, 1 - 1e-3))
+
+
+def values_of(mean: Tensor, count: int) -> Tensor:
+    """The mean picture, (H, W, C), as `count` values: all there are, or its mean colour over and over."""
+    colour = mean.mean((0, 1))
+    return mean.flatten() if count == mean.numel() else colour.repeat(count // len(colour))
 
 
 class Weights:

@@ -85,7 +85,7 @@ def test_colour_pictures_and_few_of_them_are_learned(run: Call, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["vae", "--data", "nowhere"], 1, ["no data set 'nowhere'", "'mnist'"]),
+        (["vae", "--data", "nowhere"], 1, ["no data set 'nowhere'", "mnist", "cifar10"]),
         (["dae", "--corrupt", "blur"], 2, ["'blur' is no corruption", "gaussian:0.25"]),
         (["vae", "--hidden", "a,b"], 2, ["--hidden 'a,b'", "500,500"]),
         (["vae", "--device", "cuda:7"], 1, ["no device 'cuda:7'", "cpu"]),

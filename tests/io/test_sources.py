@@ -8,9 +8,10 @@ from PIL import Image
 from support import write_png
 
 from vaectl.errors import Remark, VaectlError
+from vaectl.frame import Frame
 from vaectl.io import sources
 
-SHAPE = (28, 28, 1)
+FRAME = Frame((28, 28, 1))
 
 
 def names(batches: list[sources.Batch]) -> list[str]:
@@ -18,7 +19,7 @@ def names(batches: list[sources.Batch]) -> list[str]:
 
 
 def pictures(*inputs: object) -> list[sources.Batch]:
-    return list(sources.read_pictures([str(path) for path in inputs], SHAPE))
+    return list(sources.read_pictures([str(path) for path in inputs], FRAME))
 
 
 def test_a_folder_gives_its_pictures_in_the_order_of_their_paths(tmp_path: Path, digits: NDArray[np.uint8]) -> None:
@@ -91,7 +92,7 @@ def test_a_batch_is_not_read_before_it_is_asked_for(tmp_path: Path, digits: NDAr
     write_png(tmp_path / "000.png", digits[0])
     for index in range(1, 600):
         os.link(tmp_path / "000.png", tmp_path / f"{index:03d}.png")
-    found = sources.read_pictures([str(tmp_path)], SHAPE)
+    found = sources.read_pictures([str(tmp_path)], FRAME)
     next(found)
     (tmp_path / "599.png").unlink()
     with pytest.raises(VaectlError, match=r"599\.png': no such file"):

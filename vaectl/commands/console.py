@@ -173,5 +173,5 @@ def preview(model: Autoencoder, held_out: NDArray[np.uint8]) -> None:
         learned = model.decode(points)
     else:
         clean = held_out[:8].astype(np.float32) / 255
-        learned = np.concatenate([clean, model.decode(model.encode(clean))])
+        learned = np.concatenate([clean, model.denoise(clean)])
     terminal.draw(console, pictures.sheet(learned, 8))

@@ -18,6 +18,7 @@ def denoise(
         bool, typer.Option("--compare", help="Show the clean, the spoiled and the restored picture, one above the other.")
     ] = False,
     invert: options.Invert = False,
+    skip_bad: options.SkipBad = False,
     checkpoint: options.CheckpointFile = None,
     output: options.Output = None,
     format: options.PictureFormat = None,
@@ -29,7 +30,8 @@ def denoise(
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """The model must have learned from spoiled pictures: a dae, or any other trained with --corrupt.
+    """The model must have learned from spoiled pictures: a dae, or any other trained with --corrupt. One of --net unet takes
+    pictures of any size, and keeps their alpha and their 16 bits; others bring them to the size of those they learned from.
 
     \b
       vaectl denoise noisy/ -o clean/
@@ -50,10 +52,15 @@ def denoise(
     draw = corruption.NumpyDraw(seed)
 
     def restored(clean: "Array") -> "Array":
-        spoiled = corruption.applied(corruptions, clean, draw).astype(np.float32)
+        channels = model.picture[2]
+        colours, alpha = clean[..., :channels], clean[..., channels:]
+        spoiled = corruption.applied(corruptions, colours, draw).astype(np.float32)
         result = model.denoise(spoiled)
-        shown = [clean, spoiled, result] if corruptions else [clean, result]
-        return np.concatenate(shown, axis=1) if compare else result
+        rows = ([colours, spoiled, result] if corruptions else [colours, result]) if compare else [result]
+        return np.concatenate([np.concatenate([row, alpha], axis=3) for row in rows], axis=1)
 
-    batches = sources.read_pictures(inputs or [], model.picture, invert=invert)
+    if model.latent:
+        batches = sources.read_pictures(inputs or [], model.frame, invert=invert, skip_bad=skip_bad)
+    else:
+        batches = sources.read_photographs(inputs or [], model.picture[2], invert=invert, skip_bad=skip_bad)
     sinks.write_pictures((batch.map(restored) for batch in batches), place, sinks.Layout(terminal.show, columns, scale, fps))

@@ -3,7 +3,8 @@
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,8 +15,13 @@ from vaectl.errors import UsageError, VaectlError
 from vaectl.io import files
 
 if TYPE_CHECKING:
+    from vaectl.checkpoint import Card
     from vaectl.datasets import Bytes
-    from vaectl.evaluation import Figures
+
+    # Pictures, (N, H, W, C), and the name of each.
+    Named = tuple[Sequence[str], Bytes]
+
+AT_ONCE = 500  # pictures
 
 
 def evaluate(
@@ -27,6 +33,7 @@ def evaluate(
         typer.Option("--binarize/--grey", show_default=False, help="Draw each pixel once as white or black; as in training."),
     ] = None,
     corrupt: options.Corrupt = None,
+    skip_bad: options.SkipBad = False,
     per_image: Annotated[bool, typer.Option("--per-image", help="A CSV line a picture, the worst first.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, on a terminal too.")] = False,
     checkpoint: options.CheckpointFile = None,
@@ -48,9 +55,10 @@ def evaluate(
       vaectl evaluate --data faces/ --per-image -o outliers.csv
     """
     from vaectl import checkpoint as checkpoints
-    from vaectl import corruption, datasets
+    from vaectl import corruption
     from vaectl import device as devices
     from vaectl.commands import console
+    from vaectl.io.ranking import Ranking
 
     kind = "csv" if per_image else "json"
     if per_image and as_json:
@@ -63,76 +71,90 @@ def evaluate(
     found = checkpoints.load(path)
     card = found.card
     name = data or str(card.data.get("name"))
-    names, pictures = judged(name, split, card.network.picture)
     specs = list(card.corrupt) if corrupt is None else corrupt
+    corruptions = corruption.parse(specs)
     binarized = bool(card.training.get("binarize")) if binarize is None else binarize
+    is_folder = os.path.isdir(name)
+    batches, total = pictures_of(name, split, card, skip_bad=skip_bad)
 
     from vaectl import evaluation, objective
 
-    likelihood = objective.likelihood(card.likelihood, card.sigma)
+    likelihood = objective.likelihood(card.likelihood, card.sigma, card.network.linear)
     judge = evaluation.Judge(card.network, found.tensors, likelihood, devices.resolve(device))
-    measure = evaluation.Measure(corruption.parse(specs), samples, binarized, True, seed)
-    with console.counting(quiet, len(pictures)) as report:
-        figures = judge.figures(pictures, measure, report)
+    measure = evaluation.Measure(corruptions, samples, binarized, True, seed)
+    tally, ranking, spread = evaluation.Tally(), Ranking(), evaluation.Spread()
+    names: deque[str] = deque()
+
+    def stacks() -> Iterator["Bytes"]:
+        for own, pictures in batches:
+            names.extend(own)
+            spread.add(judge.latents(pictures))
+            yield pictures
+
+    with console.counting(quiet, total) as report:
+        for figures in judge.measured(stacks(), measure):
+            tally.add(figures)
+            if per_image:
+                for index, badness in enumerate(figures.get("nll", figures["neg_elbo"])):
+                    ranking.add(badness, line(names.popleft(), *(f"{values[index]:.6g}" for values in figures.values())))
+            report(tally.count)
     summary = {
         "checkpoint": path,
         "model": card.model,
         "data": name,
-        "split": split if os.path.isfile(name) or name == datasets.BUNDLED else "whole folder",
-        "pictures": len(pictures),
+        "split": "whole folder" if is_folder else split,
+        "pictures": tally.count,
         "binarization": "each pixel drawn once" if binarized else "none, grey values are probabilities",
         "likelihood": card.likelihood,
-        "samples": samples if "nll" in figures else None,
+        "samples": samples if "nll" in tally.sums else None,
         "corrupt": specs,
         "reduction": "nats: sums over pixels and latent dimensions, means over pictures",
-        "figures": evaluation.means(figures),
-        "active_units": judge.active_units(pictures),
+        "figures": tally.means(),
+        "active_units": spread.active_units(),
         "latent": card.network.latent,
     }
     if not quiet:
         console.say_evaluation(summary)
     if per_image:
-        write(table(names, figures), output)
+        with files.written(output or files.STDOUT) as stream:
+            stream.write(line("name", *tally.sums))
+            stream.writelines(ranking.largest_first())
     elif as_json or output or not files.stdout_is_terminal():
-        write(json.dumps(summary, indent=2) + "\n", output)
+        with files.written(output or files.STDOUT) as stream:
+            stream.write(os.fsencode(json.dumps(summary, indent=2) + "\n"))
 
 
-def judged(name: str, split: str, shape: tuple[int, ...]) -> tuple[Sequence[str], "Bytes"]:
-    """The names and the pictures of a data set's split, or of a folder, where they are brought to `shape`.
+def pictures_of(name: str, split: str, card: "Card", *, skip_bad: bool) -> tuple[Iterator["Named"], int]:
+    """The pictures of a folder, or of a data set's split, as the model takes them, with their names; and how many to expect.
 
     Raises:
-        VaectlError: data that are not there, of another size, or without pictures in that split.
+        VaectlError: data that are not there, or without pictures in that split.
     """
-    import numpy as np
-
     from vaectl import datasets
     from vaectl.io import sources
 
+    height, width, channels = card.network.picture
     if os.path.isdir(name):
-        batches = list(sources.read_pictures([name], shape))
-        stack = np.concatenate([batch.arrays for batch in batches])
-        return [own for batch in batches for own in batch.names], np.rint(stack * 255).astype(np.uint8)
-    dataset = datasets.load(name)
-    if dataset.picture != shape:
-        raise VaectlError(f"{name!r} has pictures of {dataset.picture}, the model is of {shape}: name other --data")
+        if card.network.latent:
+            found = sources.read_pictures([name], card.frame, skip_bad=skip_bad)
+        else:
+            found = sources.read_photographs([name], channels, skip_bad=skip_bad)
+        expected = sum(1 for _ in sources.files_under(name))
+        return ((batch.names, (batch.arrays[..., :channels] * 255).round().astype("uint8")) for batch in found), expected
+    whole = not card.network.latent
+    dataset = datasets.load(name, datasets.Wish(None if whole else (height, width), channels, card.fit, whole, skip_bad))
     pictures = dataset.test if split == "test" else dataset.train
     if not len(pictures):
         raise VaectlError(f"{name!r} has no {split} pictures: try --split train")
-    return [f"{split}-{index:05d}" for index in range(len(pictures))], pictures
+    names = [f"{split}-{index:05d}" for index in range(len(pictures))]
+    if isinstance(pictures, Sequence):
+        return (([own], picture[None]) for own, picture in zip(names, pictures, strict=True)), len(pictures)
+    starts = range(0, len(pictures), AT_ONCE)
+    return ((names[start : start + AT_ONCE], pictures[start : start + AT_ONCE]) for start in starts), len(pictures)
 
 
-def table(names: Sequence[str], figures: "Figures") -> str:
-    """A CSV line a picture, the least likely first."""
-    badness = figures.get("nll", figures["neg_elbo"])
+def line(*values: str) -> bytes:
+    """One line of CSV; names with undecodable bytes go out as they came in."""
     text = StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["name", *figures])
-    for index in (-badness).argsort(kind="stable"):
-        lines.writerow([names[index], *(f"{values[index]:.6g}" for values in figures.values())])
-    return text.getvalue()
-
-
-def write(text: str, output: str | None) -> None:
-    """The text to a file or to stdout; names with undecodable bytes go out as they came in."""
-    with files.written(output or files.STDOUT) as stream:
-        stream.write(text.encode("utf-8", "surrogateescape"))
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue().encode("utf-8", "surrogateescape")

@@ -8,8 +8,8 @@ import typer
 
 from vaectl.commands import options
 from vaectl.io import files
+from vaectl.layers import to_json
 from vaectl.models import MODELS
-from vaectl.networks import to_json
 
 if TYPE_CHECKING:
     from vaectl.checkpoint import Card

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from vaectl.catalogue import NAMES
 from vaectl.errors import Remark, VaectlError
 from vaectl.models import MODELS
 
@@ -22,14 +23,14 @@ def devices(incomplete: str) -> list[str]:
 
 def data_sets(incomplete: str) -> list[str]:
     """Names of data sets, for the shell to complete; where none fits it completes files."""
-    return [name for name in ("mnist",) if name.startswith(incomplete)]
+    return [name for name in NAMES if name.startswith(incomplete)]
 
 
 DATA = typer.Option(
     "--data",
     metavar="DATA",
     autocompletion=data_sets,
-    help="mnist (bundled), FILE.npz (x_train, x_test) or FILE.npy.",
+    help="mnist (bundled), cifar10 and the like (downloaded once), a folder, FILE.npz (x_train, x_test) or FILE.npy.",
 )
 Pictures = Annotated[
     list[str] | None,
@@ -84,6 +85,7 @@ AnyFormat = Annotated[
 Animate = Annotated[bool, typer.Option("--animate", help="Make a .webp an animation, as .gif and .apng are.")]
 FramesPerSecond = Annotated[float, typer.Option("--fps", min=0.1, max=100, metavar="X", help="Frames a second.")]
 Invert = Annotated[bool, typer.Option("--invert", help="Dark ink on white paper: swap black and white first.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and list them.")]
 Corrupt = Annotated[
     list[str] | None,
     typer.Option(
@@ -105,7 +107,8 @@ Device = Annotated[
         envvar="VAECTL_DEVICE",
         metavar="NAME",
         autocompletion=devices,
-        help="auto, cpu, cuda, cuda:1, mps or xpu.",
+        help="auto, cpu, cuda, cuda:1, mps or xpu. auto and cpu are NumPy for a little work, and torch from ten billion "
+        "multiplications on.",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, metavar="N", help="What is drawn at random follows from it.")]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vaectl import models, networks
+from vaectl import models
 from vaectl.commands import options
 from vaectl.errors import UsageError, VaectlError
 from vaectl.io import files
@@ -21,8 +21,29 @@ def train(
         int | None,
         typer.Option("--latent", min=1, metavar="N", show_default=False, help="Latent dimensions; ae 64, dae 128, vae 10."),
     ] = None,
-    hidden: Annotated[str, typer.Option("--hidden", metavar="N,N", help="Widths of the hidden layers.")] = "500,500",
-    net: Annotated[Literal["mlp"], typer.Option("--net", help="Kind of network.")] = "mlp",
+    net: Annotated[
+        Literal["mlp", "conv", "unet"] | None,
+        typer.Option(
+            "--net", show_default=False, help="mlp, or conv if larger than 32 x 32 or in colour; unet: a dae for any size."
+        ),
+    ] = None,
+    hidden: Annotated[
+        str | None,
+        typer.Option("--hidden", metavar="N,N", show_default=False, help="Widths of the hidden layers, halvings or scales."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size", metavar="N|HxW", show_default=False, help="Pixels of a picture, or of a unet's crops; else as the data."
+        ),
+    ] = None,
+    gray: Annotated[
+        bool | None, typer.Option("--gray/--color", show_default=False, help="Channels of a picture; from the data.")
+    ] = None,
+    fit: Annotated[
+        Literal["crop", "pad", "stretch"], typer.Option("--fit", help="How pictures of other proportions fill the size.")
+    ] = "crop",
+    skip_bad: options.SkipBad = False,
     epochs: Annotated[
         int | None,
         typer.Option("--epochs", min=1, metavar="N", show_default=False, help="Times each picture is seen; 15, or more of few."),
@@ -45,8 +66,9 @@ def train(
         int, typer.Option("--samples", min=1, metavar="L", help="Draws of z for each picture, the paper's L.")
     ] = 1,
     likelihood: Annotated[
-        Literal["bernoulli", "gaussian"], typer.Option("--likelihood", help="Of a pixel around its mean.")
-    ] = "bernoulli",
+        Literal["bernoulli", "gaussian"] | None,
+        typer.Option("--likelihood", show_default=False, help="Of a pixel; bernoulli where mlp is usual, else gaussian."),
+    ] = None,
     sigma: Annotated[
         float | None,
         typer.Option("--sigma", min=1e-3, metavar="X", show_default=False, help="Of a gaussian likelihood; learned otherwise."),
@@ -68,6 +90,8 @@ def train(
     \b
       vaectl train vae --latent 2
       vaectl train dae --corrupt gaussian:0.4 -o strong.safetensors
+      vaectl train vae --data faces/ --size 64
+      vaectl train dae --data photos/ --net unet --corrupt watermark:logo.png
       m=$(vaectl train vae --seed 3 -o run3.safetensors) && vaectl info "$m"
     """
     from vaectl import autoencoder, checkpoint, corruption, datasets
@@ -77,60 +101,88 @@ def train(
 
     dials = MODELS[model]
     corruptions = corruption.parse(corrupt or dials.corrupt)
-    if sigma and likelihood != "gaussian":
-        raise UsageError("--sigma belongs to a gaussian likelihood: add --likelihood gaussian")
+    beta = dials.beta if beta is None else beta
+    whole = net == "unet"
+    if whole and (latent or beta or likelihood == "bernoulli" or not corruptions):
+        raise UsageError("--net unet has no latent and mends gaussian pixels: use it for a dae, as in train dae --net unet")
     path = output or f"{model}.safetensors"
     files.check_writable(path)
     if os.path.exists(path) and not force:
         raise VaectlError(f"{path!r} is there already: replace it with --force, or name another file with -o")
-    dataset = datasets.load(data)
+    channels = None if gray is None else 1 if gray else 3
+    side = sides(size) if size else None
+    dataset = datasets.load(data, datasets.Wish(None if whole else side, channels, fit, whole=whole, skip_bad=skip_bad))
+    picture = (*(side or models.CROP), dataset.picture[2]) if whole else dataset.picture
+    kind = net or models.kind_of_network(picture)
+    likely = likelihood or models.usual_likelihood(kind, picture)
+    if sigma and likely != "gaussian":
+        raise UsageError("--sigma belongs to a gaussian likelihood: add --likelihood gaussian")
+    try:
+        network = models.network(kind, picture, latent or dials.latent, widths(hidden) if hidden else None, variational=beta > 0)
+    except ValueError as error:
+        raise UsageError(f"these sizes make no network: {error}: change --size, --latent or --hidden") from error
+
+    # torch takes longer to import than most verbs to run: only now, when nothing is wrong with the call.
+    from vaectl import batches, evaluation, objective, training
+
+    place = devices.resolve(device)
+    stock = batches.stock(dataset.train, picture, place)
+    judged = batches.stock(dataset.held_out, picture, "cpu").judged()
     settings = models.settings(
-        len(dataset.train),
+        kind,
+        len(stock),
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
-        beta=dials.beta if beta is None else beta,
+        beta=beta,
         corrupt=tuple(corrupt or dials.corrupt),
-        likelihood=likelihood,
+        likelihood=likely,
         sigma=sigma,
         samples=samples,
         binarize=binarize,
         precision=precision,
         seed=seed,
     )
-    network = networks.NETS[net](dataset.picture, latent or dials.latent, widths(hidden), variational=settings.beta > 0)
-
-    # torch takes longer to import than most verbs to run: only now, when nothing is wrong with the call.
-    from vaectl import evaluation, objective, training
-
-    place = devices.resolve(device)
     with console.training(quiet, as_json) as report:
-        trained = training.fit(network, dataset.train, settings, place, report)
-    judge = evaluation.Judge(network, trained.tensors, objective.likelihood(likelihood, trained.sigma), place)
+        trained = training.fit(network, stock, settings, place, report)
+    judge = evaluation.Judge(network, trained.tensors, objective.likelihood(likely, trained.sigma, network.linear), place)
     measure = evaluation.Measure(corruptions, binarize=binarize, seed=seed)
     card = Card(
         model=model,
         network=network,
-        likelihood=likelihood,
+        fit=fit,
+        likelihood=likely,
         sigma=trained.sigma,
-        beta=settings.beta,
+        beta=beta,
         corrupt=settings.corrupt,
-        latent=judge.latent_statistics(dataset.train),
+        latent=judge.latent_statistics(stock.sample()),
         training=asdict(settings),
         data=dataset.origin(),
         figures={
             "split": dataset.held_out_split,
-            "pictures": len(dataset.held_out),
-            **evaluation.means(judge.figures(dataset.held_out, measure)),
+            "pictures": len(judged),
+            **evaluation.means(judge.figures(judged, measure)),
         },
         epochs=trained.epochs,
         versions=versions(),
     )
     checkpoint.save(path, Checkpoint(card, trained.tensors))
     if not quiet:
-        console.preview(autoencoder.load(path), dataset.held_out)
+        console.preview(autoencoder.load(path), judged)
         console.say_trained(card)
     files.write_line(json.dumps({"checkpoint": path, "figures": card.figures}) if as_json else path)
+
+
+def sides(size: str) -> tuple[int, int]:
+    """Height and width in "64" or "48x64".
+
+    Raises:
+        UsageError: anything but whole numbers above zero.
+    """
+    parts = size.split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"--size {size!r}: give pixels above zero, as in --size 64 or --size 48x64 (height x width)")
+    return int(parts[0]), int(parts[-1])
 
 
 def versions() -> dict[str, str]:

@@ -8,16 +8,87 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaectl.networks import Flatten, Linear, Reshape, Row, Sigmoid, Silu
+from vaectl.layers import (
+    Add,
+    Clip,
+    Conv,
+    Crop,
+    Flatten,
+    Fold,
+    Keep,
+    Linear,
+    Relu,
+    Reshape,
+    Row,
+    Sigmoid,
+    Silu,
+    Unfold,
+    Upsample,
+)
 
 Array = NDArray[np.float32]
 
-LAYERS: dict[type[Row], Callable[[Any], nn.Module]] = {
-    Linear: lambda row: nn.Linear(row.inputs, row.outputs),
-    Flatten: lambda row: nn.Flatten(),
-    Reshape: lambda row: nn.Unflatten(1, (row.height, row.width, row.channels)),
-    Silu: lambda row: nn.SiLU(),
-    Sigmoid: lambda row: nn.Sigmoid(),
+
+class Convolution(nn.Conv2d):
+    """A convolution of pictures with channels last, which is how the fastest kernels have them too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class Function(nn.Module):
+    """A layer without weights."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def upsampled(x: Tensor, factor: int) -> Tensor:
+    """Pixels as squares of pixels."""
+    count, height, width, channels = x.shape
+    squares = x[:, :, None, :, None].expand(count, height, factor, width, factor, channels)
+    return squares.reshape(count, height * factor, width * factor, channels)
+
+
+def folded(x: Tensor, factor: int) -> Tensor:
+    """Squares of pixels as channels."""
+    count, height, width, channels = x.shape
+    parts = x.reshape(count, height // factor, factor, width // factor, factor, channels)
+    return parts.transpose(2, 3).reshape(count, height // factor, width // factor, -1)
+
+
+def unfolded(x: Tensor, factor: int) -> Tensor:
+    """Channels as squares of pixels."""
+    count, height, width, channels = x.shape
+    parts = x.reshape(count, height, width, factor, factor, channels // factor**2)
+    return parts.transpose(2, 3).reshape(count, height * factor, width * factor, -1)
+
+
+def kept(x: Tensor, pile: list[Tensor]) -> Tensor:
+    """What came in, of which the pile has hold now."""
+    pile.append(x)
+    return x
+
+
+LAYERS: dict[type[Row], Callable[[Any, list[Tensor]], nn.Module]] = {
+    Linear: lambda row, pile: nn.Linear(row.inputs, row.outputs),
+    Conv: lambda row, pile: Convolution(row.inputs, row.outputs, row.size, row.stride, row.size // 2),
+    Upsample: lambda row, pile: Function(lambda x: upsampled(x, row.factor)),
+    Crop: lambda row, pile: Function(lambda x: x[:, : row.height, : row.width]),
+    Fold: lambda row, pile: Function(lambda x: folded(x, row.factor)),
+    Unfold: lambda row, pile: Function(lambda x: unfolded(x, row.factor)),
+    Flatten: lambda row, pile: nn.Flatten(),
+    Reshape: lambda row, pile: nn.Unflatten(1, (row.height, row.width, row.channels)),
+    Silu: lambda row, pile: nn.SiLU(),
+    Relu: lambda row, pile: nn.ReLU(),
+    Sigmoid: lambda row, pile: nn.Sigmoid(),
+    Clip: lambda row, pile: Function(lambda x: x.clamp(0, 1)),
+    Keep: lambda row, pile: Function(lambda x: kept(x, pile)),
+    Add: lambda row, pile: Function(lambda x: x + pile.pop()),
 }
 
 
@@ -53,7 +124,8 @@ class TorchDraw:
 def module(rows: Sequence[Row], tensors: Mapping[str, Array] | None = None) -> nn.Sequential:
     """The rows as a module on the CPU, with weights named `<row>.<name>` where they are given."""
     with torch.random.fork_rng(devices=[]):  # torch draws weights at once; the caller's random numbers are left alone
-        network = nn.Sequential(*(LAYERS[type(row)](row) for row in rows))
+        pile: list[Tensor] = []
+        network = nn.Sequential(*(LAYERS[type(row)](row, pile) for row in rows))
     if tensors is not None:
         network.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()})
     return network

@@ -2,38 +2,50 @@
 
 import re
 import warnings
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from math import ceil, prod, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 
 from vaectl.errors import Remark, VaectlError
+from vaectl.frame import Frame
 from vaectl.io.arrays import refuse
 from vaectl.io.files import PICTURES, Reader
+from vaectl.layers import Shape
 
 Array = NDArray[np.float32]
-Shape = tuple[int, ...]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 SMOOTH = Image.Resampling.LANCZOS
+FILL: dict[str, Callable[[Image.Image, tuple[int, int], Image.Resampling], Image.Image]] = {
+    "crop": ImageOps.fit,
+    "pad": ImageOps.pad,
+    "stretch": Image.Image.resize,
+}
+DRAFT = 2  # at so many times the size that is wanted, decoding at a fraction is not to be seen any more
 MOST_PIXELS = 89_478_485  # where Pillow itself begins to warn: 256 MB at 24 bits
 PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "apng": "PNG"}
 JPEG_SCAN, JPEG_END, JPEG_MARKER = 0xDA, 0xD9, re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 LONGEST_ROW = 20
+LUMINANCE = (0.299, 0.587, 0.114)  # as Pillow weighs red, green and blue
+PNG = b"\x89PNG\r\n\x1a\n"
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
-def decode(data: bytes, name: str) -> Image.Image:
+def decode(data: bytes, name: str, frame: Frame | None = None) -> Image.Image:
     """A picture as people see it: upright, transparent parts laid on black, in mode L, RGB or F.
 
-    16-bit grey and floating-point pictures keep their depth (mode F, in [0, 1]).
+    16-bit grey and floating-point pictures keep their depth (mode F, in [0, 1]). A JPEG that is to become much smaller, to fill
+    a `frame`, is decoded at a half, a quarter or an eighth of its size, at least twice the frame's.
 
     Raises:
         VaectlError: as `opened`.
     """
-    image = opened(data, name)
+    image = opened(data, name, frame)
     if image.mode.startswith("I"):
         return Image.fromarray(np.asarray(image, dtype=np.float32) / 65535)
     if image.mode == "F":
@@ -44,26 +56,79 @@ def decode(data: bytes, name: str) -> Image.Image:
     return image.convert("L" if is_grey(image) else "RGB")
 
 
-def opened(data: bytes, name: str) -> Image.Image:
+def photograph(data: bytes, name: str, channels: int) -> tuple[Array, int]:
+    """A picture of its own size, upright, (H, W, C), with its alpha as one channel more; and its bits a value, 8 or 16.
+
+    Raises:
+        VaectlError: as `opened`.
+    """
+    image = opened(data, name)
+    if data[:8] == PNG and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):  # Pillow reads these at 8 bits
+        values = sixteen_bits(data, name)
+    elif image.mode.startswith("I"):
+        values = np.asarray(image, np.uint16)[..., np.newaxis]
+    elif image.mode == "F":
+        values = np.rint(np.asarray(image).clip(0, 1) * 65535).astype(np.uint16)[..., np.newaxis]
+    else:
+        kind = ("L" if is_grey(image) else "RGB") + ("A" if image.has_transparency_data else "")
+        values = np.asarray(image.convert(kind))
+    largest = np.float32(65535 if values.dtype == np.uint16 else 255)
+    pixels: Array = np.divide(values.reshape(*values.shape[:2], -1), largest, dtype=np.float32)
+    alpha = 1 - pixels.shape[2] % 2
+    colours = in_channels(pixels[..., : pixels.shape[2] - alpha], channels)
+    return np.concatenate([colours, pixels[..., pixels.shape[2] - alpha :]], axis=2), values.dtype.itemsize * 8
+
+
+def sixteen_bits(data: bytes, name: str) -> NDArray[np.uint16]:
+    """The values of a PNG of 16 bits, (H, W, C)."""
+    from imagecodecs import png_decode
+
+    try:
+        return png_decode(data)
+    except Exception as error:  # its own kinds of errors, on damaged bytes
+        raise VaectlError(f"{name} is damaged or no picture: replace it or leave it out") from error
+
+
+def in_channels(pixels: Array, channels: int) -> Array:
+    """Colours as grey or grey as colours, (H, W, channels)."""
+    if pixels.shape[2] > channels:
+        grey: Array = pixels @ np.array(LUMINANCE, np.float32)
+        return grey[..., np.newaxis]
+    return np.broadcast_to(pixels, (*pixels.shape[:2], channels))
+
+
+def opened(data: bytes, name: str, frame: Frame | None = None) -> Image.Image:
     """A picture of any mode, upright by its EXIF note, all its pixels read.
 
     Raises:
         VaectlError: bytes that are damaged, too large, or no picture.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(BytesIO(data), formats=PICTURES)
+        image = Image.open(BytesIO(data), formats=PICTURES)
         if prod(image.size) > MOST_PIXELS:
-            raise VaectlError(f"{name} has {prod(image.size)} pixels, over {MOST_PIXELS}: make it smaller")
+            raise Image.DecompressionBombError
         if getattr(image, "is_animated", False):
             warnings.warn(f"{name} is animated: its first frame is taken", Remark, stacklevel=2)
+        if frame:
+            scale = DRAFT * max(frame.shape[:2]) / min(image.size)
+            image.draft("L" if frame.shape[2] == 1 else None, (ceil(image.width * scale), ceil(image.height * scale)))
         image.load()
         return ImageOps.exif_transpose(image)
-    except VaectlError:
-        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise VaectlError(f"{name} has over {MOST_PIXELS} pixels: make it smaller") from error
     except Exception as error:  # on damaged bytes Pillow raises whatever its decoders meet
         raise VaectlError(f"{name} is damaged or no picture: replace it or leave it out") from error
+
+
+def glance(path: str) -> tuple[int, int, int] | None:
+    """The height, width and channels of the picture in a file, by its first bytes; None where it is none or damaged."""
+    try:
+        with Image.open(path, formats=PICTURES) as image:
+            sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
+            channels = 1 if is_grey(image) or image.mode.startswith("I") or image.mode == "F" else 3
+            return (image.width, image.height, channels) if sideways else (image.height, image.width, channels)
+    except Exception:  # on damaged bytes Pillow raises whatever its decoders meet
+        return None
 
 
 def is_grey(image: Image.Image) -> bool:
@@ -97,15 +162,15 @@ def lettering(words: str) -> Image.Image:
     return image
 
 
-def fit(image: Image.Image, shape: Shape) -> Array:
-    """The picture at the size and with the channels of `shape`: its centre, cut to the shape's proportions, resized smoothly."""
-    height, width, channels = shape
+def fit(image: Image.Image, frame: Frame) -> Array:
+    """The picture, (H, W, C), at the size and with the channels of the frame, resized smoothly."""
+    height, width, channels = frame.shape
     if image.mode != "F":
         image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), SMOOTH)
+        image = FILL[frame.fit](image, (width, height), SMOOTH)
     pixels = np.asarray(image, dtype=np.float32) / (1 if image.mode == "F" else 255)
-    return np.broadcast_to(pixels.reshape(height, width, -1), shape).clip(0, 1)
+    return np.broadcast_to(pixels.reshape(height, width, -1), frame.shape).clip(0, 1)
 
 
 def stack_shape(found: Shape, picture: Shape, name: str) -> Shape:
@@ -184,14 +249,22 @@ def read_png(reader: Reader) -> bytes:
     return b"".join(parts)
 
 
-def encode(pixels: Array, format: str) -> bytes:
-    """One picture as png, jpg, webp, gif or apng bytes.
+def encode(pixels: Array, format: str, depth: int = 8) -> bytes:
+    """One picture as png, jpg, webp, gif or apng bytes; a png may have 16 bits a value. A last channel of 2 or 4 is alpha.
 
     Raises:
         VaectlError: a picture larger than the format allows.
     """
+    if depth == 16 and format == "png":
+        from imagecodecs import png_encode
+
+        values = np.rint(pixels.clip(0, 1) * 65535).astype(np.uint16)
+        return bytes(png_encode(values[..., 0] if values.shape[2] == 1 else values))
     options: dict[str, dict[str, Any]] = {"jpg": {"quality": 95, "subsampling": 0}, "webp": {"lossless": True}}
-    return saved(to_image(pixels), format, **options.get(format, {}))
+    image = to_image(pixels)
+    if format == "jpg" and image.mode in ("LA", "RGBA"):  # it knows no alpha
+        image = image.convert(image.mode[:-1])
+    return saved(image, format, **options.get(format, {}))
 
 
 def animation(frames: Array, format: str, fps: float) -> bytes:
@@ -218,9 +291,23 @@ def saved(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def to_image(pixels: Array) -> Image.Image:
-    """One picture for Pillow, in mode L or RGB."""
+    """One picture for Pillow, in mode L, LA, RGB or RGBA."""
     values = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
     return Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
+
+
+def alike(pictures: Sequence[Array]) -> Array:
+    """Pictures of any sizes as one array, (N, H, W, C): black and transparent beyond their edges, opaque without an alpha."""
+    if len({picture.shape for picture in pictures}) == 1:
+        return np.stack(pictures)
+    height, width, channels = (max(picture.shape[axis] for picture in pictures) for axis in range(3))
+    stack = np.zeros((len(pictures), height, width, channels), np.float32)
+    for place, picture in zip(stack, pictures, strict=True):
+        part = place[: picture.shape[0], : picture.shape[1]]
+        part[..., : picture.shape[2]] = picture
+        if picture.shape[2] < channels:
+            part[..., picture.shape[2] :] = 1
+    return stack
 
 
 def sheet(pictures: Array, columns: int | None = None) -> Array:

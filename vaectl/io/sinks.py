@@ -113,14 +113,15 @@ def write_pictures(batches: Iterable[Batch], place: Destination, layout: Layout)
     if place.is_folder or place.is_numbered:
         write_each(enlarged, place)
         return
-    stack = np.concatenate([batch.arrays for batch in enlarged])
+    found = list(enlarged)
+    stack = pictures.alike([picture for batch in found for picture in batch.arrays])
     if place.is_terminal:
         layout.show(pictures.sheet(stack, layout.columns))
         return
     if place.animated:
         data = pictures.animation(stack, place.format, layout.fps)
     else:
-        data = pictures.encode(pictures.sheet(stack, layout.columns), place.format)
+        data = pictures.encode(pictures.sheet(stack, layout.columns), place.format, max(batch.depth for batch in found))
     with files.written(place.path) as stream:
         stream.write(data)
 
@@ -172,7 +173,7 @@ def write_each(batches: Iterable[Batch], place: Destination) -> None:
             else:
                 path = NUMBER.sub(lambda found: found[0] % next(numbers), place.path)
             with files.written(path) as stream:
-                stream.write(pictures.encode(picture, place.format))
+                stream.write(pictures.encode(picture, place.format, batch.depth))
 
 
 def unused(name: str, format: str, taken: set[str]) -> str:

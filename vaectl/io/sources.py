@@ -2,48 +2,122 @@
 
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count, islice
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain, count, islice
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
 from vaectl.errors import Remark, VaectlError
+from vaectl.frame import Frame
 from vaectl.io import arrays, files, pictures
 from vaectl.io.files import Reader
 
 Array = NDArray[np.float32]
 Item = tuple[str, Array]
+T = TypeVar("T")
 
 BATCH_BYTES = 16 << 20
 LARGEST_BATCH = 256
 ARRAYS = ("NPY", "NPZ")
+AHEAD = 4  # pictures under way for each thread that decodes them
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures (N, H, W, C) or latents (N, D), and the name of each."""
+    """Pictures (N, H, W, C) or latents (N, D), and the name of each; `depth` is the bits of a value that pictures came with."""
 
     names: Sequence[str]
     arrays: Array
+    depth: int = 8
 
     def map(self, function: Callable[[Array], Array]) -> "Batch":
         """The same names, the arrays passed through `function`."""
-        return Batch(self.names, function(self.arrays))
+        return replace(self, arrays=function(self.arrays))
 
 
-def read_pictures(inputs: Sequence[str], shape: tuple[int, ...], *, invert: bool = False) -> Iterator[Batch]:
-    """Batches of pictures of `shape`, (H, W, C), from files, folders, arrays or stdin; `invert` turns black to white.
+@dataclass
+class Bad:
+    """What happens to pictures that cannot be read: they end the work, or are told, counted and left out where `skipped`."""
+
+    skipped: bool = False
+    count: int = field(default=0, init=False)
+
+    def meet(self, error: VaectlError) -> None:
+        """Raise the error, or tell it and go on."""
+        if not self.skipped:
+            raise error
+        self.count += 1
+        warnings.warn(str(error), Remark, stacklevel=2)
+
+    def left_out(self, results: Iterable[T | VaectlError]) -> Iterator[T]:
+        """The results without the errors among them, which are met, and told of at the end."""
+        for result in results:
+            if isinstance(result, VaectlError):
+                self.meet(result)
+            else:
+                yield result
+        self.tell()
+
+    def tell(self) -> None:
+        """Say how many there were."""
+        if self.count:
+            warnings.warn(f"left out {self.count} that could not be read", Remark, stacklevel=2)
+
+
+def read_pictures(inputs: Sequence[str], frame: Frame, *, invert: bool = False, skip_bad: bool = False) -> Iterator[Batch]:
+    """Batches of pictures brought to `frame`, from files, folders, arrays or stdin; `invert` turns black to white.
+
+    With `skip_bad`, pictures that cannot be read are left out and told.
 
     Raises:
         VaectlError: an input that is missing, damaged, empty or no picture.
         UsageError: no input at all.
     """
-    found = batched(picture_items(inputs, shape), "pictures")
+    found = batched(picture_items(inputs, frame, Bad(skip_bad)), "pictures")
     return (batch.map(pictures.inverted) for batch in found) if invert else found
+
+
+def read_photographs(inputs: Sequence[str], channels: int, *, invert: bool = False, skip_bad: bool = False) -> Iterator[Batch]:
+    """Pictures of their own sizes, each a batch, (1, H, W, C) with its alpha as one channel more if it has any.
+
+    Raises:
+        VaectlError: as `read_pictures`.
+        UsageError: no input at all.
+    """
+    bad = Bad(skip_bad)
+
+    def photograph(name: str, data: bytes, told: str) -> Batch | VaectlError:
+        try:
+            pixels, depth = pictures.photograph(data, told, channels)
+        except VaectlError as error:
+            return error
+        if invert:
+            pixels[..., :channels] = pictures.inverted(pixels[..., :channels])
+        return Batch([name], pixels[np.newaxis], depth)
+
+    def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
+        full = (*found, 1) if len(found) in (2, 3) and found[-1] not in (1, 3) else found
+        if len(full) not in (3, 4) or full[-1] != channels:
+            raise VaectlError(f"{path} is an array of {found}: pictures are (N, height, width, {channels}) here")
+        return (1, *full) if len(full) == 3 else full
+
+    def works() -> Iterator[Batch | Callable[[], Batch | VaectlError]]:
+        for part in parts(inputs, "a PICTURE, a folder or an NPY", bad):
+            if part.kind in files.PICTURES:
+                yield partial(photograph, part.next_name(), picture_bytes(part), part.reader.name)
+            elif part.kind in ARRAYS:
+                for name, pixels in array_items(part, stack_shape, pictures.pixels):
+                    yield Batch([name], pictures.inverted(pixels)[np.newaxis] if invert else pixels[np.newaxis])
+            else:
+                raise VaectlError(f"{part}: a picture is expected (PNG, JPEG, WebP, GIF, BMP, TIFF or NPY)")
+
+    yield from bad.left_out(worked_ahead(works(), ahead=1))
 
 
 def read_latents(inputs: Sequence[str], width: int) -> Iterator[Batch]:
@@ -78,19 +152,28 @@ def batched(items: Iterable[Item], what: str) -> Iterator[Batch]:
         raise VaectlError(f"no {what} came in: the input is empty")
 
 
-def picture_items(inputs: Sequence[str], shape: tuple[int, ...]) -> Iterator[Item]:
-    """Each picture by itself, with its name."""
+def picture_items(inputs: Sequence[str], frame: Frame, bad: Bad) -> Iterator[Item]:
+    """Each picture by itself, with its name; threads decode what comes next."""
+
+    def fitted(name: str, data: bytes, told: str) -> Item | VaectlError:
+        try:
+            return name, pictures.fit(pictures.decode(data, told, frame), frame)
+        except VaectlError as error:
+            return error
 
     def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
-        return pictures.stack_shape(found, shape, path)
+        return pictures.stack_shape(found, frame.shape, path)
 
-    for part in parts(inputs, "a PICTURE, a folder or an NPY"):
-        if part.kind in files.PICTURES:
-            yield part.next_name(), pictures.fit(pictures.decode(picture_bytes(part), part.reader.name), shape)
-        elif part.kind in ARRAYS:
-            yield from array_items(part, stack_shape, pictures.pixels)
-        else:
-            raise VaectlError(f"{part}: a picture is expected (PNG, JPEG, WebP, GIF, BMP, TIFF or NPY)")
+    def works() -> Iterator[Item | Callable[[], Item | VaectlError]]:
+        for part in parts(inputs, "a PICTURE, a folder or an NPY", bad):
+            if part.kind in files.PICTURES:
+                yield partial(fitted, part.next_name(), picture_bytes(part), part.reader.name)
+            elif part.kind in ARRAYS:
+                yield from array_items(part, stack_shape, pictures.pixels)
+            else:
+                raise VaectlError(f"{part}: a picture is expected (PNG, JPEG, WebP, GIF, BMP, TIFF or NPY)")
+
+    return bad.left_out(worked_ahead(works()))
 
 
 def latent_items(inputs: Sequence[str], width: int | None, encode: Callable[[Image], Array] | None = None) -> Iterator[Item]:
@@ -104,7 +187,7 @@ def latent_items(inputs: Sequence[str], width: int | None, encode: Callable[[Ima
             raise VaectlError(f"{path} is an array of {found}: latents are (N, {width}) here: encode with the same checkpoint")
         return (1, *found) if len(found) == 1 else found
 
-    for part in parts(inputs, "an NPY of latents" if encode is None else "a PICTURE or an NPY of latents"):
+    for part in parts(inputs, "an NPY of latents" if encode is None else "a PICTURE or an NPY of latents", Bad()):
         if part.kind in files.PICTURES and encode is not None:
             z = encode(pictures.decode(picture_bytes(part), part.reader.name))
             stack_shape(z.shape, part.reader.name)
@@ -173,11 +256,11 @@ def array_items(
         start += len(block)
 
 
-def parts(inputs: Sequence[str], wanted: str) -> Iterator[Part]:
+def parts(inputs: Sequence[str], wanted: str, bad: Bad) -> Iterator[Part]:
     """Each picture or array to be read; a folder gives its pictures, a stream what stands in it one after another."""
     for path in inputs or [files.stdin_or_usage_error(wanted)]:
         if os.path.isdir(path):
-            yield from folder_parts(path)
+            yield from folder_parts(path, bad)
             continue
         numbers = count()
         with files.opened(path) as reader:
@@ -187,23 +270,66 @@ def parts(inputs: Sequence[str], wanted: str) -> Iterator[Part]:
                 yield Part(reader, files.kind_of(reader), name, numbers)
 
 
-def folder_parts(folder: str) -> Iterator[Part]:
+def folder_parts(folder: str, bad: Bad) -> Iterator[Part]:
     """The pictures under a folder, sorted by path and named by their path within it; other files are passed over."""
-    paths = sorted(
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if os.path.isfile(os.path.join(parent, name))
-    )
-    passed_over = 0
-    for path in paths:
-        with files.opened(path) as reader:
-            kind = files.kind_of(reader)
-            if kind in files.PICTURES:
-                yield Part(reader, kind, os.path.relpath(path, folder), count())
-            else:
-                passed_over += 1
-    if passed_over == len(paths):
+    found = passed_over = 0
+    for path in files_under(folder):
+        try:
+            with files.opened(os.path.join(folder, path)) as reader:
+                kind = files.kind_of(reader)
+                found += kind in files.PICTURES
+                passed_over += kind not in files.PICTURES
+                if kind in files.PICTURES:
+                    yield Part(reader, kind, path, count())
+        except VaectlError as error:
+            bad.meet(error)
+    if not found:
         raise VaectlError(f"{folder!r} holds no pictures: give another folder")
     if passed_over:
         warnings.warn(f"{folder!r}: {passed_over} of its files are no pictures and were passed over", Remark, stacklevel=2)
+
+
+def files_under(folder: str, inner: str = "") -> Iterator[str]:
+    """The regular files under a folder by their path within it, sorted by it; only one folder's names are held at a time."""
+    with files.told(repr(folder)), os.scandir(os.path.join(folder, inner)) as entries:
+        # A folder's name is sorted as it begins the paths of what stands in it: with a slash.
+        found = sorted(
+            f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False) or entry.is_file()
+        )
+    for name in found:
+        path = os.path.join(inner, name)
+        if name.endswith("/"):
+            yield from files_under(folder, path)
+        else:
+            yield path
+
+
+def worked_ahead(works: Iterable[T | Callable[[], T]], ahead: int = AHEAD) -> Iterator[T]:
+    """What `works` come to, in their order; threads work out a few of them before they are asked for."""
+    works = iter(works)
+    first = list(islice(works, 2))
+    if len(first) < 2:  # threads cost more than they bring
+        yield from (work() if callable(work) else work for work in first)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    threads = processors()
+    pending: deque[T | Future[T]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for work in chain(first, works):
+            pending.append(pool.submit(work) if callable(work) else work)
+            if len(pending) > ahead * threads:
+                done = pending.popleft()
+                yield done.result() if isinstance(done, Future) else done
+        for done in pending:
+            yield done.result() if isinstance(done, Future) else done
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def processors() -> int:
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
