@@ -1,10 +1,14 @@
+from collections import Counter
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
+from support import write_png
 
 from vaectl import datasets
-from vaectl.errors import VaectlError
+from vaectl.datasets import Wish
+from vaectl.errors import Remark, VaectlError
 
 
 def test_mnist_is_bundled_whole() -> None:
@@ -68,3 +72,116 @@ def test_data_that_are_not_there_or_no_data_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(VaectlError, match="damaged NPZ"):
         datasets.load(str(tmp_path / "cut.npz"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of 60 pictures of several sizes, some of them grey, one of them damaged, and a text file."""
+    rng = np.random.default_rng(0)
+    for index in range(60):
+        height, width = (90, 120) if index % 3 else (60, 100)
+        pixels = rng.integers(0, 256, (height, width) if index % 4 else (height, width, 3), np.uint8)
+        write_png(tmp_path / "photos" / f"{index % 5}" / f"{index}.png", pixels)
+    (tmp_path / "photos" / "notes.txt").write_text("hello")
+    return tmp_path / "photos"
+
+
+def test_a_folder_gives_its_pictures_in_one_size_and_in_colour(folder: Path) -> None:
+    with pytest.warns(Remark, match="1 of its files are no pictures"):
+        found = datasets.load(str(folder))
+    assert found.picture == (48, 64, 3)
+    assert len(found.train) + len(found.test) == 60 and 0 < len(found.test) < 20
+    assert isinstance(found.train, np.ndarray) and found.train.dtype == np.uint8
+
+
+@pytest.mark.filterwarnings("ignore::vaectl.errors.Remark")
+def test_the_size_the_channels_and_the_fit_can_be_wished_for(folder: Path) -> None:
+    assert datasets.load(str(folder), Wish((20, 30), 1)).picture == (20, 30, 1)
+    padded, stretched = (datasets.load(str(folder), Wish((40, 20), 1, fit)).train for fit in ("pad", "stretch"))
+    assert padded[0][0].max() == 0 and stretched[0][0].max() > 0
+    whole = datasets.load(str(folder), Wish(whole=True))
+    assert {picture.shape for picture in whole.train} == {(90, 120, 3), (60, 100, 3)}
+
+
+@pytest.mark.filterwarnings("ignore::vaectl.errors.Remark")
+def test_a_held_out_file_stays_held_out_at_any_size(folder: Path) -> None:
+    sizes = [datasets.load(str(folder), Wish(size, 1)) for size in ((8, 8), (30, 40))]
+    assert len(sizes[0].test) == len(sizes[1].test)
+    (folder / "3" / "3.png").unlink()
+    assert len(datasets.load(str(folder), Wish((8, 8), 1)).test) in (len(sizes[0].test), len(sizes[0].test) - 1)
+
+
+def test_small_pictures_of_one_size_keep_it(tmp_path: Path, digits: np.ndarray) -> None:
+    for index in range(5):
+        write_png(tmp_path / f"{index}.png", digits[index])
+    assert datasets.load(str(tmp_path)).picture == (28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({(28, 28): 3}, (28, 28)),
+        ({(65, 65): 3}, (64, 64)),
+        ({(28, 28): 1, (30, 28): 1}, (30, 30)),
+        ({(20, 20): 2, (200, 300): 1}, (20, 20)),
+        ({(800, 1280): 3, (100, 100): 1}, (40, 64)),
+        ({(1280, 800): 3}, (64, 40)),
+        ({(1, 500): 3}, (4, 64)),
+    ],
+)
+def test_the_size_is_taken_from_the_data(sizes: dict[tuple[int, int], int], expected: tuple[int, int]) -> None:
+    assert datasets.common_size(Counter(sizes)) == expected
+
+
+@pytest.mark.filterwarnings("ignore::vaectl.errors.Remark")
+def test_a_damaged_picture_is_named_or_left_out(folder: Path) -> None:
+    (folder / "1" / "bad.png").write_bytes((folder / "1" / "1.png").read_bytes()[:900])
+    with pytest.raises(VaectlError, match=r"1/bad\.png' is damaged"):
+        datasets.load(str(folder), Wish((8, 8), 1))
+    with pytest.warns(Remark, match="left out 1 that could not be read"):
+        found = datasets.load(str(folder), Wish((8, 8), 1, skip_bad=True))
+    assert len(found.train) + len(found.test) == 60
+
+
+def test_arrays_are_brought_to_a_size_that_is_wished_for(tmp_path: Path) -> None:
+    colour = np.random.default_rng(0).integers(0, 256, (40, 12, 10, 3), np.uint8)
+    np.savez(tmp_path / "both.npz", x_train=colour, x_test=colour[:7])
+    np.save(tmp_path / "one.npy", colour / 255)
+    both = datasets.load(str(tmp_path / "both.npz"), Wish((6, 6), 1))
+    assert both.train.shape == (40, 6, 6, 1) and both.test.shape == (7, 6, 6, 1)
+    one = datasets.load(str(tmp_path / "one.npy"), Wish((6, 6)))
+    assert one.picture == (6, 6, 3) and len(one.train) + len(one.test) == 40
+
+
+def test_a_folder_without_pictures_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(VaectlError, match="holds no pictures"):
+        datasets.load(str(tmp_path))
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The format in which MNIST and its kin are stored."""
+    return bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
+
+
+def test_a_data_set_that_was_downloaded_is_taken_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    raw = tmp_path / "vaectl" / "fashion-mnist" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    pictures = np.random.default_rng(0).integers(0, 256, (9, 28, 28), np.uint8)
+    for split, part in (("train", pictures), ("t10k", pictures[:2])):
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(idx(part))
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx(np.zeros(len(part), np.uint8)))
+    found = datasets.load("fashion-mnist")
+    np.testing.assert_array_equal(found.train[..., 0], pictures)
+    assert len(found.test) == 2
+
+
+def test_without_a_network_it_says_where_to_put_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def unreachable(*arguments: object, **options: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    with pytest.raises(VaectlError, match=r"'kmnist' was not downloaded: .*: put torchvision's files for it into '.*kmnist'"):
+        datasets.load("kmnist")

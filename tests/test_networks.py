@@ -1,7 +1,7 @@
 import pytest
 
-from vaectl import layers, networks
-from vaectl.layers import Flatten, Linear, Reshape, Sigmoid
+from vaectl import layers, models, networks
+from vaectl.layers import Add, Conv, Crop, Flatten, Fold, Keep, Linear, Reshape, Row, Sigmoid, Silu, Unfold, Upsample
 from vaectl.networks import Network
 
 
@@ -72,3 +72,59 @@ def test_rows_that_do_not_fit_each_other_are_refused() -> None:
 def test_absurd_sizes_fail_before_memory_is_asked_for() -> None:
     with pytest.raises(ValueError, match="more than"):
         networks.mlp((28, 28, 1), 2, [2**30, 2**30], variational=True)
+
+
+@pytest.mark.parametrize("picture", [(28, 28, 1), (64, 48, 3), (1, 40, 1), (7, 5, 3), (256, 256, 3)])
+def test_convolutions_halve_and_double_pictures_of_any_size(picture: tuple[int, ...]) -> None:
+    network = models.network("conv", picture, 6, None, variational=True)
+    assert network.variational
+    shapes = layers.walk(network.encoder, picture)
+    smallest = [shape for shape in shapes if len(shape) == 3][-1]
+    assert min(smallest[:2]) <= 8
+    assert layers.walk(network.decoder, (6,))[-1] == picture
+
+
+def test_a_unet_has_no_latent_and_runs_on_any_multiple_of_its_grain() -> None:
+    network = networks.unet((64, 64, 3), [8, 12, 16])
+    assert network.latent == 0 and network.encoder == () and not network.variational and network.linear
+    assert layers.walk(network.decoder, (88, 128, 3))[-1] == (88, 128, 3)
+
+
+def test_what_is_kept_must_be_used_and_fit() -> None:
+    with pytest.raises(ValueError, match="never used"):
+        layers.walk([Keep()], (4, 4, 1))
+    with pytest.raises(ValueError, match="was kept to be added"):
+        layers.walk([Keep(), Conv(1, 2, 3, 1), Add()], (4, 4, 1))
+    with pytest.raises(ValueError, match="was kept to be added"):
+        layers.walk([Add()], (4, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("row", "shape"),
+    [
+        (Conv(3, 4, 3, 1), (4, 4, 1)),
+        (Conv(1, 4, 4, 1), (4, 4, 1)),
+        (Conv(1, 4, 3, 1), (16,)),
+        (Upsample(2), (16,)),
+        (Upsample(2**20), (2**8, 2**8, 1)),
+        (Crop(5, 4), (4, 4, 1)),
+        (Fold(3), (4, 6, 1)),
+        (Unfold(2), (4, 4, 3)),
+    ],
+)
+def test_rows_refuse_what_does_not_fit_them(row: Row, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"come|holds|fold|larger"):
+        layers.walk([row], shape)
+
+
+def test_multiplications_are_counted_place_by_place() -> None:
+    rows = [Conv(1, 4, 3, 2), Silu(), Flatten(), Linear(4 * 5 * 4, 7)]
+    assert layers.multiplications(rows, (8, 9, 1)) == 4 * 5 * 4 * 9 + 80 * 7
+
+
+@pytest.mark.parametrize(
+    ("picture", "kind"), [((28, 28, 1), "mlp"), ((32, 32, 1), "mlp"), ((28, 28, 3), "conv"), ((33, 8, 1), "conv")]
+)
+def test_the_kind_of_network_follows_the_pictures(picture: tuple[int, ...], kind: str) -> None:
+    assert models.kind_of_network(picture) == kind
+    assert models.usual_likelihood(kind, picture) == ("bernoulli" if kind == "mlp" else "gaussian")

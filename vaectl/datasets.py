@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
-from itertools import chain, repeat
+from itertools import accumulate, chain, repeat
 from math import prod
 from typing import Any
 
@@ -177,18 +177,20 @@ def folder_frame(folder: str, wish: Wish) -> Frame:
 
 def common_size(sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
     """The height and width that suit pictures of so many sizes."""
-    largest = max(map(max, sizes))
-    if len(sizes) == 1 and largest <= LONGER_SIDE:
+    if len(sizes) == 1 and max(next(iter(sizes))) <= LONGER_SIDE:
         return next(iter(sizes))
-    proportions = sorted((width / height, count) for (height, width), count in sizes.items())
-    middle = sizes.total() / 2
-    seen = 0
-    for proportion, count in proportions:  # noqa: B007
-        seen += count
-        if seen >= middle:
-            break
-    shorter = max(MULTIPLE, round(LONGER_SIDE * min(proportion, 1 / proportion) / MULTIPLE) * MULTIPLE)
-    return (shorter, LONGER_SIDE) if proportion > 1 else (LONGER_SIDE, shorter)
+    proportion = median((width / height, count) for (height, width), count in sizes.items())
+    longer = min(LONGER_SIDE, int(median((max(size), count) for size, count in sizes.items())))
+    shorter = min(longer, max(MULTIPLE, round(longer * min(proportion, 1 / proportion) / MULTIPLE) * MULTIPLE))
+    return (shorter, longer) if proportion > 1 else (longer, shorter)
+
+
+def median(values: Iterable[tuple[float, int]]) -> float:
+    """The median of values that stand for so many each; of the two in the middle, the larger."""
+    ordered = sorted(values)
+    middle = sum(count for _, count in ordered) / 2
+    ends = accumulate(count for _, count in ordered)
+    return next(value for (value, _), end in zip(ordered, ends, strict=True) if end > middle)
 
 
 def from_torchvision(name: str, wish: Wish) -> Dataset:

@@ -1,6 +1,8 @@
 import os
+from functools import partial
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -111,3 +113,80 @@ def test_points_are_latents_or_encoded_pictures(tmp_path: Path, digits: NDArray[
     assert list(found.names) == ["z-00000", "z-00001", "one.png"]
     with pytest.raises(VaectlError, match=r"latents are \(N, 3\)"):
         list(sources.read_points([str(tmp_path / "z.npy")], encode, 3))
+
+
+def test_pictures_decoded_in_threads_come_in_their_order(tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    for index in range(60):
+        # Every other one takes a hundred times as long.
+        picture = digits[index] if index % 2 else digits[index].repeat(20, axis=0).repeat(20, axis=1)
+        write_png(tmp_path / f"{index:02d}.png", picture)
+    found = pictures(tmp_path)
+    assert names(found) == [f"{index:02d}.png" for index in range(60)]
+    stack = np.concatenate([batch.arrays for batch in found])
+    np.testing.assert_allclose(stack, digits[:60] / 255, atol=0.25)
+
+
+def test_the_order_of_a_walk_is_that_of_sorted_paths(tmp_path: Path) -> None:
+    for path in ("a/x", "a-b/x", "a.d", "a/b/c", "a/b.c", "B", "é/1", "a0"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert list(sources.files_under(str(tmp_path))) == sorted(
+        os.path.relpath(path, tmp_path) for path in tmp_path.rglob("*") if path.is_file()
+    )
+
+
+def test_work_ahead_is_bounded_and_its_errors_come_in_their_turn() -> None:
+    begun = []
+
+    def work(index: int) -> int:
+        begun.append(index)
+        if index == 40:
+            raise VaectlError("the fortieth")
+        return index
+
+    results = sources.worked_ahead(partial(work, index) for index in range(10_000))
+    assert [next(results) for _ in range(40)] == list(range(40))
+    with pytest.raises(VaectlError, match="the fortieth"):
+        next(results)
+    assert len(begun) < 200
+
+
+def test_bad_pictures_are_listed_and_left_out_when_asked(tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    for index in range(6):
+        write_png(tmp_path / f"{index}.png", digits[index])
+    (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes()[:100])
+    with pytest.raises(VaectlError, match=r"2\.png' is damaged"):
+        pictures(tmp_path)
+    with pytest.warns(Remark) as said:
+        found = list(sources.read_pictures([str(tmp_path)], FRAME, skip_bad=True))
+    assert names(found) == ["0.png", "1.png", "3.png", "4.png", "5.png"]
+    assert ["2.png' is damaged" in str(said[0].message), str(said[-1].message)] == [True, "left out 1 that could not be read"]
+
+
+def test_photographs_keep_their_size_their_alpha_and_their_depth(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    alpha = write_png(tmp_path / "alpha.png", rng.integers(0, 256, (5, 7, 4), np.uint8))
+    deep = rng.integers(0, 65536, (4, 6, 3)).astype(np.uint16)
+    (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(deep))
+    grey = rng.integers(0, 65536, (3, 2)).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    one, two, three = sources.read_photographs([str(tmp_path)], 3)
+    assert (one.arrays.shape, one.depth) == ((1, 5, 7, 4), 8)
+    np.testing.assert_allclose(one.arrays[0], np.asarray(Image.open(alpha)) / 255, atol=1e-6)
+    assert (two.arrays.shape, two.depth) == ((1, 4, 6, 3), 16)
+    np.testing.assert_allclose(two.arrays[0], deep / 65535, atol=1e-6)
+    assert (three.arrays.shape, three.depth) == ((1, 3, 2, 3), 16)
+    np.testing.assert_allclose(three.arrays[0, ..., 1], grey / 65535, atol=1e-6)
+    (first, *_) = sources.read_photographs([str(alpha)], 1, invert=True)
+    assert first.arrays.shape == (1, 5, 7, 2)
+    np.testing.assert_allclose(first.arrays[0, ..., 1], np.asarray(Image.open(alpha))[..., 3] / 255, atol=1e-6)
+
+
+def test_photographs_in_an_array_are_taken_one_by_one(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).random((3, 6, 5, 3), np.float32)
+    np.save(tmp_path / "many.npy", stack)
+    found = list(sources.read_photographs([str(tmp_path / "many.npy")], 3))
+    assert names(found) == ["many-00000", "many-00001", "many-00002"]
+    np.testing.assert_array_equal(np.concatenate([batch.arrays for batch in found]), stack)
+    with pytest.raises(VaectlError, match="is an array of"):
+        list(sources.read_photographs([str(tmp_path / "many.npy")], 1))
