@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support import VAECTL, Result, environment
+from support import VAECTL, Result, environment, run_in
 
 from vaectl import datasets
 
@@ -59,20 +59,13 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def train(folder: Path, data: Path, *arguments: str) -> None:
-    """Train a small model by the command line."""
-    command = [str(VAECTL), "train", *arguments, "--data", str(data), "--epochs", "40"]
-    result = subprocess.run(command, capture_output=True, cwd=folder, env=environment(), timeout=120)
-    assert result.returncode == 0, result.stderr.decode()
-
-
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
     """A folder with a small vae.safetensors, ae.safetensors and dae.safetensors of 2, 4 and 32 dimensions."""
     folder = tmp_path_factory.mktemp("models")
-    train(folder, small_data, "ae", "--latent", "4", "--hidden", "64,32")
-    train(folder, small_data, "dae", "--latent", "32", "--hidden", "200")
-    train(folder, small_data, "vae", "--latent", "2", "--hidden", "64,32")
+    run_in(folder, "train", "ae", "--latent", "4", "--hidden", "64,32", "--data", str(small_data), "--epochs", "40")
+    run_in(folder, "train", "dae", "--latent", "32", "--hidden", "200", "--data", str(small_data), "--epochs", "40")
+    run_in(folder, "train", "vae", "--latent", "2", "--hidden", "64,32", "--data", str(small_data), "--epochs", "40")
     return folder
 
 

@@ -39,3 +39,9 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(path)
     return path
+
+
+def run_in(folder: Path, *arguments: str) -> None:
+    """Call vaectl in `folder`, where it must succeed."""
+    result = subprocess.run([str(VAECTL), *arguments], capture_output=True, cwd=folder, env=environment(), timeout=120)
+    assert result.returncode == 0, result.stderr.decode()

@@ -111,3 +111,17 @@ def test_a_watermark_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("hello")
     with pytest.raises(VaectlError, match="no picture"):
         corruption.parse([f"watermark:{tmp_path / 'x.png'}"])
+
+
+def test_on_photographs_a_mark_has_its_own_size_or_a_smaller_one(tmp_path: Path) -> None:
+    (mark,) = corruption.parse([logo(tmp_path / "logo.png", "RGB", (30, 20))], photographs=True)
+    many = mark(np.zeros((200, 90, 80, 1), np.float32), NumpyDraw(0)).max(axis=3) > 0
+    heights, widths = many.any(axis=2).sum(axis=1), many.any(axis=1).sum(axis=1)
+    assert (heights.min(), heights.max(), widths.min(), widths.max()) == (8, 20, 12, 30)
+
+
+def test_a_crop_shows_the_part_of_a_mark_that_lies_on_it(tmp_path: Path) -> None:
+    (mark,) = corruption.parse([logo(tmp_path / "logo.png", "RGB", (60, 60))], photographs=True)
+    many = mark(np.zeros((300, 16, 16, 3), np.float32), NumpyDraw(0)).max(axis=3) > 0
+    assert many.any(axis=(1, 2)).all()
+    assert many.all(axis=(1, 2)).any() and not many.all(axis=(1, 2)).all()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from support import Result, write_png
 
 from vaectl import cli
@@ -30,9 +31,13 @@ def test_the_commands_run(shell: Call, tmp_path: Path, digits: NDArray[np.uint8]
     for index in range(3):
         write_png(tmp_path / "pictures" / f"{index}.png", digits[index])
     np.savez(tmp_path / "digits.npz", x_train=digits, x_test=digits[:8])
+    photograph = np.asarray(Image.radial_gradient("L").convert("RGB").resize((90, 80)))
+    for name in ("photos/1.png", "photos/2.png", "noisy/1.png", "marked.png", "logo.png"):
+        write_png(tmp_path / name, photograph)
     for line in commands():
         # A short training of a small network shows the same as a long one.
-        quick = f"{line} --epochs 1 --hidden 16" if line.startswith("vaectl train") else line
+        small = "--epochs 1 --hidden 4,4 --size 32 --batch-size 256" if "--net unet" in line else "--epochs 1 --hidden 16"
+        quick = f"{line} {small}" if line.startswith("vaectl train") else line
         result = shell(f"set -o pipefail; {quick}")
         assert result.returncode == 0, f"{quick}\n{result.stderr.decode()}"
 

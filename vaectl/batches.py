@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ Bytes = NDArray[np.uint8]
 
 ENOUGH = 10_000  # pictures by which weights are initialised, and by whose latents their spread is known
 SOME = 1000  # crops likewise
+AN_EPOCH = 4096  # crops
 # Pictures that need more than this stay in the machine's memory or on its disk, and go to a GPU batch by batch.
 MOST_ON_DEVICE = 2 << 30  # bytes
 
@@ -61,14 +61,14 @@ class Whole:
 class Crops:
     """Parts, of `shape`, of photographs, (H, W, C) bytes each: from a random place, turned and mirrored at random.
 
-    An epoch has as many as fit into the photographs side by side.
+    An epoch has so many that a few epochs are a training, however large the photographs are.
     """
 
     photographs: Sequence[Bytes] | Bytes
     shape: Shape
 
     def __len__(self) -> int:
-        return max(1, sum(photograph.size for photograph in self.photographs) // prod(self.shape))
+        return AN_EPOCH
 
     def sample(self) -> Bytes:
         return self.cut(SOME, np.random.default_rng(0))

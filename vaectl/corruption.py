@@ -89,7 +89,7 @@ class SaltAndPepper:
 
 
 WORDS = "vaectl"
-# A mark's longer side is at most this share of the picture's, in so many steps from the least.
+# A mark's longer side is at most this share of the picture's, or a photograph's mark this share of its own, in so many steps.
 SMALLEST, LARGEST, SIZES = 0.4, 1.0, 8
 FAINTEST = 0.4
 
@@ -98,40 +98,53 @@ FAINTEST = 0.4
 class Watermark:
     """A picture laid over at a random place, size and strength; where it is transparent, the clean picture shows through.
 
-    `mark` is the file it is read from; "" is a built-in mark of letters. A mark larger than the picture is made smaller.
+    `mark` is the file it is read from; "" is a built-in mark of letters. It is made as large as the picture or smaller; on
+    `photographs`, of which a crop may be all there is, it has its own size or a smaller one, and may lie partly beyond the edge.
     """
 
     mark: str
+    photographs: bool = False
 
     def __call__(self, clean: Any, draw: Draw) -> Any:
-        count, height, width, channels = clean.shape
-        layers, rooms = stamps(self.mark, (height, width, channels))
-        size = draw.integers(SIZES, (count,))
-        # The mark stands in the middle of a layer twice as large as the picture, which is moved over the picture.
-        top, left = (draw.integers(1 << 30, (count,)) % draw.constant(room)[size] for room in rooms)
-        rows = draw.constant(np.arange(height, 2 * height)) - top[:, None]
-        columns = draw.constant(np.arange(width, 2 * width)) - left[:, None]
+        layers, down, right = stamps(self.mark, tuple(clean.shape[1:]), self.photographs)
+        size = draw.integers(SIZES, (len(clean),))
+        rows, columns = down.places(size, draw), right.places(size, draw)
         stamp = draw.constant(layers)[size[:, None, None], rows[:, :, None], columns[:, None, :]]
-        strength = FAINTEST + (1 - FAINTEST) * draw.uniform((count, 1, 1, 1))
-        return clean * (1 - strength * stamp[..., channels:]) + strength * stamp[..., :channels]
+        strength = FAINTEST + (1 - FAINTEST) * draw.uniform((len(clean), 1, 1, 1))
+        return clean * (1 - strength * stamp[..., -1:]) + strength * stamp[..., :-1]
+
+
+class Side:
+    """Where marks of several lengths may lie along one side of a picture; one that does not fit lies partly beyond its edge."""
+
+    def __init__(self, room: int, lengths: NDArray[np.int64]) -> None:
+        self.pixels = np.arange(room)
+        self.outside = int(lengths.max())  # the place in a layer where there is no mark
+        self.choices = np.where(lengths <= room, room - lengths + 1, room + lengths - 1)
+        self.first = np.where(lengths <= room, 0, 1 - lengths)
+
+    def places(self, size: Any, draw: Draw) -> Any:
+        """For layers of `size`, (N,), laid down anywhere: which of their places is on each pixel along the side, (N, pixels)."""
+        start = draw.integers(1 << 30, tuple(size.shape)) % draw.constant(self.choices)[size] + draw.constant(self.first)[size]
+        place = draw.constant(self.pixels)[None] - start[:, None]
+        return place.clip(-1, self.outside) % (self.outside + 1)
 
 
 @lru_cache(maxsize=4)
-def stamps(mark: str, shape: Shape) -> tuple[NDArray[np.float32], tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """A mark in SIZES sizes, each on a layer of twice a picture's `shape`: colours times alpha, and alpha as last channel.
+def stamps(mark: str, shape: Shape, photographs: bool) -> tuple[NDArray[np.float32], Side, Side]:
+    """A mark in SIZES sizes for pictures of `shape`, and where it may lie, downwards and rightwards.
 
-    Returns also the number of places that each size may take, from the top and from the left.
+    Each stands in the upper left of a layer that is transparent beyond it: colours times alpha, and alpha as last channel.
     """
     height, width, channels = shape
     picture = pictures.premultiplied(read_mark(mark), channels)
-    layers = np.zeros((SIZES, 2 * height, 2 * width, channels + 1), np.float32)
-    rooms = np.zeros((2, SIZES), np.int64)
-    for index, share in enumerate(np.linspace(SMALLEST, LARGEST, SIZES)):
-        scale = share * min(height / picture.shape[0], width / picture.shape[1])
-        size = (max(1, round(picture.shape[0] * scale)), max(1, round(picture.shape[1] * scale)))
-        layers[index, height : height + size[0], width : width + size[1]] = pictures.resized(picture, size)
-        rooms[:, index] = height - size[0] + 1, width - size[1] + 1
-    return layers, (rooms[0], rooms[1])
+    largest = LARGEST if photographs else LARGEST * min(height / picture.shape[0], width / picture.shape[1])
+    shares = np.linspace(SMALLEST / LARGEST, 1, SIZES) * largest
+    sizes = np.maximum(1, np.rint(np.outer(shares, picture.shape[:2]))).astype(np.int64)
+    layers = np.zeros((SIZES, *(sizes[-1] + 1), channels + 1), np.float32)
+    for layer, (rows, columns) in zip(layers, sizes.tolist(), strict=True):
+        layer[:rows, :columns] = pictures.resized(picture, (rows, columns))
+    return layers, Side(height, sizes[:, 0]), Side(width, sizes[:, 1])
 
 
 def read_mark(mark: str) -> Any:
@@ -153,23 +166,24 @@ def applied(corruptions: Sequence[Corruption], clean: Any, draw: Draw) -> Any:
 SHARES: dict[str, Callable[[float], Corruption]] = {"gaussian": Gaussian, "mask": Mask, "salt-pepper": SaltAndPepper}
 
 
-def parse(specs: Sequence[str]) -> tuple[Corruption, ...]:
+def parse(specs: Sequence[str], *, photographs: bool = False) -> tuple[Corruption, ...]:
     """Corruptions from their specs, `NAME:STRENGTH` or `watermark:PICTURE`, in the order in which they are applied.
+
+    `photographs` are of any size, and a watermark on them is not fitted to it.
 
     Raises:
         UsageError: a name that is not known, or a strength that is no number above 0 and up to 1.
         VaectlError: a watermark that cannot be read.
     """
-    return tuple(parse_one(spec) for spec in specs)
+    return tuple(parse_one(spec, photographs) for spec in specs)
 
 
-def parse_one(spec: str) -> Corruption:
+def parse_one(spec: str, photographs: bool) -> Corruption:
     """One of `parse`."""
     name, _, value = spec.partition(":")
     if name == "watermark":
-        watermark = Watermark(value)
-        stamps(watermark.mark, (1, 1, 1))  # a mark that cannot be read is told now
-        return watermark
+        read_mark(value)  # one that cannot be read is told now
+        return Watermark(value, photographs)
     try:
         strength = float(value)
     except ValueError:

@@ -18,7 +18,8 @@ from PIL.Image import Image, Transpose
 from vaectl.catalogue import BUNDLED, DOWNLOADED
 from vaectl.errors import VaectlError
 from vaectl.frame import Frame
-from vaectl.io import arrays, files, pictures, shelf, sources
+from vaectl.io import arrays, files, parts, pictures, shelf, sources
+from vaectl.io.ahead import worked_ahead
 from vaectl.io.shelf import Shelf
 from vaectl.layers import Shape
 
@@ -141,7 +142,7 @@ def npy_pictures(reader: files.Reader) -> Iterator[Bytes]:
 def from_folder(folder: str, wish: Wish) -> Dataset:
     """A data set from all the pictures under a folder."""
     frame = folder_frame(folder, wish)
-    bad = sources.Bad(wish.skip_bad)
+    bad = parts.Bad(wish.skip_bad)
 
     def chosen(data: bytes, name: str) -> Chosen | VaectlError:
         try:
@@ -152,8 +153,8 @@ def from_folder(folder: str, wish: Wish) -> Dataset:
         # By the file's bytes: the choice stays at any size.
         return as_picture(image, own), is_held_out(hashlib.sha256(data).digest())
 
-    works = (partial(chosen, sources.picture_bytes(part), part.reader.name) for part in sources.folder_parts(folder, bad))
-    return laid_down(folder, bad.left_out(sources.worked_ahead(works)), wish)
+    works = (partial(chosen, parts.picture_bytes(part), part.reader.name) for part in parts.folder_parts(folder, bad))
+    return laid_down(folder, bad.left_out(worked_ahead(works)), wish)
 
 
 def folder_frame(folder: str, wish: Wish) -> Frame:
@@ -165,7 +166,7 @@ def folder_frame(folder: str, wish: Wish) -> Frame:
         return wish.frame(wish.size, wish.channels)
     sizes: Counter[tuple[int, int]] = Counter()
     channels = 1
-    for path in sources.files_under(folder):
+    for path in parts.files_under(folder):
         seen = pictures.glance(os.path.join(folder, path))
         if seen:
             sizes[seen[:2]] += 1

@@ -109,14 +109,14 @@ class Judge:
     @torch.inference_mode()
     def latents(self, pictures: Bytes) -> NDArray[np.float32]:
         """z, or mu, of pictures, (N, D)."""
+        if not self.network.latent:
+            return np.zeros((len(pictures), 0), np.float32)
         parts = (self.encoder(batch.to(self.device).float() / 255).cpu() for batch in torch.from_numpy(pictures).split(BATCH))
         z: NDArray[np.float32] = torch.cat(list(parts))[:, : self.network.latent].numpy()
         return z
 
     def latent_statistics(self, pictures: Bytes) -> LatentStatistics:
-        """Where the latents of pictures lie; nothing where the network has none."""
-        if not self.network.latent:
-            return LatentStatistics([], [], [], [])
+        """Where the latents of pictures lie."""
         return latents.statistics(self.latents(pictures))
 
 

@@ -23,7 +23,7 @@ class LatentStatistics:
 
 def statistics(z: Array) -> LatentStatistics:
     """How latents, (N, D), are spread."""
-    low, high = np.percentile(z, [1, 99], axis=0)
+    low, high = np.percentile(z, [1, 99], axis=0) if z.size else np.zeros((2, z.shape[1]))
     spread = {"mean": z.mean(0), "std": z.std(0), "percentile_1": low, "percentile_99": high}
     return LatentStatistics(**{name: values.astype(float).tolist() for name, values in spread.items()})
 

@@ -127,7 +127,13 @@ def unet(picture: Shape, hidden: Sequence[int]) -> Network:
 
     It folds pixels into channels first (Zhang, Zuo & Zhang 2018, FFDNet), and ends as what is to be added to the picture
     (Zhang et al. 2017, DnCNN). The scales are those of Ronneberger, Fischer & Brox 2015.
+
+    Raises:
+        ValueError: a picture that cannot be halved so often.
     """
+    coarsest = 2 ** len(hidden)
+    if picture[0] % coarsest or picture[1] % coarsest:
+        raise ValueError(f"a unet of {len(hidden)} scales learns from crops whose sides are multiples of {coarsest}")
     folded = 4 * picture[2]
     rows: list[Row] = [Conv(folded, hidden[0], 3, 1), Relu()]
     rows += residual(hidden[0])

@@ -64,7 +64,7 @@ def fit(network: Network, stock: Stock, settings: Settings, device: str, report:
     """
     random = Generator(device).manual_seed(settings.seed)
     dtype = working_precision(settings.precision, device)
-    corruptions = corruption.parse(settings.corrupt)
+    corruptions = corruption.parse(settings.corrupt, photographs=not network.latent)
     encoder, decoder = module(network.encoder).to(device), module(network.decoder).to(device)
     initialise(network, encoder, decoder, stock.sample(), random)
     halves = nn.ModuleDict({"encoder": encoder, "decoder": decoder})

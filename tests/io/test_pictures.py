@@ -9,7 +9,7 @@ from PIL import Image
 
 from vaectl.errors import Remark, VaectlError
 from vaectl.frame import Frame
-from vaectl.io import pictures
+from vaectl.io import pictures, sheets, streams
 from vaectl.io.files import Reader
 
 RAMP = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -142,22 +142,22 @@ def test_pixels_out_of_range_are_told_by_place(value: float) -> None:
 def test_pngs_are_split_where_they_end() -> None:
     one, two = saved(Image.new("L", (3, 3), 10)), saved(Image.new("L", (4, 4), 20))
     reader = Reader(BytesIO(one + two), "stdin")
-    assert pictures.read_png(reader) == one
-    assert pictures.read_png(reader) == two
+    assert streams.read_png(reader) == one
+    assert streams.read_png(reader) == two
     with pytest.raises(VaectlError, match="ends within a PNG"):
-        pictures.read_png(Reader(BytesIO(one[:-5]), "stdin"))
+        streams.read_png(Reader(BytesIO(one[:-5]), "stdin"))
 
 
 def test_a_sheet_is_a_row_up_to_twenty_and_near_square_beyond() -> None:
-    assert pictures.sheet(np.ones((20, 2, 3, 1), np.float32)).shape == (2, 60, 1)
-    assert pictures.sheet(np.ones((21, 2, 3, 1), np.float32)).shape == (10, 15, 1)
+    assert sheets.sheet(np.ones((20, 2, 3, 1), np.float32)).shape == (2, 60, 1)
+    assert sheets.sheet(np.ones((21, 2, 3, 1), np.float32)).shape == (10, 15, 1)
     numbered = np.arange(3, dtype=np.float32)[:, None, None, None]
-    assert pictures.sheet(numbered, 2)[..., 0].tolist() == [[0, 1], [2, 0]]
+    assert sheets.sheet(numbered, 2)[..., 0].tolist() == [[0, 1], [2, 0]]
 
 
 def test_enlarged_pixels_are_squares() -> None:
     picture = np.array([[[[0.0], [1.0]]]], np.float32)
-    assert pictures.enlarge(picture, 2)[0, ..., 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
+    assert sheets.enlarge(picture, 2)[0, ..., 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
 
 
 @pytest.mark.parametrize("format", ["png", "webp", "jpg"])
@@ -179,5 +179,5 @@ def test_the_end_of_a_picture_is_found_among_what_follows(format: str, options: 
     exif = Image.Exif()
     exif[270] = "a note with \xff\xd9 in it"
     data = saved(Image.effect_noise((40, 30), 80).convert("RGB"), format, exif=exif, **options)
-    assert pictures.end_of(data + data + b"more", format) == len(data)
-    assert pictures.end_of(data, format) == len(data)
+    assert streams.end_of(data + data + b"more", format) == len(data)
+    assert streams.end_of(data, format) == len(data)

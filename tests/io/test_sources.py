@@ -11,7 +11,8 @@ from support import write_png
 
 from vaectl.errors import Remark, VaectlError
 from vaectl.frame import Frame
-from vaectl.io import sources
+from vaectl.io import parts, sources
+from vaectl.io.ahead import worked_ahead
 
 FRAME = Frame((28, 28, 1))
 
@@ -130,7 +131,7 @@ def test_the_order_of_a_walk_is_that_of_sorted_paths(tmp_path: Path) -> None:
     for path in ("a/x", "a-b/x", "a.d", "a/b/c", "a/b.c", "B", "é/1", "a0"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
-    assert list(sources.files_under(str(tmp_path))) == sorted(
+    assert list(parts.files_under(str(tmp_path))) == sorted(
         os.path.relpath(path, tmp_path) for path in tmp_path.rglob("*") if path.is_file()
     )
 
@@ -144,7 +145,7 @@ def test_work_ahead_is_bounded_and_its_errors_come_in_their_turn() -> None:
             raise VaectlError("the fortieth")
         return index
 
-    results = sources.worked_ahead(partial(work, index) for index in range(10_000))
+    results = worked_ahead(partial(work, index) for index in range(10_000))
     assert [next(results) for _ in range(40)] == list(range(40))
     with pytest.raises(VaectlError, match="the fortieth"):
         next(results)

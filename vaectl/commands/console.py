@@ -4,10 +4,11 @@ rich is imported where it is used, for most verbs say nothing.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from vaectl import latents
 from vaectl.autoencoder import Autoencoder
 from vaectl.checkpoint import Card
 from vaectl.commands import terminal
-from vaectl.io import files, pictures
+from vaectl.io import files, sheets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from vaectl.training import Progress
 
 Array = NDArray[np.float32]
+T = TypeVar("T")
+
+MOMENT = 1.0  # seconds
 
 
 def stderr_console() -> "Console":
@@ -106,18 +110,36 @@ def speed(progress: "Progress", seconds: float) -> str:
 
 
 @contextmanager
-def counting(quiet: bool, total: int) -> Iterator[Callable[[int], None]]:
-    """What shows how many pictures are done: a bar on a terminal, nothing elsewhere or when `quiet`."""
-    console = stderr_console()
-    if quiet or not console.is_terminal:
-        yield lambda done: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+def counting(total: int | None) -> Iterator[Callable[[int], None]]:
+    """What shows how many pictures of `total` are done: a bar with the rate and the time left."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    with Bar(MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)
+    columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("left"))
+    with Bar(*columns, console=stderr_console(), transient=True) as bar:
+        task = bar.add_task("", total=total, rate="")
+        start = perf_counter()
+        yield lambda done: bar.update(task, completed=done, rate=f"{done / (perf_counter() - start):,.0f} pictures/s")
+
+
+def watched(batches: Iterable[T], size: Callable[[T], int], total: Callable[[], int | None], quiet: bool) -> Iterator[T]:
+    """The batches as they come, `size` of each pictures; work that takes longer than a moment gets a bar, on a terminal.
+
+    `total` is asked how many pictures there are only then.
+    """
+    if quiet or not os.isatty(2):
+        yield from batches
+        return
+    start, done = perf_counter(), 0
+    with ExitStack() as stack:
+        report: Callable[[int], None] | None = None
+        for batch in batches:
+            yield batch
+            done += size(batch)
+            if report is None and perf_counter() - start > MOMENT:
+                report = stack.enter_context(counting(total()))
+            if report:
+                report(done)
 
 
 LABELS = {
@@ -158,7 +180,8 @@ def say_evaluation(summary: Mapping[str, Any]) -> None:
             value = ", ".join(summary[name]) if isinstance(summary[name], list) else summary[name]
             console.print(f"{name:<14}{value}")
     say_figures(summary["figures"])
-    console.print(f"  {'active units':<14}{summary['active_units']:>9} of {summary['latent']}")
+    if summary["latent"]:
+        console.print(f"  {'active units':<14}{summary['active_units']:>9} of {summary['latent']}")
 
 
 def preview(model: Autoencoder, held_out: NDArray[np.uint8]) -> None:
@@ -174,4 +197,4 @@ def preview(model: Autoencoder, held_out: NDArray[np.uint8]) -> None:
     else:
         clean = held_out[:8].astype(np.float32) / 255
         learned = np.concatenate([clean, model.denoise(clean)])
-    terminal.draw(console, pictures.sheet(learned, 8))
+    terminal.draw(console, sheets.sheet(learned, 8))

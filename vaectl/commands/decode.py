@@ -22,11 +22,12 @@ def decode(
       vaectl decode z.npy -o pictures/
     """
     from vaectl import autoencoder
-    from vaectl.commands import terminal
-    from vaectl.io import sinks, sources
+    from vaectl.commands import console, terminal
+    from vaectl.io import parts, sinks, sources
 
     place = sinks.destination(output, format, sinks.PICTURE_FORMATS, animate=animate)
     model = autoencoder.load(options.checkpoint_file(checkpoint), device)
     latents = sources.read_latents(inputs or [], model.latent)
-    pictures = (batch.map(model.decode) for batch in latents)
+    watched = console.watched(latents, len, lambda: parts.expected(inputs or []), quiet)
+    pictures = (batch.map(model.decode) for batch in watched)
     sinks.write_pictures(pictures, place, sinks.Layout(terminal.show, columns, scale, fps))

@@ -40,13 +40,13 @@ def denoise(
     import numpy as np
 
     from vaectl import autoencoder, corruption
-    from vaectl.commands import terminal
-    from vaectl.io import sinks, sources
+    from vaectl.commands import console, terminal
+    from vaectl.io import parts, sinks, sources
 
     place = sinks.destination(output, format, sinks.PICTURE_FORMATS, animate=animate)
-    corruptions = corruption.parse(corrupt or [])
     path = options.checkpoint_file(checkpoint, first="dae")
     model = autoencoder.load(path, device)
+    corruptions = corruption.parse(corrupt or [], photographs=not model.latent)
     if not model.card.corrupt:
         raise VaectlError(f"{path!r} is of kind {model.card.model!r} and learned from clean pictures: use a dae")
     draw = corruption.NumpyDraw(seed)
@@ -63,4 +63,5 @@ def denoise(
         batches = sources.read_pictures(inputs or [], model.frame, invert=invert, skip_bad=skip_bad)
     else:
         batches = sources.read_photographs(inputs or [], model.picture[2], invert=invert, skip_bad=skip_bad)
-    sinks.write_pictures((batch.map(restored) for batch in batches), place, sinks.Layout(terminal.show, columns, scale, fps))
+    watched = console.watched(batches, len, lambda: parts.expected(inputs or []), quiet)
+    sinks.write_pictures((batch.map(restored) for batch in watched), place, sinks.Layout(terminal.show, columns, scale, fps))

@@ -29,10 +29,12 @@ def encode(
     import numpy as np
 
     from vaectl import autoencoder
-    from vaectl.io import sinks, sources
+    from vaectl.commands import console
+    from vaectl.io import parts, sinks, sources
 
     place = sinks.destination(output, format, sinks.LATENT_FORMATS)
     model = autoencoder.load(options.checkpoint_file(checkpoint), device)
     rng = np.random.default_rng(seed) if sample else None
     pictures = sources.read_pictures(inputs or [], model.frame, invert=invert, skip_bad=skip_bad)
-    sinks.write_latents((batch.map(lambda stack: model.encode(stack, rng=rng)) for batch in pictures), place)
+    watched = console.watched(pictures, len, lambda: parts.expected(inputs or []), quiet)
+    sinks.write_latents((batch.map(lambda stack: model.encode(stack, rng=rng)) for batch in watched), place)

@@ -72,10 +72,10 @@ def evaluate(
     card = found.card
     name = data or str(card.data.get("name"))
     specs = list(card.corrupt) if corrupt is None else corrupt
-    corruptions = corruption.parse(specs)
+    corruptions = corruption.parse(specs, photographs=not card.network.latent)
     binarized = bool(card.training.get("binarize")) if binarize is None else binarize
     is_folder = os.path.isdir(name)
-    batches, total = pictures_of(name, split, card, skip_bad=skip_bad)
+    batches, expected = pictures_of(name, split, card, skip_bad=skip_bad)
 
     from vaectl import evaluation, objective
 
@@ -91,13 +91,11 @@ def evaluate(
             spread.add(judge.latents(pictures))
             yield pictures
 
-    with console.counting(quiet, total) as report:
-        for figures in judge.measured(stacks(), measure):
-            tally.add(figures)
-            if per_image:
-                for index, badness in enumerate(figures.get("nll", figures["neg_elbo"])):
-                    ranking.add(badness, line(names.popleft(), *(f"{values[index]:.6g}" for values in figures.values())))
-            report(tally.count)
+    measured = judge.measured(stacks(), measure)
+    for figures in console.watched(measured, lambda part: len(part["mse"]), lambda: expected, quiet):
+        tally.add(figures)
+        for index, badness in enumerate(figures.get("nll", figures["neg_elbo"]) if per_image else ()):
+            ranking.add(badness, line(names.popleft(), *(f"{values[index]:.6g}" for values in figures.values())))
     summary = {
         "checkpoint": path,
         "model": card.model,
@@ -131,7 +129,7 @@ def pictures_of(name: str, split: str, card: "Card", *, skip_bad: bool) -> tuple
         VaectlError: data that are not there, or without pictures in that split.
     """
     from vaectl import datasets
-    from vaectl.io import sources
+    from vaectl.io import parts, sources
 
     height, width, channels = card.network.picture
     if os.path.isdir(name):
@@ -139,7 +137,7 @@ def pictures_of(name: str, split: str, card: "Card", *, skip_bad: bool) -> tuple
             found = sources.read_pictures([name], card.frame, skip_bad=skip_bad)
         else:
             found = sources.read_photographs([name], channels, skip_bad=skip_bad)
-        expected = sum(1 for _ in sources.files_under(name))
+        expected = parts.expected([name]) or 0
         return ((batch.names, (batch.arrays[..., :channels] * 255).round().astype("uint8")) for batch in found), expected
     whole = not card.network.latent
     dataset = datasets.load(name, datasets.Wish(None if whole else (height, width), channels, card.fit, whole, skip_bad))

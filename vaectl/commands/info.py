@@ -46,9 +46,14 @@ def lines(card: "Card") -> Iterator[tuple[str, str]]:
     network = card.network
     height, width, channels = network.picture
     yield "model", f"{card.model}, {MODELS[card.model].summary}" if card.model in MODELS else card.model
-    yield "pictures", f"{height} x {width}, {'grey' if channels == 1 else 'colour'}"
-    yield "latent", f"{network.latent} dimensions, {'a distribution' if network.variational else 'a point'}"
-    yield "encoder", " > ".join(described(row) for row in to_json(network.encoder))
+    colours = "grey" if channels == 1 else "colour"
+    if network.latent:
+        yield "pictures", f"{height} x {width}, {colours}, fitted by {card.fit}"
+        yield "latent", f"{network.latent} dimensions, {'a distribution' if network.variational else 'a point'}"
+        yield "encoder", " > ".join(described(row) for row in to_json(network.encoder))
+    else:
+        yield "pictures", f"any size, {colours}, learned from crops of {height} x {width}"
+        yield "latent", "none, a picture becomes a picture"
     yield "decoder", " > ".join(described(row) for row in to_json(network.decoder))
     yield "objective", f"{card.likelihood} likelihood, beta {card.beta:g}, input {', '.join(card.corrupt) or 'clean'}"
     for title, values in (

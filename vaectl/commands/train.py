@@ -2,16 +2,20 @@
 
 import json
 import os
+import warnings
 from dataclasses import asdict
+from math import prod
 from typing import Annotated, Literal
 
 import typer
 
 from vaectl import models
 from vaectl.commands import options
-from vaectl.errors import UsageError, VaectlError
+from vaectl.errors import Remark, UsageError, VaectlError
 from vaectl.io import files
 from vaectl.models import MODELS
+
+LONGEST_SIDE = 4096  # pixels, far above what any of the networks learns from
 
 
 def train(
@@ -100,9 +104,9 @@ def train(
     from vaectl.commands import console
 
     dials = MODELS[model]
-    corruptions = corruption.parse(corrupt or dials.corrupt)
     beta = dials.beta if beta is None else beta
     whole = net == "unet"
+    corruptions = corruption.parse(corrupt or dials.corrupt, photographs=whole)
     if whole and (latent or beta or likelihood == "bernoulli" or not corruptions):
         raise UsageError("--net unet has no latent and mends gaussian pixels: use it for a dae, as in train dae --net unet")
     path = output or f"{model}.safetensors"
@@ -121,6 +125,11 @@ def train(
         network = models.network(kind, picture, latent or dials.latent, widths(hidden) if hidden else None, variational=beta > 0)
     except ValueError as error:
         raise UsageError(f"these sizes make no network: {error}: change --size, --latent or --hidden") from error
+
+    if network.latent > prod(picture):
+        warnings.warn(
+            f"{network.latent} latent dimensions are more than the {prod(picture)} values of a picture", Remark, stacklevel=2
+        )
 
     # torch takes longer to import than most verbs to run: only now, when nothing is wrong with the call.
     from vaectl import batches, evaluation, objective, training
@@ -177,11 +186,11 @@ def sides(size: str) -> tuple[int, int]:
     """Height and width in "64" or "48x64".
 
     Raises:
-        UsageError: anything but whole numbers above zero.
+        UsageError: anything but whole numbers above zero that are sizes of pictures.
     """
     parts = size.split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"--size {size!r}: give pixels above zero, as in --size 64 or --size 48x64 (height x width)")
+    if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= LONGEST_SIDE for part in parts):
+        raise UsageError(f"--size {size!r}: give pixels, 1 to {LONGEST_SIDE}, as in --size 64 or --size 48x64 (height x width)")
     return int(parts[0]), int(parts[-1])
 
 

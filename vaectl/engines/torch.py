@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vaectl.layers import (
     Add,
@@ -49,9 +50,7 @@ class Function(nn.Module):
 
 def upsampled(x: Tensor, factor: int) -> Tensor:
     """Pixels as squares of pixels."""
-    count, height, width, channels = x.shape
-    squares = x[:, :, None, :, None].expand(count, height, factor, width, factor, channels)
-    return squares.reshape(count, height * factor, width * factor, channels)
+    return functional.interpolate(x.permute(0, 3, 1, 2), scale_factor=factor).permute(0, 2, 3, 1)
 
 
 def folded(x: Tensor, factor: int) -> Tensor:

@@ -1,10 +1,9 @@
 """Picture bytes to pixels and back. Pixels are float32 in [0, 1], (height, width, channels) with channels last."""
 
-import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from io import BytesIO
-from math import ceil, prod, sqrt
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 from vaectl.errors import Remark, VaectlError
 from vaectl.frame import Frame
 from vaectl.io.arrays import refuse
-from vaectl.io.files import PICTURES, Reader
+from vaectl.io.files import PICTURES
 from vaectl.layers import Shape
 
 Array = NDArray[np.float32]
@@ -29,8 +28,6 @@ FILL: dict[str, Callable[[Image.Image, tuple[int, int], Image.Resampling], Image
 DRAFT = 2  # at so many times the size that is wanted, decoding at a fraction is not to be seen any more
 MOST_PIXELS = 89_478_485  # where Pillow itself begins to warn: 256 MB at 24 bits
 PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "apng": "PNG"}
-JPEG_SCAN, JPEG_END, JPEG_MARKER = 0xDA, 0xD9, re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-LONGEST_ROW = 20
 LUMINANCE = (0.299, 0.587, 0.114)  # as Pillow weighs red, green and blue
 PNG = b"\x89PNG\r\n\x1a\n"
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
@@ -212,43 +209,6 @@ def inverted(pixels: Array) -> Array:
     return result
 
 
-def end_of(data: bytes, kind: str) -> int:
-    """Where a JPEG, WEBP or BMP ends in `data`, which may hold more; of other kinds it is not told, and they take all."""
-    if kind == "WEBP":
-        return 8 + int.from_bytes(data[4:8], "little")
-    if kind == "BMP":
-        return int.from_bytes(data[2:6], "little")
-    at = 2 if kind == "JPEG" else len(data)
-    while at + 4 <= len(data):
-        marker = data[at + 1]
-        if marker == JPEG_END:
-            return at + 2
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == JPEG_SCAN:
-            # What follows has no length: it runs up to the next marker that is neither stuffing nor a restart.
-            found = JPEG_MARKER.search(data, at)
-            at = found.start() if found else len(data)
-    return len(data)
-
-
-def read_png(reader: Reader) -> bytes:
-    """The bytes of the PNG that comes next in a stream, up to and with its IEND chunk.
-
-    Raises:
-        VaectlError: the stream ends within it.
-    """
-    parts = [reader.read(8)]
-    name = b""
-    while name != b"IEND":
-        head = reader.read(8)
-        name = head[4:]
-        body = reader.read(int.from_bytes(head[:4], "big") + 4)
-        if len(head) + len(body) < 12:
-            raise VaectlError(f"{reader.name} ends within a PNG: check the file that was sent")
-        parts += [head, body]
-    return b"".join(parts)
-
-
 def encode(pixels: Array, format: str, depth: int = 8) -> bytes:
     """One picture as png, jpg, webp, gif or apng bytes; a png may have 16 bits a value. A last channel of 2 or 4 is alpha.
 
@@ -294,34 +254,3 @@ def to_image(pixels: Array) -> Image.Image:
     """One picture for Pillow, in mode L, LA, RGB or RGBA."""
     values = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
     return Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
-
-
-def alike(pictures: Sequence[Array]) -> Array:
-    """Pictures of any sizes as one array, (N, H, W, C): black and transparent beyond their edges, opaque without an alpha."""
-    if len({picture.shape for picture in pictures}) == 1:
-        return np.stack(pictures)
-    height, width, channels = (max(picture.shape[axis] for picture in pictures) for axis in range(3))
-    stack = np.zeros((len(pictures), height, width, channels), np.float32)
-    for place, picture in zip(stack, pictures, strict=True):
-        part = place[: picture.shape[0], : picture.shape[1]]
-        part[..., : picture.shape[2]] = picture
-        if picture.shape[2] < channels:
-            part[..., picture.shape[2] :] = 1
-    return stack
-
-
-def sheet(pictures: Array, columns: int | None = None) -> Array:
-    """Many pictures as one: row by row, in `columns`; one row up to 20 pictures, else near-square, where none are given."""
-    count, height, width, channels = pictures.shape
-    if columns is None:
-        columns = count if count <= LONGEST_ROW else ceil(sqrt(count))
-    rows = ceil(count / columns)
-    padded = np.zeros((rows * columns, height, width, channels), np.float32)
-    padded[:count] = pictures
-    tiles = padded.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    return tiles.reshape(rows * height, columns * width, channels)
-
-
-def enlarge(pictures: Array, scale: int) -> Array:
-    """Each pixel as a square of `scale` x `scale`."""
-    return pictures.repeat(scale, axis=1).repeat(scale, axis=2)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaectl.errors import UsageError
-from vaectl.io import arrays, files, pictures
+from vaectl.io import arrays, files, pictures, sheets
 from vaectl.io.sources import Batch
 
 Array = NDArray[np.float32]
@@ -27,7 +27,7 @@ SUFFIXES = {".jpeg": "jpg"} | {f".{format}": format for format in ANY_FORMATS}
 
 ANIMATIONS = ("gif", "apng", "webp")
 NUMBER = re.compile(r"%0?\d*d")
-SPOOLED_IN_MEMORY = 64 << 20
+SPOOLED_IN_MEMORY = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -109,19 +109,19 @@ def write_latents(batches: Iterable[Batch], place: Destination) -> None:
 
 def write_pictures(batches: Iterable[Batch], place: Destination, layout: Layout) -> None:
     """Write pictures, (N, H, W, C) in batches: a file each into a folder or to numbered names, an animation, or a sheet."""
-    enlarged = (batch.map(lambda stack: pictures.enlarge(stack, layout.scale)) for batch in batches)
+    enlarged = (batch.map(lambda stack: sheets.enlarge(stack, layout.scale)) for batch in batches)
     if place.is_folder or place.is_numbered:
         write_each(enlarged, place)
         return
     found = list(enlarged)
-    stack = pictures.alike([picture for batch in found for picture in batch.arrays])
+    stack = sheets.alike([picture for batch in found for picture in batch.arrays])
     if place.is_terminal:
-        layout.show(pictures.sheet(stack, layout.columns))
+        layout.show(sheets.sheet(stack, layout.columns))
         return
     if place.animated:
         data = pictures.animation(stack, place.format, layout.fps)
     else:
-        data = pictures.encode(pictures.sheet(stack, layout.columns), place.format, max(batch.depth for batch in found))
+        data = pictures.encode(sheets.sheet(stack, layout.columns), place.format, max(batch.depth for batch in found))
     with files.written(place.path) as stream:
         stream.write(data)
 

@@ -1,31 +1,25 @@
 """What a verb reads: files, folders and stdin, told apart by their first bytes, as batches."""
 
-import os
-import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, count, islice
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from vaectl.errors import Remark, VaectlError
+from vaectl.errors import VaectlError
 from vaectl.frame import Frame
-from vaectl.io import arrays, files, pictures
-from vaectl.io.files import Reader
+from vaectl.io import arrays, files, parts, pictures
+from vaectl.io.ahead import AHEAD, worked_ahead
+from vaectl.io.parts import ARRAYS, LARGEST_BATCH, Bad, Item
 
 Array = NDArray[np.float32]
-Item = tuple[str, Array]
 T = TypeVar("T")
 
 BATCH_BYTES = 16 << 20
-LARGEST_BATCH = 256
-ARRAYS = ("NPY", "NPZ")
-AHEAD = 4  # pictures under way for each thread that decodes them
 
 
 @dataclass(frozen=True)
@@ -36,38 +30,12 @@ class Batch:
     arrays: Array
     depth: int = 8
 
+    def __len__(self) -> int:
+        return len(self.names)
+
     def map(self, function: Callable[[Array], Array]) -> "Batch":
         """The same names, the arrays passed through `function`."""
         return replace(self, arrays=function(self.arrays))
-
-
-@dataclass
-class Bad:
-    """What happens to pictures that cannot be read: they end the work, or are told, counted and left out where `skipped`."""
-
-    skipped: bool = False
-    count: int = field(default=0, init=False)
-
-    def meet(self, error: VaectlError) -> None:
-        """Raise the error, or tell it and go on."""
-        if not self.skipped:
-            raise error
-        self.count += 1
-        warnings.warn(str(error), Remark, stacklevel=2)
-
-    def left_out(self, results: Iterable[T | VaectlError]) -> Iterator[T]:
-        """The results without the errors among them, which are met, and told of at the end."""
-        for result in results:
-            if isinstance(result, VaectlError):
-                self.meet(result)
-            else:
-                yield result
-        self.tell()
-
-    def tell(self) -> None:
-        """Say how many there were."""
-        if self.count:
-            warnings.warn(f"left out {self.count} that could not be read", Remark, stacklevel=2)
 
 
 def read_pictures(inputs: Sequence[str], frame: Frame, *, invert: bool = False, skip_bad: bool = False) -> Iterator[Batch]:
@@ -90,34 +58,26 @@ def read_photographs(inputs: Sequence[str], channels: int, *, invert: bool = Fal
         VaectlError: as `read_pictures`.
         UsageError: no input at all.
     """
-    bad = Bad(skip_bad)
 
-    def photograph(name: str, data: bytes, told: str) -> Batch | VaectlError:
-        try:
-            pixels, depth = pictures.photograph(data, told, channels)
-        except VaectlError as error:
-            return error
-        if invert:
-            pixels[..., :channels] = pictures.inverted(pixels[..., :channels])
+    def photograph(name: str, data: bytes, told: str) -> Batch:
+        pixels, depth = pictures.photograph(data, told, channels)
         return Batch([name], pixels[np.newaxis], depth)
 
+    def row(name: str, pixels: Array) -> Batch:
+        return Batch([name], pixels[np.newaxis])
+
     def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
-        full = (*found, 1) if len(found) in (2, 3) and found[-1] not in (1, 3) else found
+        full = (*found, 1) if channels == 1 and found[-1:] != (1,) else found
         if len(full) not in (3, 4) or full[-1] != channels:
             raise VaectlError(f"{path} is an array of {found}: pictures are (N, height, width, {channels}) here")
         return (1, *full) if len(full) == 3 else full
 
-    def works() -> Iterator[Batch | Callable[[], Batch | VaectlError]]:
-        for part in parts(inputs, "a PICTURE, a folder or an NPY", bad):
-            if part.kind in files.PICTURES:
-                yield partial(photograph, part.next_name(), picture_bytes(part), part.reader.name)
-            elif part.kind in ARRAYS:
-                for name, pixels in array_items(part, stack_shape, pictures.pixels):
-                    yield Batch([name], pictures.inverted(pixels)[np.newaxis] if invert else pixels[np.newaxis])
-            else:
-                raise VaectlError(f"{part}: a picture is expected (PNG, JPEG, WebP, GIF, BMP, TIFF or NPY)")
+    def inverted(pixels: Array) -> Array:
+        return np.concatenate([pictures.inverted(pixels[..., :channels]), pixels[..., channels:]], axis=3)
 
-    yield from bad.left_out(worked_ahead(works(), ahead=1))
+    # Large ones are not gathered, and few are decoded ahead.
+    found = read_ahead(inputs, photograph, row, stack_shape, Bad(skip_bad), ahead=1)
+    return (batch.map(inverted) for batch in found) if invert else found
 
 
 def read_latents(inputs: Sequence[str], width: int) -> Iterator[Batch]:
@@ -153,27 +113,46 @@ def batched(items: Iterable[Item], what: str) -> Iterator[Batch]:
 
 
 def picture_items(inputs: Sequence[str], frame: Frame, bad: Bad) -> Iterator[Item]:
-    """Each picture by itself, with its name; threads decode what comes next."""
+    """Each picture by itself, with its name."""
 
-    def fitted(name: str, data: bytes, told: str) -> Item | VaectlError:
-        try:
-            return name, pictures.fit(pictures.decode(data, told, frame), frame)
-        except VaectlError as error:
-            return error
+    def fitted(name: str, data: bytes, told: str) -> Item:
+        return name, pictures.fit(pictures.decode(data, told, frame), frame)
+
+    def row(name: str, pixels: Array) -> Item:
+        return name, pixels
 
     def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
         return pictures.stack_shape(found, frame.shape, path)
 
-    def works() -> Iterator[Item | Callable[[], Item | VaectlError]]:
-        for part in parts(inputs, "a PICTURE, a folder or an NPY", bad):
+    return read_ahead(inputs, fitted, row, stack_shape, bad)
+
+
+def read_ahead(
+    inputs: Sequence[str],
+    picture: Callable[[str, bytes, str], T],
+    row: Callable[[str, Array], T],
+    stack_shape: Callable[[tuple[int, ...], str], tuple[int, ...]],
+    bad: Bad,
+    ahead: int = AHEAD,
+) -> Iterator[T]:
+    """What `picture` makes, in threads, of each picture's name, bytes and name in errors; and `row` of each row of an array."""
+
+    def attempt(*arguments: Any) -> T | VaectlError:
+        try:
+            return picture(*arguments)
+        except VaectlError as error:
+            return error
+
+    def works() -> Iterator[T | VaectlError | Callable[[], T | VaectlError]]:
+        for part in parts.parts_of(inputs, "a PICTURE, a folder or an NPY", bad):
             if part.kind in files.PICTURES:
-                yield partial(fitted, part.next_name(), picture_bytes(part), part.reader.name)
+                yield partial(attempt, part.next_name(), parts.picture_bytes(part), part.reader.name)
             elif part.kind in ARRAYS:
-                yield from array_items(part, stack_shape, pictures.pixels)
+                yield from (row(*item) for item in parts.array_items(part, stack_shape, pictures.pixels))
             else:
                 raise VaectlError(f"{part}: a picture is expected (PNG, JPEG, WebP, GIF, BMP, TIFF or NPY)")
 
-    return bad.left_out(worked_ahead(works()))
+    return bad.left_out(worked_ahead(works(), ahead))
 
 
 def latent_items(inputs: Sequence[str], width: int | None, encode: Callable[[Image], Array] | None = None) -> Iterator[Item]:
@@ -187,149 +166,14 @@ def latent_items(inputs: Sequence[str], width: int | None, encode: Callable[[Ima
             raise VaectlError(f"{path} is an array of {found}: latents are (N, {width}) here: encode with the same checkpoint")
         return (1, *found) if len(found) == 1 else found
 
-    for part in parts(inputs, "an NPY of latents" if encode is None else "a PICTURE or an NPY of latents", Bad()):
+    for part in parts.parts_of(inputs, "an NPY of latents" if encode is None else "a PICTURE or an NPY of latents", Bad()):
         if part.kind in files.PICTURES and encode is not None:
-            z = encode(pictures.decode(picture_bytes(part), part.reader.name))
+            z = encode(pictures.decode(parts.picture_bytes(part), part.reader.name))
             stack_shape(z.shape, part.reader.name)
             yield part.next_name(), z
         elif part.kind in files.PICTURES:
             raise VaectlError(f"{part}: latents (NPY) are expected: run vaectl encode on it first")
         elif part.kind in ARRAYS:
-            yield from array_items(part, stack_shape, arrays.finite)
+            yield from parts.array_items(part, stack_shape, arrays.finite)
         else:
             raise VaectlError(f"{part}: latents (NPY) are expected, as vaectl encode writes them")
-
-
-@dataclass(frozen=True)
-class Part:
-    """One picture or array about to be read: its bytes, its kind, and how its items are named."""
-
-    reader: Reader
-    kind: str
-    name: str
-    numbers: Iterator[int]
-
-    def next_name(self) -> str:
-        """The picture's own name, or a number on stdin."""
-        return self.numbered() if self.reader.name == files.STDIN_NAME else self.name
-
-    def numbered(self) -> str:
-        """The name of an item that has none of its own: `z-00000`, `z-00001`, ... in `z.npy`."""
-        return f"{os.path.splitext(self.name)[0]}-{next(self.numbers):05d}"
-
-    def __str__(self) -> str:
-        """What it is, as an error begins."""
-        words = {"empty": "empty", "unknown": "neither a picture nor an array", "NPY": "an NPY array"}
-        return f"{self.reader.name} is {words.get(self.kind, f'a {self.kind} file')}"
-
-
-def picture_bytes(part: Part) -> bytes:
-    """The bytes of one picture; on stdin several may follow one another."""
-    if part.kind == "PNG" and part.reader.name == files.STDIN_NAME:
-        return pictures.read_png(part.reader)
-    data = part.reader.read(files.LARGEST_PICTURE)
-    if part.reader.peek(1):
-        raise VaectlError(f"{part.reader.name} is larger than {files.LARGEST_PICTURE} bytes: make it smaller")
-    if part.reader.name == files.STDIN_NAME:
-        end = pictures.end_of(data, part.kind)
-        part.reader.put_back(data[end:])
-        data = data[:end]
-    return data
-
-
-def array_items(
-    part: Part,
-    stack_shape: Callable[[tuple[int, ...], str], tuple[int, ...]],
-    checked: Callable[[NDArray[Any], str, int], Array],
-) -> Iterator[Item]:
-    """The rows of the array that comes next, once `stack_shape` has taken its shape and `checked` its values."""
-    path = part.reader.name
-    if part.kind == "NPZ":
-        array = arrays.only_array(part.reader)
-        blocks = iter([array.reshape(stack_shape(array.shape, path))])
-    else:
-        header = arrays.read_header(part.reader)
-        blocks = arrays.read_blocks(part.reader, header, stack_shape(header.shape, path), LARGEST_BATCH)
-    start = 0
-    for block in blocks:
-        yield from ((part.numbered(), item) for item in checked(block, path, start))
-        start += len(block)
-
-
-def parts(inputs: Sequence[str], wanted: str, bad: Bad) -> Iterator[Part]:
-    """Each picture or array to be read; a folder gives its pictures, a stream what stands in it one after another."""
-    for path in inputs or [files.stdin_or_usage_error(wanted)]:
-        if os.path.isdir(path):
-            yield from folder_parts(path, bad)
-            continue
-        numbers = count()
-        with files.opened(path) as reader:
-            name = files.STDIN_NAME if path == files.STDIN else os.path.basename(path)
-            yield Part(reader, files.kind_of(reader), name, numbers)
-            while reader.peek(1):
-                yield Part(reader, files.kind_of(reader), name, numbers)
-
-
-def folder_parts(folder: str, bad: Bad) -> Iterator[Part]:
-    """The pictures under a folder, sorted by path and named by their path within it; other files are passed over."""
-    found = passed_over = 0
-    for path in files_under(folder):
-        try:
-            with files.opened(os.path.join(folder, path)) as reader:
-                kind = files.kind_of(reader)
-                found += kind in files.PICTURES
-                passed_over += kind not in files.PICTURES
-                if kind in files.PICTURES:
-                    yield Part(reader, kind, path, count())
-        except VaectlError as error:
-            bad.meet(error)
-    if not found:
-        raise VaectlError(f"{folder!r} holds no pictures: give another folder")
-    if passed_over:
-        warnings.warn(f"{folder!r}: {passed_over} of its files are no pictures and were passed over", Remark, stacklevel=2)
-
-
-def files_under(folder: str, inner: str = "") -> Iterator[str]:
-    """The regular files under a folder by their path within it, sorted by it; only one folder's names are held at a time."""
-    with files.told(repr(folder)), os.scandir(os.path.join(folder, inner)) as entries:
-        # A folder's name is sorted as it begins the paths of what stands in it: with a slash.
-        found = sorted(
-            f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
-            for entry in entries
-            if entry.is_dir(follow_symlinks=False) or entry.is_file()
-        )
-    for name in found:
-        path = os.path.join(inner, name)
-        if name.endswith("/"):
-            yield from files_under(folder, path)
-        else:
-            yield path
-
-
-def worked_ahead(works: Iterable[T | Callable[[], T]], ahead: int = AHEAD) -> Iterator[T]:
-    """What `works` come to, in their order; threads work out a few of them before they are asked for."""
-    works = iter(works)
-    first = list(islice(works, 2))
-    if len(first) < 2:  # threads cost more than they bring
-        yield from (work() if callable(work) else work for work in first)
-        return
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    threads = processors()
-    pending: deque[T | Future[T]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for work in chain(first, works):
-            pending.append(pool.submit(work) if callable(work) else work)
-            if len(pending) > ahead * threads:
-                done = pending.popleft()
-                yield done.result() if isinstance(done, Future) else done
-        for done in pending:
-            yield done.result() if isinstance(done, Future) else done
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def processors() -> int:
-    """The number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

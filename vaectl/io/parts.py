@@ -1,0 +1,173 @@
+"""What stands in files, folders and on stdin: one picture or array after another."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaectl.errors import Remark, VaectlError
+from vaectl.io import arrays, files, streams
+from vaectl.io.files import Reader
+
+Array = NDArray[np.float32]
+Item = tuple[str, Array]
+T = TypeVar("T")
+
+ARRAYS = ("NPY", "NPZ")
+LARGEST_BATCH = 256
+
+
+@dataclass
+class Bad:
+    """What happens to pictures that cannot be read: they end the work, or are told, counted and left out where `skipped`."""
+
+    skipped: bool = False
+    count: int = field(default=0, init=False)
+
+    def meet(self, error: VaectlError) -> None:
+        """Raise the error, or tell it and go on."""
+        if not self.skipped:
+            raise error
+        self.count += 1
+        warnings.warn(str(error), Remark, stacklevel=2)
+
+    def left_out(self, results: Iterable[T | VaectlError]) -> Iterator[T]:
+        """The results without the errors among them, which are met, and told of at the end."""
+        for result in results:
+            if isinstance(result, VaectlError):
+                self.meet(result)
+            else:
+                yield result
+        self.tell()
+
+    def tell(self) -> None:
+        """Say how many there were."""
+        if self.count:
+            warnings.warn(f"left out {self.count} that could not be read", Remark, stacklevel=2)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One picture or array about to be read: its bytes, its kind, and how its items are named."""
+
+    reader: Reader
+    kind: str
+    name: str
+    numbers: Iterator[int]
+
+    def next_name(self) -> str:
+        """The picture's own name, or a number on stdin."""
+        return self.numbered() if self.reader.name == files.STDIN_NAME else self.name
+
+    def numbered(self) -> str:
+        """The name of an item that has none of its own: `z-00000`, `z-00001`, ... in `z.npy`."""
+        return f"{os.path.splitext(self.name)[0]}-{next(self.numbers):05d}"
+
+    def __str__(self) -> str:
+        """What it is, as an error begins."""
+        words = {"empty": "empty", "unknown": "neither a picture nor an array", "NPY": "an NPY array"}
+        return f"{self.reader.name} is {words.get(self.kind, f'a {self.kind} file')}"
+
+
+def picture_bytes(part: Part) -> bytes:
+    """The bytes of one picture; on stdin several may follow one another."""
+    if part.kind == "PNG" and part.reader.name == files.STDIN_NAME:
+        return streams.read_png(part.reader)
+    data = part.reader.read(files.LARGEST_PICTURE)
+    if part.reader.peek(1):
+        raise VaectlError(f"{part.reader.name} is larger than {files.LARGEST_PICTURE} bytes: make it smaller")
+    if part.reader.name == files.STDIN_NAME:
+        end = streams.end_of(data, part.kind)
+        part.reader.put_back(data[end:])
+        data = data[:end]
+    return data
+
+
+def array_items(
+    part: Part,
+    stack_shape: Callable[[tuple[int, ...], str], tuple[int, ...]],
+    checked: Callable[[NDArray[Any], str, int], Array],
+) -> Iterator[Item]:
+    """The rows of the array that comes next, once `stack_shape` has taken its shape and `checked` its values."""
+    path = part.reader.name
+    if part.kind == "NPZ":
+        array = arrays.only_array(part.reader)
+        blocks = iter([array.reshape(stack_shape(array.shape, path))])
+    else:
+        header = arrays.read_header(part.reader)
+        blocks = arrays.read_blocks(part.reader, header, stack_shape(header.shape, path), LARGEST_BATCH)
+    start = 0
+    for block in blocks:
+        yield from ((part.numbered(), item) for item in checked(block, path, start))
+        start += len(block)
+
+
+def parts_of(inputs: Sequence[str], wanted: str, bad: Bad) -> Iterator[Part]:
+    """Each picture or array to be read; a folder gives its pictures, a stream what stands in it one after another."""
+    for path in inputs or [files.stdin_or_usage_error(wanted)]:
+        if os.path.isdir(path):
+            yield from folder_parts(path, bad)
+            continue
+        numbers = count()
+        with files.opened(path) as reader:
+            name = files.STDIN_NAME if path == files.STDIN else os.path.basename(path)
+            yield Part(reader, files.kind_of(reader), name, numbers)
+            while reader.peek(1):
+                yield Part(reader, files.kind_of(reader), name, numbers)
+
+
+def folder_parts(folder: str, bad: Bad) -> Iterator[Part]:
+    """The pictures under a folder, sorted by path and named by their path within it; other files are passed over."""
+    found = passed_over = 0
+    for path in files_under(folder):
+        try:
+            with files.opened(os.path.join(folder, path)) as reader:
+                kind = files.kind_of(reader)
+                found += kind in files.PICTURES
+                passed_over += kind not in files.PICTURES
+                if kind in files.PICTURES:
+                    yield Part(reader, kind, path, count())
+        except VaectlError as error:
+            bad.meet(error)
+    if not found:
+        raise VaectlError(f"{folder!r} holds no pictures: give another folder")
+    if passed_over:
+        warnings.warn(f"{folder!r}: {passed_over} of its files are no pictures and were passed over", Remark, stacklevel=2)
+
+
+def files_under(folder: str, inner: str = "") -> Iterator[str]:
+    """The regular files under a folder by their path within it, sorted by it; only one folder's names are held at a time."""
+    with files.told(repr(folder)), os.scandir(os.path.join(folder, inner)) as entries:
+        # A folder's name is sorted as it begins the paths of what stands in it: with a slash.
+        found = sorted(
+            f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False) or entry.is_file()
+        )
+    for name in found:
+        path = os.path.join(inner, name)
+        if name.endswith("/"):
+            yield from files_under(folder, path)
+        else:
+            yield path
+
+
+def expected(inputs: Sequence[str]) -> int | None:
+    """About how many pictures or rows the inputs hold; None where only reading would tell."""
+    counts = [count_of(path) for path in inputs or [files.STDIN]]
+    return None if None in counts else sum(found for found in counts if found)
+
+
+def count_of(path: str) -> int | None:
+    """The files of a folder, the rows of an NPY file, one of any other file; of stdin it is not known."""
+    if path == files.STDIN:
+        return None
+    if os.path.isdir(path):
+        return sum(1 for _ in files_under(path))
+    with files.opened(path) as reader:
+        return arrays.read_header(reader).shape[0] if files.kind_of(reader) == "NPY" else 1
