@@ -150,6 +150,7 @@ def test_what_is_left_open_is_chosen_by_the_pictures() -> None:
     assert chosen(60000, epochs=2).lr == pytest.approx(0.01)
     assert chosen(60000, epochs=2, lr=0.3).lr == 0.3
     assert chosen(60000, batch_size=64, epochs=1).lr < chosen(60000, epochs=1).lr
+    assert chosen(60000, epochs=2, widest=6144).lr < 0.003
     few = chosen(100)
     assert few.batch_size == 100
     assert few.epochs * (100 // few.batch_size) >= 1000

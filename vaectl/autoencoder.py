@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from os import PathLike, fspath
 
 import numpy as np
@@ -22,7 +23,7 @@ from vaectl.tiles import tiled
 Array = NDArray[np.float32]
 Run = Callable[[Array], Array]
 
-CHUNK = 1024
+AT_ONCE = 1 << 20  # values of pictures that go through the network together
 # Multiplications that NumPy has done in about the time in which torch is imported.
 LITTLE = 10_000_000_000
 
@@ -92,7 +93,7 @@ class Autoencoder:
         """What the encoder puts out, (N, D) or (N, 2 D)."""
         if not self.latent:
             raise VaectlError("this model, a unet, has no latent, it makes a picture of a picture: use vaectl denoise with it")
-        return in_chunks(self.encoder, stack(pictures, self.picture))
+        return self.in_chunks(self.encoder, stack(pictures, self.picture))
 
     def denoise(self, pictures: ArrayLike) -> Array:
         """What the model makes of pictures: encoded, then decoded.
@@ -131,7 +132,12 @@ class Autoencoder:
         z = np.atleast_2d(np.asarray(latents))
         if z.ndim != 2 or z.shape[1] != self.latent:
             raise VaectlError(f"an array of {z.shape}: this model's latents are (N, {self.latent}): encode with its checkpoint")
-        return in_chunks(self.decoder, arrays.finite(z, "latents"))
+        return self.in_chunks(self.decoder, arrays.finite(z, "latents"))
+
+    def in_chunks(self, run: Run, batch: Array) -> Array:
+        """`run` over a large batch, a part at a time, so that what lies between the layers stays small."""
+        size = max(1, AT_ONCE // prod(self.picture))
+        return np.concatenate([run(batch[start : start + size]) for start in range(0, max(1, len(batch)), size)])
 
 
 def load(path: str | PathLike[str], device: str = "auto") -> Autoencoder:
@@ -183,8 +189,3 @@ def photographs(values: ArrayLike, channels: int) -> Array:
     if whole.ndim != 4 or whole.shape[3] != channels or not whole.size:
         raise VaectlError(f"an array of {array.shape}: this model takes pictures of any size, (N, H, W, {channels})")
     return pictures.pixels(whole, "pictures")
-
-
-def in_chunks(run: Run, batch: Array) -> Array:
-    """`run` over a large batch, a part at a time, so that what lies between the layers stays small."""
-    return np.concatenate([run(batch[start : start + CHUNK]) for start in range(0, max(1, len(batch)), CHUNK)])

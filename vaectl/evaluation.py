@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ Bytes = NDArray[np.uint8]
 # The figures of each picture by name, (N,) each.
 Figures = dict[str, NDArray[np.float64]]
 
-BATCH = 500
-FEW = 10  # pictures for which thousands of latents are decoded at once
+# Values of pictures that go through the network together, which bounds what lies between its layers: 500 digits to be measured
+# are, and 10 digits of which thousands of latents are decoded.
+AT_ONCE, DECODED_AT_ONCE = 500 * 784, 2048 * 784
+FEW = 10
 ACTIVE = 0.01
 
 
@@ -68,7 +71,8 @@ class Judge:
         is made of the spoiled picture with the clean one, and `psnr_before` and `ssim_before` say how bad the spoiled one is.
         """
         draw = TorchDraw(Generator(self.device).manual_seed(measure.seed), torch.float32)
-        size = FEW if measure.samples and self.network.variational else BATCH
+        sampled = measure.samples and self.network.variational
+        size = min(FEW, self.at_once(DECODED_AT_ONCE)) if sampled else self.at_once(AT_ONCE)
         for part in (part for batch in batches for part in torch.from_numpy(batch).split(size)):
             with torch.inference_mode():
                 clean = part.to(self.device).float() / 255
@@ -92,10 +96,15 @@ class Judge:
             restored, reconstruction = self.decoder(mu), self.likelihood.nll(self.decoder[:-1](z), clean)
         yield from (("neg_elbo", reconstruction + kl), ("reconstruction", reconstruction), ("kl", kl))
         if measure.samples and self.network.variational:
-            yield "nll", objective.importance_nll(mu, logvar, self.log_likelihood_of(clean), measure.samples, draw.normal)
+            bound = self.at_once(DECODED_AT_ONCE)
+            yield "nll", objective.importance_nll(mu, logvar, self.log_likelihood_of(clean), measure.samples, draw.normal, bound)
         yield from similarity(restored, clean, "", ssim_too=measure.ssim)
         if measure.corruptions:
             yield from similarity(spoiled, clean, "_before", ssim_too=measure.ssim)
+
+    def at_once(self, values: int) -> int:
+        """How many pictures have together so many values."""
+        return max(1, values // prod(self.network.picture))
 
     def log_likelihood_of(self, clean: Tensor) -> Callable[[Tensor], Tensor]:
         """The function that gives log p(x|z), (N, K), of latents (N, K, D)."""
@@ -111,7 +120,10 @@ class Judge:
         """z, or mu, of pictures, (N, D)."""
         if not self.network.latent:
             return np.zeros((len(pictures), 0), np.float32)
-        parts = (self.encoder(batch.to(self.device).float() / 255).cpu() for batch in torch.from_numpy(pictures).split(BATCH))
+        parts = (
+            self.encoder(batch.to(self.device).float() / 255).cpu()
+            for batch in torch.from_numpy(pictures).split(self.at_once(AT_ONCE))
+        )
         z: NDArray[np.float32] = torch.cat(list(parts))[:, : self.network.latent].numpy()
         return z
 

@@ -116,27 +116,36 @@ PACES = {
     # Long enough for a plane of MNIST that shows every digit, at a quarter of the time that the study's ten epochs take. Batches
     # are large enough that matrix products fill the cores, small enough that an epoch of MNIST still takes hundreds of steps.
     "mlp": Pace(epochs=15, fewest_steps=1000, batch_size=256, lr=0.01, lr_steps=468),
-    "conv": Pace(epochs=14, fewest_steps=1000, batch_size=256, lr=0.01, lr_steps=468),
+    "conv": Pace(epochs=12, fewest_steps=1000, batch_size=256, lr=0.01, lr_steps=468),
     # Many small steps bring more than fewer large ones, and batches so small have a gradient whose size is known later.
     "unet": Pace(epochs=12, fewest_steps=1000, batch_size=4, lr=0.002, lr_steps=4000, adam=(0.9, 0.99)),
 }
+
+
+# A step of Adam moves each weight by as much as the rate, and a sum over many inputs by so many times as much: more than this
+# and a Gaussian likelihood, whose gradient grows while its sigma shrinks, runs away.
+LARGEST_STEP = 12
 
 
 def settings(
     net: str,
     pictures: int,
     *,
+    widest: int = 1,
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
     **others: Any,
 ) -> Settings:
-    """Settings for such a network and so many pictures, chosen where they are None; `others` are fields of Settings."""
+    """Settings for such a network and so many pictures, chosen where they are None; `others` are fields of Settings.
+
+    `widest` is the number of inputs of the network's widest linear row.
+    """
     pace = PACES[net]
     batch_size = min(batch_size or pace.batch_size, pictures)
     steps_an_epoch = pictures // batch_size
     epochs = epochs or max(pace.epochs, ceil(pace.fewest_steps / steps_an_epoch))
     if lr is None:
         slower = min(1.0, pace.lr_steps / (epochs * steps_an_epoch)) ** 0.35
-        lr = pace.lr * slower * sqrt(min(1.0, batch_size / pace.batch_size))
+        lr = min(pace.lr * slower * sqrt(min(1.0, batch_size / pace.batch_size)), LARGEST_STEP / widest)
     return Settings(epochs, batch_size, lr, adam=pace.adam, **others)

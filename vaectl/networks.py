@@ -66,6 +66,11 @@ class Network:
         return self.latent > 0 and walk(self.encoder, self.picture)[-1] == (2 * self.latent,)
 
     @property
+    def widest(self) -> int:
+        """The number of inputs of the widest linear row; 1 where there is none."""
+        return max([1, *(row.inputs for _, rows in self.halves() for row in rows if isinstance(row, Linear))])
+
+    @property
     def linear(self) -> bool:
         """Whether the decoder puts out pixels, clipped by its last row, and no logits."""
         return isinstance(self.decoder[-1], Clip)

@@ -143,24 +143,26 @@ def reparameterized(mu: Tensor, logvar: Tensor, epsilon: Tensor) -> Tensor:
 
 
 def importance_nll(
-    mu: Tensor, logvar: Tensor, log_likelihood: Callable[[Tensor], Tensor], samples: int, normal: Normal
+    mu: Tensor,
+    logvar: Tensor,
+    log_likelihood: Callable[[Tensor], Tensor],
+    samples: int,
+    normal: Normal,
+    at_once: int = 2048,
 ) -> Tensor:
     """-log p(x) of each picture, (N,) nats, by importance sampling from q(z|x) (Burda et al. 2016, equation 8).
 
     It is an upper bound that falls with the number of samples, and is never above -ELBO but for chance. `log_likelihood` takes
-    z, (N, K, D), and gives log p(x|z), (N, K) nats; K is so small that memory stays bounded, however many samples are asked for.
+    z, (N, K, D), and gives log p(x|z), (N, K) nats; N * K is at most `at_once`, however many samples are asked for.
     """
     total = mu.new_full((len(mu),), -torch.inf)
-    for drawn in chunks(samples, max(1, CHUNK // len(mu))):
+    for drawn in chunks(samples, max(1, at_once // len(mu))):
         epsilon = normal((len(mu), drawn, mu.shape[1]))
         z = reparameterized(mu[:, None], logvar[:, None], epsilon)
         # log p(z) - log q(z|x); the constants of both normals cancel.
         log_ratio = 0.5 * (epsilon.square() + logvar[:, None] - z.square()).sum(2)
         total = torch.logaddexp(total, torch.logsumexp(log_likelihood(z) + log_ratio, dim=1))
     return log(samples) - total
-
-
-CHUNK = 2048
 
 
 def chunks(count: int, size: int) -> list[int]:

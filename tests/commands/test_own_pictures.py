@@ -123,6 +123,8 @@ def test_a_unet_is_measured_on_whole_photographs(folder: Path, run: Call, tmp_pa
     found = json.loads(run("evaluate", *model, "--data", folder / DATA).stdout)
     assert found["pictures"] == 24
     assert found["figures"]["psnr"] > found["figures"]["psnr_before"] + 2
+    held_out = json.loads(run("evaluate", *model, cwd=folder).stdout)
+    assert held_out["split"] == "test" and 0 < held_out["pictures"] < 12
     run("evaluate", *model, "--data", folder / DATA, "--per-image", "-o", "worst.csv")
     assert len((tmp_path / "worst.csv").read_text().splitlines()) == 25
 

@@ -71,11 +71,12 @@ def evaluate(
     found = checkpoints.load(path)
     card = found.card
     name = data or str(card.data.get("name"))
+    # A folder that is named is judged as a whole; one that was learned from has pictures that were held out.
+    is_folder = data is not None and os.path.isdir(data)
     specs = list(card.corrupt) if corrupt is None else corrupt
     corruptions = corruption.parse(specs, photographs=not card.network.latent)
     binarized = bool(card.training.get("binarize")) if binarize is None else binarize
-    is_folder = os.path.isdir(name)
-    batches, expected = pictures_of(name, split, card, skip_bad=skip_bad)
+    batches, expected = pictures_of(name, None if is_folder else split, card, skip_bad=skip_bad)
 
     from vaectl import evaluation, objective
 
@@ -87,7 +88,7 @@ def evaluate(
 
     def stacks() -> Iterator["Bytes"]:
         for own, pictures in batches:
-            names.extend(own)
+            names.extend(own if per_image else ())
             spread.add(judge.latents(pictures))
             yield pictures
 
@@ -122,8 +123,8 @@ def evaluate(
             stream.write(os.fsencode(json.dumps(summary, indent=2) + "\n"))
 
 
-def pictures_of(name: str, split: str, card: "Card", *, skip_bad: bool) -> tuple[Iterator["Named"], int]:
-    """The pictures of a folder, or of a data set's split, as the model takes them, with their names; and how many to expect.
+def pictures_of(name: str, split: str | None, card: "Card", *, skip_bad: bool) -> tuple[Iterator["Named"], int]:
+    """The pictures of a data set's split, or without one of a folder, as the model takes them, with their names; and how many.
 
     Raises:
         VaectlError: data that are not there, or without pictures in that split.
@@ -132,7 +133,7 @@ def pictures_of(name: str, split: str, card: "Card", *, skip_bad: bool) -> tuple
     from vaectl.io import parts, sources
 
     height, width, channels = card.network.picture
-    if os.path.isdir(name):
+    if split is None:
         if card.network.latent:
             found = sources.read_pictures([name], card.frame, skip_bad=skip_bad)
         else:

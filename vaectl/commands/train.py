@@ -140,6 +140,7 @@ def train(
     settings = models.settings(
         kind,
         len(stock),
+        widest=network.widest,
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
