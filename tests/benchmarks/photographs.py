@@ -53,7 +53,7 @@ def mended(noisy: list[Array], training: str, options: list[str], clean: list[Ar
     own = psnr([model.denoise(picture)[0] for picture in noisy], clean)
     yield "vaectl denoise", time.perf_counter() - start, own
     best, best_seconds, best_name = 0.0, 0.0, ""
-    for strength, patch in product((0.4, 0.5, 0.6, 0.8), (3, 5, 7)):
+    for strength, patch in product((0.3, 0.4, 0.5, 0.6), (3, 5, 7)):
         start = time.perf_counter()
         settings = {"h": strength * SIGMA, "sigma": SIGMA, "patch_size": patch, "patch_distance": 9}
         found_psnr = psnr([denoise_nl_means(picture, **settings, channel_axis=-1) for picture in noisy], clean)
