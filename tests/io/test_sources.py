@@ -1,6 +1,8 @@
+import errno
 import os
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import imagecodecs
 import numpy as np
@@ -13,6 +15,7 @@ from vaectl.errors import Remark, VaectlError
 from vaectl.frame import Frame
 from vaectl.io import parts, sources
 from vaectl.io.ahead import worked_ahead
+from vaectl.io.files import Reader
 
 FRAME = Frame((28, 28, 1))
 
@@ -191,3 +194,18 @@ def test_photographs_in_an_array_are_taken_one_by_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.concatenate([batch.arrays for batch in found]), stack)
     with pytest.raises(VaectlError, match="is an array of"):
         list(sources.read_photographs([str(tmp_path / "many.npy")], 1))
+
+
+def test_photographs_of_which_none_can_be_read_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with pytest.warns(Remark, match="left out 1"), pytest.raises(VaectlError, match="no pictures came in"):
+        list(sources.read_photographs([str(tmp_path)], 3, skip_bad=True))
+
+
+def test_a_disk_that_fails_while_it_is_read_is_told_with_the_name() -> None:
+    class Failing:
+        def read(self, size: int) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(VaectlError, match=r"'one\.png': input/output error"):
+        Reader(cast(BinaryIO, Failing()), "'one.png'").peek(12)

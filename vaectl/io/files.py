@@ -55,7 +55,7 @@ class Reader:
 
     def peek(self, size: int) -> bytes:
         """The next `size` bytes, fewer only at the end; they stay to be read."""
-        while len(self.ahead) < size and (more := self.stream.read(size - len(self.ahead))):
+        while len(self.ahead) < size and (more := self.more(size - len(self.ahead))):
             self.ahead += more
         return self.ahead[:size]
 
@@ -64,10 +64,15 @@ class Reader:
         parts = [self.ahead[:size]]
         self.ahead = self.ahead[size:]
         missing = size - len(parts[0])
-        while missing and (more := self.stream.read(min(missing, 1 << 20))):
+        while missing and (more := self.more(min(missing, 1 << 20))):
             parts.append(more)
             missing -= len(more)
         return b"".join(parts)
+
+    def more(self, size: int) -> bytes:
+        """At most `size` bytes straight from the stream."""
+        with told(self.name):  # whoever reads on has left the block in which it was opened
+            return self.stream.read(size)
 
     def put_back(self, data: bytes) -> None:
         """Let `data`, just read, be read again."""

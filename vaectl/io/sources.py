@@ -76,7 +76,7 @@ def read_photographs(inputs: Sequence[str], channels: int, *, invert: bool = Fal
         return np.concatenate([pictures.inverted(pixels[..., :channels]), pixels[..., channels:]], axis=3)
 
     # Large ones are not gathered, and few are decoded ahead.
-    found = read_ahead(inputs, photograph, row, stack_shape, Bad(skip_bad), ahead=1)
+    found = not_empty(read_ahead(inputs, photograph, row, stack_shape, Bad(skip_bad), ahead=1), "pictures")
     return (batch.map(inverted) for batch in found) if invert else found
 
 
@@ -102,13 +102,20 @@ def read_points(inputs: Sequence[str], encode: Callable[[Image], Array], width: 
 
 def batched(items: Iterable[Item], what: str) -> Iterator[Batch]:
     """Items gathered into batches that stay small in memory."""
-    items = iter(items)
-    size = 0
-    while first := list(islice(items, 1)):
-        size = max(1, min(LARGEST_BATCH, BATCH_BYTES // first[0][1].nbytes))
-        names, values = zip(*first, *islice(items, size - 1), strict=True)
+    items = not_empty(items, what)
+    for first in items:
+        size = max(1, min(LARGEST_BATCH, BATCH_BYTES // first[1].nbytes))
+        names, values = zip(first, *islice(items, size - 1), strict=True)
         yield Batch(names, np.stack(values))
-    if not size:
+
+
+def not_empty(items: Iterable[T], what: str) -> Iterator[T]:
+    """The items, of which there must be some."""
+    came = False
+    for item in items:
+        came = True
+        yield item
+    if not came:
         raise VaectlError(f"no {what} came in: the input is empty")
 
 
