@@ -9,11 +9,12 @@ BUNDLED = "mnist"
 
 @dataclass(frozen=True)
 class Named:
-    """A class of torchvision.datasets, and what it is called with for either split."""
+    """A class of torchvision.datasets, and what it is called with for either split; whether its pictures lie on their side."""
 
     kind: str
     train: Mapping[str, Any]
     test: Mapping[str, Any]
+    sideways: bool = False
 
 
 BY_FLAG = ({"train": True}, {"train": False})
@@ -22,7 +23,7 @@ BY_SPLIT = ({"split": "train"}, {"split": "test"})
 DOWNLOADED = {
     "fashion-mnist": Named("FashionMNIST", *BY_FLAG),
     "kmnist": Named("KMNIST", *BY_FLAG),
-    "emnist": Named("EMNIST", {"split": "balanced", "train": True}, {"split": "balanced", "train": False}),
+    "emnist": Named("EMNIST", {"split": "balanced", "train": True}, {"split": "balanced", "train": False}, sideways=True),
     "qmnist": Named("QMNIST", {"what": "train"}, {"what": "test"}),
     "usps": Named("USPS", *BY_FLAG),
     "svhn": Named("SVHN", *BY_SPLIT),

@@ -18,7 +18,7 @@ from PIL.Image import Image, Transpose
 from vaectl.catalogue import BUNDLED, DOWNLOADED
 from vaectl.errors import VaectlError
 from vaectl.frame import Frame
-from vaectl.io import arrays, files, parts, pictures, shelf, sources
+from vaectl.io import arrays, files, parts, pictures, shelf
 from vaectl.io.ahead import worked_ahead
 from vaectl.io.shelf import Shelf
 from vaectl.layers import Shape
@@ -132,9 +132,8 @@ def from_file(name: str, path: str, wish: Wish) -> Dataset:
 def npy_pictures(reader: files.Reader) -> Iterator[Bytes]:
     """The pictures in an NPY file, (H, W, C) each."""
     header = arrays.read_header(reader)
-    rows = max(1, sources.BATCH_BYTES // max(1, prod(header.shape[1:]) * header.dtype.itemsize))
     start = 0
-    for block in arrays.read_blocks(reader, header, check_shape(header.shape, reader.name), rows):
+    for block in arrays.read_blocks(reader, header, check_shape(header.shape, reader.name)):
         yield from as_bytes(block, reader.name, start)
         start += len(block)
 
@@ -209,8 +208,7 @@ def from_torchvision(name: str, wish: Wish) -> Dataset:
     def chosen() -> Iterator[Chosen]:
         for split, held_out in zip(splits, (False, True), strict=True):
             for image, *_ in split:
-                # EMNIST alone has its pictures on their side.
-                upright = image.transpose(Transpose.TRANSPOSE) if name == "emnist" else image
+                upright = image.transpose(Transpose.TRANSPOSE) if named.sideways else image
                 size, channels = (upright.height, upright.width), 1 if pictures.is_grey(upright) else 3
                 frame = wish.frame(size if wish.whole else common_size(Counter([size])), channels)
                 yield as_picture(upright, frame), held_out

@@ -55,12 +55,9 @@ class Judge:
         self.likelihood = likelihood
         self.encoder, self.decoder = (module(rows, weights_of(half, tensors)).to(device) for half, rows in network.halves())
 
-    def figures(self, pictures: Bytes, measure: Measure, report: Callable[[int], None] = lambda done: None) -> Figures:
-        """Every figure of every picture, as `measured`; `report` is told how many pictures are done."""
-        parts: list[Figures] = []
-        for part in self.measured([pictures], measure):
-            parts.append(part)
-            report(sum(len(part["mse"]) for part in parts))
+    def figures(self, pictures: Bytes, measure: Measure) -> Figures:
+        """Every figure of every picture, as `measured`."""
+        parts = list(self.measured([pictures], measure))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def measured(self, batches: Iterable[Bytes], measure: Measure) -> Iterator[Figures]:

@@ -35,11 +35,11 @@ MODELS = {
 }
 
 
-# Pictures up to this side without colour are digits and the like, whose pixels bear no neighbours' help ...
+# Grey pictures up to this side are digits and the like: on MNIST fully connected layers learn more in the same time. Their grey
+# values are probabilities; natural pictures are normal around their mean (Rybkin et al. 2021).
 SMALL = 32
-# ... and whose grey values are probabilities; natural pictures are normal around their mean (Rybkin et al. 2021).
 HIDDEN = {"mlp": (500, 500), "unet": (48, 96, 192)}
-CROP = (64, 64)  # what a unet learns from: several times what a pixel of it sees of its neighbourhood
+CROP = (64, 64)  # what a unet learns from: larger crops brought less, for fewer different ones are seen in the same time
 # Convolutions halve a picture until so few pixels are left along its shorter side ...
 FEW_PIXELS = 8
 # ... and are wider the smaller it has become; at its full size they take the most time and bring the least.

@@ -21,10 +21,10 @@ def header(text: str, version: tuple[int, int] = (1, 0)) -> bytes:
     return b"\x93NUMPY" + bytes(version) + length + text.encode()
 
 
-def whole(data: bytes, rows: int = 2) -> NDArray[Any]:
+def whole(data: bytes) -> NDArray[Any]:
     reader = Reader(BytesIO(data), "x")
     found = arrays.read_header(reader)
-    result = np.concatenate(list(arrays.read_blocks(reader, found, found.shape, rows)))
+    result = np.concatenate(list(arrays.read_blocks(reader, found, found.shape)))
     assert reader.peek(1) == b""
     return result
 
@@ -70,7 +70,7 @@ def test_damaged_headers_are_refused(data: bytes) -> None:
 def test_bytes_that_do_not_come_are_not_allocated(shape: str, fortran: bool) -> None:
     data = header(f"{{'descr': '<f4', 'fortran_order': {fortran}, 'shape': {shape}}}\n") + bytes(20)
     with pytest.raises(VaectlError, match="ends before"):
-        whole(data, rows=1000)
+        whole(data)
 
 
 def test_nan_and_infinity_are_counted_from_the_first_row_on() -> None:
@@ -97,3 +97,13 @@ def test_a_header_of_ours_is_one_that_numpy_reads() -> None:
     stream.write(np.arange(6, dtype="<f4").tobytes())
     stream.seek(0)
     assert np.load(stream).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_large_array_comes_in_small_blocks(order: str) -> None:
+    array = np.asarray(np.arange(900_000, dtype=np.float32).reshape(3000, 300), order=order)  # type: ignore[call-overload]
+    reader = Reader(BytesIO(npy(array)), "x")
+    found = arrays.read_header(reader)
+    blocks = list(arrays.read_blocks(reader, found, found.shape))
+    assert len(blocks) > 2 and max(block.nbytes for block in blocks) <= arrays.BLOCK_BYTES
+    np.testing.assert_array_equal(np.concatenate(blocks), array)

@@ -1,5 +1,6 @@
 import errno
 import os
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -181,6 +182,13 @@ def test_photographs_keep_their_size_their_alpha_and_their_depth(tmp_path: Path)
     np.testing.assert_allclose(two.arrays[0], deep / 65535, atol=1e-6)
     assert (three.arrays.shape, three.depth) == ((1, 3, 2, 3), 16)
     np.testing.assert_allclose(three.arrays[0, ..., 1], grey / 65535, atol=1e-6)
+    exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # to be turned by a quarter
+    chunk = b"eXIf" + exif
+    data = (tmp_path / "deep.png").read_bytes()
+    turned = data[:33] + len(exif).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[33:]
+    (tmp_path / "deep.png").write_bytes(turned)
+    (upright,) = sources.read_photographs([str(tmp_path / "deep.png")], 3)
+    np.testing.assert_allclose(upright.arrays[0], np.rot90(deep / 65535, -1), atol=1 / 255)
     (first, *_) = sources.read_photographs([str(alpha)], 1, invert=True)
     assert first.arrays.shape == (1, 5, 7, 2)
     np.testing.assert_allclose(first.arrays[0, ..., 1], np.asarray(Image.open(alpha))[..., 3] / 255, atol=1e-6)

@@ -16,6 +16,7 @@ from vaectl.io.files import Reader
 
 LONGEST_HEADER = 10_000
 LARGEST_ARCHIVE = 1 << 32
+BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,13 @@ def read_header(reader: Reader) -> Header:
     return Header(shape, dtype, fortran)
 
 
-def read_blocks(reader: Reader, header: Header, shape: tuple[int, ...], rows: int) -> Iterator[NDArray[Any]]:
-    """The array behind `header`, seen as `shape`, at most `rows` of its first axis at a time.
+def read_blocks(reader: Reader, header: Header, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+    """The array behind `header`, seen as `shape`, so many rows of its first axis at a time that memory stays small.
 
     Raises:
         VaectlError: fewer bytes came than the header promises.
     """
+    rows = max(1, BLOCK_BYTES // max(1, prod(shape[1:]) * header.dtype.itemsize))
     if header.fortran:
         # Its first axis runs fastest, so that no row is whole before the last byte.
         whole = read_items(reader, header, prod(shape)).reshape(header.shape, order="F").reshape(shape)

@@ -19,7 +19,6 @@ Item = tuple[str, Array]
 T = TypeVar("T")
 
 ARRAYS = ("NPY", "NPZ")
-LARGEST_BATCH = 256
 
 
 @dataclass
@@ -100,7 +99,7 @@ def array_items(
         blocks = iter([array.reshape(stack_shape(array.shape, path))])
     else:
         header = arrays.read_header(part.reader)
-        blocks = arrays.read_blocks(part.reader, header, stack_shape(header.shape, path), LARGEST_BATCH)
+        blocks = arrays.read_blocks(part.reader, header, stack_shape(header.shape, path))
     start = 0
     for block in blocks:
         yield from ((part.numbered(), item) for item in checked(block, path, start))

@@ -29,6 +29,7 @@ DRAFT = 2  # at so many times the size that is wanted, decoding at a fraction is
 MOST_PIXELS = 89_478_485  # where Pillow itself begins to warn: 256 MB at 24 bits
 PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "apng": "PNG"}
 LUMINANCE = (0.299, 0.587, 0.114)  # as Pillow weighs red, green and blue
+COLOURED = (2, 4, 6)  # kinds of PNG with colours, alpha or both
 PNG = b"\x89PNG\r\n\x1a\n"
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
@@ -60,8 +61,8 @@ def photograph(data: bytes, name: str, channels: int) -> tuple[Array, int]:
         VaectlError: as `opened`.
     """
     image = opened(data, name)
-    if data[:8] == PNG and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):  # Pillow reads these at 8 bits
-        values = sixteen_bits(data, name)
+    if data[:8] == PNG and data[24] == 16 and data[25] in COLOURED and not is_turned(data):
+        values = sixteen_bits(data, name)  # which Pillow reads at 8 bits
     elif image.mode.startswith("I"):
         values = np.asarray(image, np.uint16)[..., np.newaxis]
     elif image.mode == "F":
@@ -74,6 +75,12 @@ def photograph(data: bytes, name: str, channels: int) -> tuple[Array, int]:
     alpha = 1 - pixels.shape[2] % 2
     colours = in_channels(pixels[..., : pixels.shape[2] - alpha], channels)
     return np.concatenate([colours, pixels[..., pixels.shape[2] - alpha :]], axis=2), values.dtype.itemsize * 8
+
+
+def is_turned(data: bytes) -> bool:
+    """Whether a picture is to be turned or mirrored, by its EXIF note."""
+    with Image.open(BytesIO(data)) as image:
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
 
 
 def sixteen_bits(data: bytes, name: str) -> NDArray[np.uint16]:

@@ -14,12 +14,13 @@ from vaectl.errors import VaectlError
 from vaectl.frame import Frame
 from vaectl.io import arrays, files, parts, pictures
 from vaectl.io.ahead import AHEAD, worked_ahead
-from vaectl.io.parts import ARRAYS, LARGEST_BATCH, Bad, Item
+from vaectl.io.parts import ARRAYS, Bad, Item
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
 
 BATCH_BYTES = 16 << 20
+LARGEST_BATCH = 256
 
 
 @dataclass(frozen=True)
