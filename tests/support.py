@@ -1,5 +1,6 @@
 """Ways to call vaectl as a shell does, and to look at what it said."""
 
+import json
 import os
 import subprocess
 import sys
@@ -45,3 +46,17 @@ def run_in(folder: Path, *arguments: str) -> None:
     """Call vaectl in `folder`, where it must succeed."""
     result = subprocess.run([str(VAECTL), *arguments], capture_output=True, cwd=folder, env=environment(), timeout=120)
     assert result.returncode == 0, result.stderr.decode()
+
+
+def rewritten(path: Path, change: object, key: str = "vaectl") -> None:
+    """Change the JSON under `key` in a safetensors file, or its header."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    values = json.loads(header["__metadata__"][key])
+    assert callable(change)
+    change(values, header)
+    if key in header.get("__metadata__", {}):
+        header["__metadata__"][key] = json.dumps(values)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from support import rewritten
 
 from vaectl import checkpoint, networks
 from vaectl.checkpoint import Card, Checkpoint
@@ -22,20 +23,6 @@ def made() -> Checkpoint:
     return Checkpoint(
         Card("vae", network, "pad", "bernoulli", None, 1.0, ["gaussian:0.25"], spread, {"seed": 3}, {}, {}, [], {}), tensors
     )
-
-
-def rewritten(path: Path, change: object) -> None:
-    """Save the checkpoint again with its card changed."""
-    data = path.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    card = json.loads(header["__metadata__"]["vaectl"])
-    assert callable(change)
-    change(card, header)
-    if "vaectl" in header.get("__metadata__", {}):
-        header["__metadata__"]["vaectl"] = json.dumps(card)
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
 
 
 def test_what_is_saved_is_loaded(made: Checkpoint, tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import torch
 from numpy.typing import NDArray
 
 from vaectl import models, networks, training
-from vaectl.batches import Whole
+from vaectl.batches import Crops, Whole
 from vaectl.errors import VaectlError
 from vaectl.models import Settings
 from vaectl.objective import Bernoulli
+from vaectl.states import State
 from vaectl.training import Progress, Weights
 
 SETTINGS = Settings(epochs=3, batch_size=16, lr=0.01, beta=1.0, corrupt=(), precision="fp32")
@@ -25,10 +26,12 @@ def bars() -> NDArray[np.uint8]:
     return pictures
 
 
-def fit(pictures: NDArray[np.uint8], settings: Settings, variational: bool = True) -> tuple[training.Trained, list[Progress]]:
+def fit(
+    pictures: NDArray[np.uint8], settings: Settings, variational: bool = True, **others: Any
+) -> tuple[training.Trained, list[Progress]]:
     seen: list[Progress] = []
     network = networks.mlp(tuple(pictures.shape[1:]), 2, [32], variational=variational)
-    return training.fit(network, Whole(pictures, "cpu"), settings, "cpu", seen.append), seen
+    return training.fit(network, Whole(pictures, "cpu"), settings, "cpu", seen.append, **others), seen
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -45,6 +48,62 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(bars: NDArray[np
     first, second, other = (fit(bars, dataclasses.replace(SETTINGS, seed=seed))[0].tensors for seed in (4, 4, 5))
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
     assert any(first[name].tobytes() != other[name].tobytes() for name in first)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SETTINGS,
+        dataclasses.replace(SETTINGS, likelihood="gaussian", corrupt=("mask:0.3",)),
+        dataclasses.replace(SETTINGS, binarize=True),
+    ],
+)
+@pytest.mark.parametrize("stopped_at", [0, 1, 3, 4, 7, 11, 12])
+def test_from_any_step_it_goes_on_to_the_same_bits(bars: NDArray[np.uint8], settings: Settings, stopped_at: int) -> None:
+    states: list[State] = []
+    whole, _ = fit(bars, settings, keep=lambda run: states.append(run.state()))
+    assert [state.step for state in states] == list(range(13))
+    again, seen = fit(bars, settings, start=states[stopped_at])
+    assert again.epochs == whole.epochs and again.sigma == whole.sigma
+    assert all(again.tensors[name].tobytes() == whole.tensors[name].tobytes() for name in whole.tensors)
+    assert all(progress.begun_at == stopped_at < progress.step for progress in seen)
+
+
+def test_crops_go_on_to_the_same_bits() -> None:
+    photographs = [np.random.default_rng(index).integers(0, 256, (20, 30, 3), np.uint8) for index in range(2)]
+    network = networks.unet((8, 8, 3), [4, 8])
+    settings = dataclasses.replace(
+        SETTINGS, beta=0.0, corrupt=("gaussian:0.1",), likelihood="gaussian", batch_size=1024, epochs=2
+    )
+    states: list[State] = []
+
+    def trained(start: State | None = None) -> training.Trained:
+        stock = Crops(photographs, (8, 8, 3))
+        return training.fit(network, stock, settings, "cpu", lambda progress: None, lambda run: states.append(run.state()), start)
+
+    whole = trained()
+    for stopped_at in (2, 4, 5):
+        again = trained(states[stopped_at])
+        assert all(again.tensors[name].tobytes() == whole.tensors[name].tobytes() for name in whole.tensors)
+
+
+def test_a_state_that_is_no_number_is_not_kept(bars: NDArray[np.uint8]) -> None:
+    def spoil(run: training.Run) -> None:
+        run.weights.second[3] = np.inf
+        run.state()
+
+    with pytest.raises(VaectlError, match="no number any more at step 0"):
+        fit(bars, SETTINGS, keep=spoil)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")])
+def test_too_little_memory_is_told_with_what_helps(bars: NDArray[np.uint8], error: Exception) -> None:
+    def fail(progress: Progress) -> None:
+        raise error
+
+    network = networks.mlp((8, 8, 1), 2, [32], variational=True)
+    with pytest.raises(VaectlError, match=r"memory ran out: lower --batch-size \(it is 16\)"):
+        training.fit(network, Whole(bars, "cpu"), SETTINGS, "cpu", fail)
 
 
 def test_a_caller_s_own_random_numbers_are_left_alone(bars: NDArray[np.uint8]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL.Image import Image
 
 from vaectl import checkpoint, device
-from vaectl.checkpoint import Card, Tensors
+from vaectl.checkpoint import Card, Checkpoint, Tensors
 from vaectl.engines import numpy as numpy_engine
 from vaectl.errors import VaectlError
 from vaectl.frame import Frame
@@ -151,7 +151,11 @@ def load(path: str | PathLike[str], device: str = "auto") -> Autoencoder:
     Raises:
         VaectlError: no checkpoint, a damaged one, or no such device.
     """
-    found = checkpoint.load(fspath(path))
+    return ready(checkpoint.load(fspath(path)), device)
+
+
+def ready(found: Checkpoint, device: str = "auto") -> Autoencoder:
+    """A model that was just trained or loaded, ready to run; `device` is as in `load`."""
     encoder, decoder = (runner(rows, weights_of(half, found.tensors), device) for half, rows in found.card.network.halves())
     return Autoencoder(found.card, encoder, decoder)
 

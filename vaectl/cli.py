@@ -8,7 +8,6 @@ import warnings
 from contextlib import suppress
 from importlib import import_module
 from inspect import getdoc
-from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
 
 import typer
@@ -17,6 +16,7 @@ from typer.exceptions import TyperException
 
 from vaectl import __version__
 from vaectl.errors import Remark, VaectlError
+from vaectl.signals import Terminated, die_of, terminate
 
 VERBS = {
     "train": "Train an autoencoder and write its checkpoint.",
@@ -79,10 +79,6 @@ def root(
     version: bool = typer.Option(False, "-V", "--version", is_eager=True, callback=print_version, help="Print the version."),
 ) -> None:
     """Options that belong to no verb."""
-
-
-class Terminated(BaseException):
-    """SIGTERM came; raised so that temporary files go before the process does."""
 
 
 def main() -> NoReturn:
@@ -159,15 +155,3 @@ def show_warning(
 ) -> None:
     """Our remarks as one line, other warnings as Python shows them."""
     say(str(message) if issubclass(category, Remark) else warnings.formatwarning(message, category, filename, lineno, line))
-
-
-def terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """Leave from wherever SIGTERM finds us, through every clean-up."""
-    raise Terminated
-
-
-def die_of(number: signal.Signals) -> NoReturn:
-    """End as the signal would have ended us, so that a shell loop stops and `$?` tells why."""
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    raise SystemExit(128 + number)

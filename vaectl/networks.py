@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import prod
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from vaectl import layers
 from vaectl.layers import (
     MOST_VALUES,
     Add,
@@ -153,6 +154,12 @@ def unet(picture: Shape, hidden: Sequence[int]) -> Network:
 def residual(width: int) -> list[Row]:
     """Two convolutions whose result is added to what came in (He et al. 2016)."""
     return [Keep(), Conv(width, width, 3, 1), Relu(), Conv(width, width, 3, 1), Add()]
+
+
+def to_json(network: Network) -> dict[str, Any]:
+    """The network as JSON values."""
+    halves = {half: layers.to_json(rows) for half, rows in network.halves()}
+    return {"picture": network.picture, "latent": network.latent, **halves}
 
 
 def weights_of(half: str, tensors: Mapping[str, T]) -> dict[str, T]:

@@ -30,6 +30,12 @@ class Likelihood(Protocol):
     def sigma(self) -> float | None:
         """The standard deviation of a pixel, where it has one."""
 
+    def state(self) -> Tensor:
+        """What was learned so far, to the last bit."""
+
+    def go_on(self, state: Tensor) -> None:
+        """Go on from such a state."""
+
 
 class Bernoulli:
     """Each pixel is white or black; grey values count as probabilities (Kingma & Welling, equation 11)."""
@@ -43,6 +49,12 @@ class Bernoulli:
         return torch.sigmoid(logits) - pictures
 
     def observe(self, logits: Tensor, pictures: Tensor) -> None:
+        pass
+
+    def state(self) -> Tensor:
+        return torch.empty(0, dtype=torch.float64)
+
+    def go_on(self, state: Tensor) -> None:
         pass
 
 
@@ -87,6 +99,12 @@ class Gaussian:
             square = (self.mean(logits.float()) - pictures.float()).square().mean().clamp(min=self.SMALLEST**2)
             self.variance = torch.lerp(self.variance.to(square.device), square, self.weight)
             self.weight = self.WEIGHT
+
+    def state(self) -> Tensor:
+        return torch.tensor([self.variance.item(), self.weight], dtype=torch.float64)
+
+    def go_on(self, state: Tensor) -> None:
+        self.variance, self.weight = state[0].float(), state[1].item()
 
 
 def likelihood(name: str, sigma: float | None, linear: bool = False) -> Likelihood:

@@ -1,7 +1,9 @@
 """Learning a network's weights from pictures: the objective's descent, reported through a callback."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil, sqrt
 from typing import Any
 
@@ -18,6 +20,7 @@ from vaectl.layers import Add
 from vaectl.models import Settings
 from vaectl.networks import Network
 from vaectl.objective import Likelihood
+from vaectl.states import State
 
 PIXEL = 1 / 255
 LOOK_EVERY = 10  # steps
@@ -29,6 +32,7 @@ class Progress:
 
     step: int
     steps: int
+    begun_at: int  # the step after which an earlier run was interrupted
     epoch: int
     ends_epoch: bool
     settings: Settings
@@ -51,16 +55,27 @@ class Trained:
 
 
 Report = Callable[[Progress], None]
+# Called after each step with what can tell where the training stands.
+Keep = Callable[["Run"], None]
 
 
-def fit(network: Network, stock: Stock, settings: Settings, device: str, report: Report) -> Trained:
+def fit(
+    network: Network,
+    stock: Stock,
+    settings: Settings,
+    device: str,
+    report: Report,
+    keep: Keep = lambda run: None,
+    start: State | None = None,
+) -> Trained:
     """What `settings` lead to on the pictures of `stock`.
 
-    `report` is called every few steps and at the end of each epoch. The same seed, device and number of threads give the same
-    weights, bit by bit.
+    `report` is called every few steps and at the end of each epoch, `keep` before the first step and after each. The same seed,
+    device and number of threads give the same weights, bit by bit, also where the training goes on from the state, `start`, of
+    an earlier run.
 
     Raises:
-        VaectlError: the loss is no number any more.
+        VaectlError: the loss is no number any more, or memory ran out.
     """
     random = Generator(device).manual_seed(settings.seed)
     dtype = working_precision(settings.precision, device)
@@ -73,19 +88,25 @@ def fit(network: Network, stock: Stock, settings: Settings, device: str, report:
 
     draw = TorchDraw(random, dtype)
     likelihood = objective.likelihood(settings.likelihood, settings.sigma, network.linear)
-    looks = Looks(settings, likelihood, len(stock) // settings.batch_size, report)
-    batches = (batch for _ in range(settings.epochs) for batch in stock.epoch(settings.batch_size, random))
-    for step, batch in enumerate(batches, start=1):
-        clean = batch.to(dtype).mul_(PIXEL)
-        if settings.binarize:
-            clean = draw.binarized(clean)
-        spoiled = corruption.applied(corruptions, clean, draw).to(dtype)
-        logits, kl = objective.forward(encoder, to_logits, spoiled, network.latent, draw.normal, settings.samples)
-        target = objective.repeated(clean, len(logits) // len(clean))
-        likelihood.observe(logits.detach(), target)
-        looks.look(step, logits, target, kl)
-        descend(likelihood, logits, target, kl, settings.beta)
-        weights.step(settings.lr * rate(step / looks.steps, settings.warmup))
+    feed = Feed(stock, settings.batch_size, settings.epochs, random)
+    looks = Looks(settings, likelihood, feed, report)
+    run = Run(weights, likelihood, feed, looks)
+    if start:
+        run.go_on(start)
+    keep(run)
+    with memory_told(settings):
+        for batch in feed:
+            clean = batch.to(dtype).mul_(PIXEL)
+            if settings.binarize:
+                clean = draw.binarized(clean)
+            spoiled = corruption.applied(corruptions, clean, draw).to(dtype)
+            logits, kl = objective.forward(encoder, to_logits, spoiled, network.latent, draw.normal, settings.samples)
+            target = objective.repeated(clean, len(logits) // len(clean))
+            likelihood.observe(logits.detach(), target)
+            looks.look(logits, target, kl)
+            descend(likelihood, logits, target, kl, settings.beta)
+            weights.step(settings.lr * rate(feed.step / feed.steps, settings.warmup))
+            keep(run)
     weights.restore()
     tensors = {name: tensor.detach().cpu().numpy() for name, tensor in halves.state_dict().items()}
     return Trained(tensors, likelihood.sigma, looks.epochs)
@@ -114,6 +135,16 @@ def working_precision(name: str, device: str) -> torch.dtype:
             abilities = torch.cpu.get_capabilities()
             name = "bf16" if device == "cpu" and (abilities.get("avx512_bf16") or abilities.get("amx_bf16")) else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+def arithmetic(precision: str, device: str) -> dict[str, str]:
+    """Where and in which type a training computes."""
+    return {"device": device, "precision": str(working_precision(precision, device)).removeprefix("torch.")}
+
+
+def machine() -> dict[str, str | int]:
+    """What else of a machine bears on the weights' bits."""
+    return {"processor": torch.backends.cpu.get_cpu_capability(), "number of threads": torch.get_num_threads()}
 
 
 def initialise(network: Network, encoder: nn.Sequential, decoder: nn.Sequential, sample: Bytes, random: Generator) -> None:
@@ -185,37 +216,146 @@ class Weights:
             self.working.copy_(self.master)
         self.gradient.zero_()
 
+    def go_on(self, master: Tensor, first: Tensor, second: Tensor, steps: int) -> None:
+        """Stand where other weights stood after so many steps."""
+        for own, other in ((self.master, master), (self.first, first), (self.second, second)):
+            own.copy_(other)
+        self.working.copy_(self.master)
+        self.count.fill_(steps)
+
     def restore(self) -> None:
         """Leave the float32 weights in the module."""
         self.place(self.master)
 
 
+class Feed:
+    """The batches of one epoch after another; `step` counts those that have been given."""
+
+    def __init__(self, stock: Stock, batch_size: int, epochs: int, random: Generator) -> None:
+        self.stock = stock
+        self.batch_size = batch_size
+        self.random = random
+        self.steps_an_epoch = len(stock) // batch_size
+        self.steps = epochs * self.steps_an_epoch
+        self.step = 0
+        self.random_of_epoch = random.get_state()  # from which the order of this epoch was drawn
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the last batch given was the last of an epoch."""
+        return self.step % self.steps_an_epoch == 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        while self.step < self.steps:
+            given = self.step % self.steps_an_epoch
+            now = self.random.get_state()
+            if given:
+                self.random.set_state(self.random_of_epoch)
+            else:
+                self.random_of_epoch = now
+            batches = self.stock.epoch(self.batch_size, self.random)
+            if given:  # in an earlier run
+                next(islice(batches, given - 1, None))
+                self.random.set_state(now)
+            for batch in batches:
+                self.step += 1
+                yield batch
+
+
 class Looks:
     """Computes the loss now and then, for the eyes alone, and reports it."""
 
-    def __init__(self, settings: Settings, likelihood: Likelihood, steps_an_epoch: int, report: Report) -> None:
+    def __init__(self, settings: Settings, likelihood: Likelihood, feed: Feed, report: Report) -> None:
         self.settings = settings
         self.likelihood = likelihood
-        self.steps_an_epoch = steps_an_epoch
-        self.steps = settings.epochs * steps_an_epoch
+        self.feed = feed
+        self.begun_at = 0
         self.report = report
         self.seen: list[Tensor] = []
         self.epochs: list[dict[str, float]] = []
 
     @torch.no_grad()
-    def look(self, step: int, logits: Tensor, target: Tensor, kl: Tensor) -> None:
+    def look(self, logits: Tensor, target: Tensor, kl: Tensor) -> None:
         """Look every few steps and at each epoch's end; raises VaectlError when the loss is no number."""
-        ends_epoch = step % self.steps_an_epoch == 0
+        step, ends_epoch = self.feed.step, self.feed.ends_epoch
         if step % LOOK_EVERY and not ends_epoch:
             return
         self.seen.append(torch.stack([self.likelihood.nll(logits.float(), target.float()).mean(), kl.mean()]))
         reconstruction, kl_mean = torch.stack(self.seen).mean(0).tolist()
         loss = reconstruction + self.settings.beta * kl_mean
-        if not np.isfinite(loss):
-            raise VaectlError(f"the loss is no number any more at step {step}: lower --lr (it is {self.settings.lr:g})")
-        epoch = ceil(step / self.steps_an_epoch)
-        progress = Progress(step, self.steps, epoch, ends_epoch, self.settings, loss, reconstruction, kl_mean)
+        self.check(loss)
+        epoch = ceil(step / self.feed.steps_an_epoch)
+        progress = Progress(step, self.feed.steps, self.begun_at, epoch, ends_epoch, self.settings, loss, reconstruction, kl_mean)
         self.report(progress)
         if ends_epoch:
             self.epochs.append(progress.means())
             self.seen.clear()
+
+    def check(self, value: float) -> None:
+        """Raise a VaectlError where a value that the training has come to is no number."""
+        if not np.isfinite(value):
+            raise VaectlError(f"the loss is no number any more at step {self.feed.step}: lower --lr (it is {self.settings.lr:g})")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training as it stands between two steps."""
+
+    weights: Weights
+    likelihood: Likelihood
+    feed: Feed
+    looks: Looks
+
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return self.feed.step
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the last of them ended an epoch."""
+        return self.feed.ends_epoch
+
+    def state(self) -> State:
+        """All on which the next steps depend.
+
+        Raises:
+            VaectlError: a weight is no number any more.
+        """
+        for vector in (self.weights.master, self.weights.first, self.weights.second):
+            self.looks.check(vector.sum().item())
+        seen = torch.stack(self.looks.seen) if self.looks.seen else torch.empty(0, 2)
+        tensors = {
+            "weights": self.weights.master,
+            "first": self.weights.first,
+            "second": self.weights.second,
+            "likelihood": self.likelihood.state(),
+            "seen": seen.float(),
+            "random": self.feed.random.get_state(),
+            "random_of_epoch": self.feed.random_of_epoch,
+        }
+        arrays = {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+        return State(self.feed.step, list(self.looks.epochs), arrays)
+
+    def go_on(self, state: State) -> None:
+        """Stand where the training stood that had this state."""
+        tensors = {name: torch.from_numpy(array) for name, array in state.tensors.items()}
+        self.weights.go_on(tensors["weights"], tensors["first"], tensors["second"], state.step)
+        self.likelihood.go_on(tensors["likelihood"])
+        self.looks.seen = list(tensors["seen"].to(self.weights.master.device))
+        self.looks.epochs = list(state.epochs)
+        self.looks.begun_at = self.feed.step = state.step
+        self.feed.random.set_state(tensors["random"])
+        self.feed.random_of_epoch = tensors["random_of_epoch"]
+
+
+@contextmanager
+def memory_told(settings: Settings) -> Iterator[None]:
+    """Turns torch's and NumPy's lack of memory into an error that helps."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU, torch has no kind of error of its own for it.
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
+            raise VaectlError(f"memory ran out: lower --batch-size (it is {settings.batch_size})") from error
+        raise

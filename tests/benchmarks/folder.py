@@ -30,7 +30,7 @@ def megabytes(paths: list[Path], times: int, folder: Path, checkpoint: Path) -> 
     for copy in range(times):
         (folder / str(copy)).mkdir(parents=True)
         for path in paths:
-            os.symlink(path.resolve(), folder / str(copy) / path.name)
+            os.symlink(path, folder / str(copy) / path.name)
     return measure([VAECTL, "encode", str(folder), "-c", str(checkpoint), "-o", f"{folder}.npy"], folder).megabytes
 
 
@@ -56,4 +56,4 @@ def main(folder: Path, checkpoint: Path, runs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 3)
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), int(sys.argv[3]) if len(sys.argv) > 3 else 3)

@@ -93,7 +93,7 @@ def training_bar(console: "Console") -> Iterator[Callable[["Progress"], None]]:
 def say_epoch(console: "Console", progress: "Progress", seconds: float) -> None:
     """One line at the end of an epoch."""
     if progress.ends_epoch:
-        left = seconds / progress.step * (progress.steps - progress.step)
+        left = seconds / (progress.step - progress.begun_at) * (progress.steps - progress.step)
         epoch = f"epoch {progress.epoch}/{progress.settings.epochs}"
         console.print(f"{epoch}: {described(progress)}, {speed(progress, seconds)}, {left:.0f} s left")
 
@@ -105,8 +105,8 @@ def described(progress: "Progress") -> str:
 
 
 def speed(progress: "Progress", seconds: float) -> str:
-    """Pictures a second since the beginning."""
-    return f"{progress.step * progress.settings.batch_size / seconds:,.0f} pictures/s"
+    """Pictures a second since this run began."""
+    return f"{(progress.step - progress.begun_at) * progress.settings.batch_size / seconds:,.0f} pictures/s"
 
 
 @contextmanager

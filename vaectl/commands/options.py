@@ -12,8 +12,9 @@ from vaectl.models import MODELS
 
 
 def checkpoints_here(incomplete: str) -> list[str]:
-    """The safetensors files of this folder, for the shell to complete."""
-    return sorted(name for name in os.listdir() if name.startswith(incomplete) and name.endswith(".safetensors"))
+    """The checkpoints of this folder, for the shell to complete."""
+    found = sorted(name for name in os.listdir() if name.startswith(incomplete) and name.endswith(".safetensors"))
+    return [name for name in found if not name.endswith(".resume.safetensors")]
 
 
 def devices(incomplete: str) -> list[str]:

@@ -1,17 +1,18 @@
 """vaectl train."""
 
 import json
-import os
+import shlex
+import sys
 import warnings
 from dataclasses import asdict
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from vaectl import models
 from vaectl.commands import options
-from vaectl.errors import Remark, UsageError, VaectlError
+from vaectl.errors import Remark, UsageError
 from vaectl.io import files
 from vaectl.models import MODELS
 
@@ -84,6 +85,7 @@ def train(
         typer.Option("-o", "--output", metavar="FILE", show_default=False, help="The checkpoint; MODEL.safetensors otherwise."),
     ] = None,
     force: Annotated[bool, typer.Option("-f", "--force", help="Replace an existing checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON line an epoch on stdout.")] = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -98,7 +100,7 @@ def train(
       vaectl train dae --data photos/ --net unet --corrupt watermark:logo.png
       m=$(vaectl train vae --seed 3 -o run3.safetensors) && vaectl info "$m"
     """
-    from vaectl import autoencoder, checkpoint, corruption, datasets
+    from vaectl import autoencoder, checkpoint, corruption, datasets, networks, signals, states
     from vaectl import device as devices
     from vaectl.checkpoint import Card, Checkpoint
     from vaectl.commands import console
@@ -111,76 +113,89 @@ def train(
         raise UsageError("--net unet has no latent and mends gaussian pixels: use it for a dae, as in train dae --net unet")
     path = output or f"{model}.safetensors"
     files.check_writable(path)
-    if os.path.exists(path) and not force:
-        raise VaectlError(f"{path!r} is there already: replace it with --force, or name another file with -o")
-    channels = None if gray is None else 1 if gray else 3
-    side = sides(size) if size else None
-    dataset = datasets.load(data, datasets.Wish(None if whole else side, channels, fit, whole=whole, skip_bad=skip_bad))
-    picture = (*(side or models.CROP), dataset.picture[2]) if whole else dataset.picture
-    kind = net or models.kind_of_network(picture)
-    likely = likelihood or models.usual_likelihood(kind, picture)
-    if sigma and likely != "gaussian":
-        raise UsageError("--sigma belongs to a gaussian likelihood: add --likelihood gaussian")
-    try:
-        network = models.network(kind, picture, latent or dials.latent, widths(hidden) if hidden else None, variational=beta > 0)
-    except ValueError as error:
-        raise UsageError(f"these sizes make no network: {error}: change --size, --latent or --hidden") from error
+    if as_json and path == files.STDOUT:
+        raise UsageError("--json and the checkpoint both go to stdout: name a file with -o")
+    with states.keeping(path, again(), resume=resume, force=force) as keeper:
+        side = sides(size) if size else None
+        channels = None if gray is None else 1 if gray else 3
+        wish = datasets.Wish(None if whole else side, channels, fit, whole=whole, skip_bad=skip_bad)
+        dataset = datasets.load(data, wish)
+        picture = (*(side or models.CROP), dataset.picture[2]) if whole else dataset.picture
+        kind = net or models.kind_of_network(picture)
+        likely = likelihood or models.usual_likelihood(kind, picture)
+        if sigma and likely != "gaussian":
+            raise UsageError("--sigma belongs to a gaussian likelihood: add --likelihood gaussian")
+        try:
+            shape = widths(hidden) if hidden else None
+            network = models.network(kind, picture, latent or dials.latent, shape, variational=beta > 0)
+        except ValueError as error:
+            raise UsageError(f"these sizes make no network: {error}: change --size, --latent or --hidden") from error
+        if network.latent > prod(picture):
+            few = f"{network.latent} latent dimensions are more than the {prod(picture)} values of a picture"
+            warnings.warn(few, Remark, stacklevel=2)
 
-    if network.latent > prod(picture):
-        warnings.warn(
-            f"{network.latent} latent dimensions are more than the {prod(picture)} values of a picture", Remark, stacklevel=2
+        # torch takes longer to import than most verbs to run: only now, when nothing is wrong with the call.
+        from vaectl import batches, evaluation, objective, training
+
+        place = devices.resolve(device)
+        stock = batches.stock(dataset.train, picture, place)
+        judged = batches.stock(dataset.held_out, picture, "cpu").judged()
+        settings = models.settings(
+            kind,
+            len(stock),
+            widest=network.widest,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            beta=beta,
+            corrupt=tuple(corrupt or dials.corrupt),
+            likelihood=likely,
+            sigma=sigma,
+            samples=samples,
+            binarize=binarize,
+            precision=precision,
+            seed=seed,
         )
-
-    # torch takes longer to import than most verbs to run: only now, when nothing is wrong with the call.
-    from vaectl import batches, evaluation, objective, training
-
-    place = devices.resolve(device)
-    stock = batches.stock(dataset.train, picture, place)
-    judged = batches.stock(dataset.held_out, picture, "cpu").judged()
-    settings = models.settings(
-        kind,
-        len(stock),
-        widest=network.widest,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        beta=beta,
-        corrupt=tuple(corrupt or dials.corrupt),
-        likelihood=likely,
-        sigma=sigma,
-        samples=samples,
-        binarize=binarize,
-        precision=precision,
-        seed=seed,
-    )
-    with console.training(quiet, as_json) as report:
-        trained = training.fit(network, stock, settings, place, report)
-    judge = evaluation.Judge(network, trained.tensors, objective.likelihood(likely, trained.sigma, network.linear), place)
-    measure = evaluation.Measure(corruptions, binarize=binarize, seed=seed)
-    card = Card(
-        model=model,
-        network=network,
-        fit=fit,
-        likelihood=likely,
-        sigma=trained.sigma,
-        beta=beta,
-        corrupt=settings.corrupt,
-        latent=judge.latent_statistics(stock.sample()),
-        training=asdict(settings),
-        data=dataset.origin(),
-        figures={
-            "split": dataset.held_out_split,
-            "pictures": len(judged),
-            **evaluation.means(judge.figures(judged, measure)),
-        },
-        epochs=trained.epochs,
-        versions=versions(),
-    )
-    checkpoint.save(path, Checkpoint(card, trained.tensors))
+        story: dict[str, Any] = {"model": model, "network": networks.to_json(network), "fit": fit, "data": dataset.origin()}
+        start = keeper.start(
+            {**story, **asdict(settings), **training.arithmetic(precision, place)}, {**versions(), **training.machine()}
+        )
+        with console.training(quiet, as_json) as report, signals.deferred() as waiting:
+            trained = training.fit(network, stock, settings, place, report, keeper.keep(waiting), start)
+        judge = evaluation.Judge(network, trained.tensors, objective.likelihood(likely, trained.sigma, network.linear), place)
+        measure = evaluation.Measure(corruptions, binarize=binarize, seed=seed)
+        card = Card(
+            model=model,
+            network=network,
+            fit=fit,
+            likelihood=likely,
+            sigma=trained.sigma,
+            beta=beta,
+            corrupt=settings.corrupt,
+            latent=judge.latent_statistics(stock.sample()),
+            training=asdict(settings),
+            data=dataset.origin(),
+            figures={
+                "split": dataset.held_out_split,
+                "pictures": len(judged),
+                **evaluation.means(judge.figures(judged, measure)),
+            },
+            epochs=trained.epochs,
+            versions=versions(),
+        )
+        made = Checkpoint(card, trained.tensors)
+        checkpoint.save(path, made)
     if not quiet:
-        console.preview(autoencoder.load(path), judged)
+        console.preview(autoencoder.ready(made), judged)
         console.say_trained(card)
-    files.write_line(json.dumps({"checkpoint": path, "figures": card.figures}) if as_json else path)
+    if path != files.STDOUT:
+        files.write_line(json.dumps({"checkpoint": path, "figures": card.figures}) if as_json else path)
+
+
+def again() -> str:
+    """What the user calls to go on with this training."""
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    return shlex.join(["vaectl", *words, "--resume"])
 
 
 def sides(size: str) -> tuple[int, int]:
@@ -195,7 +210,7 @@ def sides(size: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[-1])
 
 
-def versions() -> dict[str, str]:
+def versions() -> dict[str, Any]:
     """Of everything that bears on the weights' bits."""
     import platform
     from importlib.metadata import version

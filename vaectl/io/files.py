@@ -4,12 +4,12 @@ import errno
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from vaectl.errors import UsageError, VaectlError
+from vaectl.io import locks
 
 STDIN = STDOUT = "-"
 STDIN_NAME = "stdin"
@@ -128,16 +128,21 @@ def check_writable(path: str) -> None:
     Raises:
         VaectlError: its folder is missing or read-only, or it is a folder itself.
     """
+    if path == STDOUT:
+        return
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise VaectlError(f"{path!r}: the folder {folder!r} does not exist: make it first")
     if os.path.isdir(target) or path.endswith("/"):
         raise VaectlError(f"{path!r} is a folder: name a file")
-    # Devices and pipes are written to; only a file is replaced, which takes a writable folder.
-    replaced = os.path.isfile(target) or not os.path.exists(target)
-    if not os.access(folder if replaced else target, os.W_OK):
+    if not os.access(folder if is_replaced(path) else target, os.W_OK):
         raise VaectlError(f"{path!r}: no permission to write there: choose another place")
+
+
+def is_replaced(path: str) -> bool:
+    """Whether writing to `path` replaces a file, which takes a writable folder; devices and pipes are written to."""
+    return path != STDOUT and (os.path.isfile(path) or not os.path.exists(path))
 
 
 def check_folder(path: str) -> None:
@@ -182,22 +187,16 @@ def written(path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
 @contextmanager
 def replacing(target: str, durable: bool) -> Iterator[BinaryIO]:
     """A temporary file beside `target` that takes its place when the block ends well and goes when it does not."""
-    folder, name = os.path.split(target)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{name[:100]}.", suffix=".part", dir=folder)
-    try:
-        with open(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
-            if durable:
-                os.fsync(descriptor)
-        os.chmod(temporary, mode_for(target))
-        os.replace(temporary, target)
+    folder = os.path.dirname(target)
+    with locks.temporary(folder) as (descriptor, temporary), open(descriptor, "wb") as stream:
+        yield stream
+        stream.flush()
+        os.fchmod(descriptor, mode_for(target))
+        if durable:
+            os.fsync(descriptor)
+        os.replace(temporary, target)  # while it is held, or it might be swept
         if durable:
             sync_folder(folder)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
 
 
 def sync_folder(folder: str) -> None:

@@ -97,7 +97,7 @@ def destination(output: str | None, format: str | None, formats: tuple[str, ...]
         raise UsageError(f"{output!r} is a folder, and latents go into one file: name it, as in -o {output.rstrip('/')}/z.npy")
     if place.is_folder:
         files.check_folder(output)
-    elif output != files.STDOUT:
+    else:
         files.check_writable(output)
     return place
 
