@@ -2,30 +2,58 @@
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matrix import FAULTS
 from numpy.typing import NDArray
-from support import VAECTL, Result, environment, run_in
+from support import VAECTL, Nursery, Result, environment, run_in
 
 from vaectl import datasets
 
 Call = Callable[..., Result]
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Callable[[str], Nursery]]:
+    """The nursery for a verb, started when it is first needed."""
+    started: dict[bool, Nursery] = {}
+
+    def find(verb: str) -> Nursery:
+        torch = verb in ("train", "evaluate")
+        if torch not in started:
+            started[torch] = Nursery(torch)
+        return started[torch]
+
+    yield find
+    for each in started.values():
+        each.close()
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Call:
-    """Calls vaectl in an empty folder: `run("encode", "a.png", input=b"")`; the exit code is checked against `code`."""
+def run(tmp_path: Path, nursery: Callable[[str], Nursery]) -> Call:
+    """Calls vaectl in an empty folder: `run("encode", "a.png", input=b"")`; the exit code is checked against `code`.
+
+    With `buffering` it is a process from its very start, whose standard streams Python buffers or not.
+    """
 
     def call(
-        *arguments: object, input: bytes = b"", code: int = 0, cwd: Path = tmp_path, buffering: str = "buffered", **variables: str
+        *arguments: object,
+        input: bytes = b"",
+        code: int = 0,
+        cwd: Path = tmp_path,
+        buffering: str | None = None,
+        memory: int = 0,
+        **variables: str,
     ) -> Result:
-        command = [str(VAECTL), *map(str, arguments)]
-        result = subprocess.run(
-            command, input=input, capture_output=True, cwd=cwd, env=environment(buffering) | variables, timeout=120
-        )
+        words = list(map(str, arguments))
+        if buffering:
+            env = environment(buffering) | variables
+            result = subprocess.run([str(VAECTL), *words], input=input, capture_output=True, cwd=cwd, env=env, timeout=120)
+        else:
+            result = nursery(words[0] if words else "").call(words, cwd=cwd, input=input, memory=memory, **variables)
         assert result.returncode == code, result.stderr.decode()
         return result
 
@@ -82,3 +110,23 @@ def dae(models: Path) -> Path:
 @pytest.fixture
 def ae(models: Path) -> Path:
     return models / "ae.safetensors"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Note in each report which faults the test holds."""
+    for item in items:
+        for mark in item.iter_markers("fault"):
+            item.user_properties += [("fault", number) for number in mark.args]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which rows of the fault matrix hold, where they were asked for: `pytest -m fault`."""
+    if "fault" not in str(config.option.markexpr):
+        return
+    kinds = {kind: terminalreporter.stats.get(kind, []) for kind in ("passed", "failed", "error")}
+    rows = {kind: {value for report in reports for _, value in report.user_properties} for kind, reports in kinds.items()}
+    broken = rows["failed"] | rows["error"]
+    held = rows["passed"] - broken
+    terminalreporter.write_line(f"{len(held)} of the {len(FAULTS)} faults are held")
+    for number in sorted(FAULTS.keys() - held):
+        terminalreporter.write_line(f"{'broken' if number in broken else 'not tested'}: {number}, {FAULTS[number]}")

@@ -2,9 +2,15 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread, Timer
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +28,52 @@ def environment(buffering: str = "buffered") -> dict[str, str]:
     # Several tests run at once, and their networks are too small for threads.
     kept["OMP_NUM_THREADS"] = "1"
     return kept | ({"PYTHONUNBUFFERED": "1"} if buffering == "unbuffered" else {})
+
+
+class Nursery:
+    """Where calls of vaectl are forked from a process that has done its imports; `torch` among them or not."""
+
+    def __init__(self, torch: bool) -> None:
+        own, other = socket.socketpair()
+        command = [sys.executable, str(Path(__file__).with_name("nursery.py")), *(["torch"] if torch else [])]
+        self.process = subprocess.Popen(command, stdin=other.fileno(), env=environment())
+        other.close()
+        self.socket = own
+        self.answers = own.makefile("rb")
+
+    def call(
+        self, arguments: Sequence[str], *, cwd: Path, input: bytes = b"", memory: int = 0, timeout: float = 120, **variables: str
+    ) -> Result:
+        """Call vaectl; it may have so many bytes of `memory` more than it begins with, where that is not 0."""
+        asked = {"arguments": arguments, "cwd": str(cwd), "environment": environment() | variables, "memory": memory}
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            reading, writing = os.pipe()
+            socket.send_fds(self.socket, [json.dumps(asked).encode()], [reading, out.fileno(), err.fileno()])
+            os.close(reading)
+            process = int(self.answers.readline())
+            feeder = Thread(target=feed, args=(writing, input))
+            feeder.start()
+            timer = Timer(timeout, os.kill, (process, signal.SIGKILL))
+            timer.start()
+            code = int(self.answers.readline())
+            timer.cancel()
+            feeder.join()
+            out.seek(0)
+            err.seek(0)
+            return Result(["vaectl", *arguments], code, out.read(), err.read())
+
+    def close(self) -> None:
+        """End it."""
+        self.answers.close()
+        self.socket.close()
+        self.process.wait()
+
+
+def feed(pipe: int, data: bytes) -> None:
+    """Write the data into a pipe, as far as somebody reads it."""
+    with suppress(BrokenPipeError), open(pipe, "wb", buffering=0) as stream:
+        while data:
+            data = data[stream.write(data) :]
 
 
 def one_line(result: Result, *words: str) -> str:

@@ -99,8 +99,8 @@ def set_card(**values: object) -> object:
         (lambda card, header: card["network"]["encoder"].append({"layer": "dropout"}), "is no layer row"),
         (lambda card, header: card["network"]["encoder"][1].update(inputs=61), "takes 61 values"),
         (lambda card, header: card["network"].update(picture=[4, 5]), "make no network"),
-        (lambda card, header: header["encoder.1.bias"].update(shape=[3, 2]), "'encoder.1.bias' is float32"),
-        (lambda card, header: header["encoder.1.bias"].update(dtype="I32"), "'encoder.1.bias' is int32"),
+        (lambda card, header: header["encoder.1.bias"].update(shape=[3, 2]), r"'encoder.1.bias' is F32 \[3, 2\], and F32 \["),
+        (lambda card, header: header["encoder.1.bias"].update(dtype="I32"), "'encoder.1.bias' is I32"),
         (lambda card, header: header.update({"encoder.9.bias": header.pop("encoder.1.bias")}), "'encoder.1.bias' is missing"),
     ],
 )

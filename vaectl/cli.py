@@ -90,8 +90,8 @@ def main() -> NoReturn:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     signal.signal(signal.SIGTERM, terminate)
     warnings.simplefilter("always", Remark)
-    # Pillow's word on large pictures; ours is an error.
-    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
+    # Pillow's word on large and damaged pictures; ours is an error.
+    warnings.filterwarnings("ignore", module="PIL")
     warnings.showwarning = show_warning
     if COMPLETION in os.environ:
         app(prog_name="vaectl")

@@ -111,31 +111,38 @@ def from_file(name: str, path: str, wish: Wish) -> Dataset:
     with files.opened(path) as reader:
         kind = files.kind_of(reader)
         if kind == "NPY":
-            return laid_down(name, split(npy_pictures(reader)), wish)
+            return laid_down(name, split(npy_pictures(reader)[1]), wish)
         if kind != "NPZ":
             raise VaectlError(f"{path!r} is no data set: give {BUNDLED!r}, a folder, or a .npz or .npy file of pictures")
-        found = arrays.read_archive(reader)
-    if "x_train" not in found:
-        raise VaectlError(f"{path!r} holds {', '.join(found) or 'nothing'}: name the pictures to learn from x_train")
-    train = as_bytes(found["x_train"], f"{path!r}: x_train")
-    if "x_test" not in found:
+        return from_archive(name, arrays.Archive(reader), wish)
+
+
+def from_archive(name: str, archive: arrays.Archive, wish: Wish) -> Dataset:
+    """A data set from the arrays x_train and x_test, which may be larger than memory, of an NPZ file."""
+    if "x_train" not in archive.members:
+        found = ", ".join(archive.members) or "nothing"
+        raise VaectlError(f"{archive.name} holds {found}: name the pictures to learn from x_train")
+    shape, train = npy_pictures(archive.reader("x_train"))
+    if "x_test" not in archive.members:
         return laid_down(name, split(train), wish)
-    test = as_bytes(found["x_test"], f"{path!r}: x_test")
-    if test.shape[1:] != train.shape[1:]:
-        raise VaectlError(f"{path!r}: x_train has pictures of {train.shape[1:]}, x_test of {test.shape[1:]}: make them one size")
-    height, width, channels = train.shape[1:]
-    if wish.frame((height, width), channels).shape == train.shape[1:]:
-        return Dataset(name, train, test, sha256(train, test))
+    test_shape, test = npy_pictures(archive.reader("x_test"))
+    if test_shape != shape:
+        raise VaectlError(f"{archive.name}: x_train has pictures of {shape}, x_test of {test_shape}: make them one size")
     return laid_down(name, chain(zip(train, repeat(False)), zip(test, repeat(True))), wish)
 
 
-def npy_pictures(reader: files.Reader) -> Iterator[Bytes]:
-    """The pictures in an NPY file, (H, W, C) each."""
+def npy_pictures(reader: files.Reader) -> tuple[Shape, Iterator[Bytes]]:
+    """The shape, (H, W, C), of the pictures in an NPY file, and the pictures, which are read as they are asked for."""
     header = arrays.read_header(reader)
-    start = 0
-    for block in arrays.read_blocks(reader, header, check_shape(header.shape, reader.name)):
-        yield from as_bytes(block, reader.name, start)
-        start += len(block)
+    shape = check_shape(header.shape, reader.name)
+
+    def pictures() -> Iterator[Bytes]:
+        start = 0
+        for block in arrays.read_blocks(reader, header, shape):
+            yield from as_bytes(block, reader.name, start)
+            start += len(block)
+
+    return shape[1:], pictures()
 
 
 def from_folder(folder: str, wish: Wish) -> Dataset:

@@ -10,8 +10,10 @@ from typing import Any
 
 Shape = tuple[int, ...]
 
-# No sensible network comes near it; a damaged or hostile checkpoint may, and must fail before memory is asked for.
-MOST_VALUES = 2**31
+# No sensible network comes near these; a damaged or hostile checkpoint may, and must fail before memory is asked for.
+MOST_VALUES = 2**28  # between two rows, a gigabyte
+MOST_WEIGHTS = 2**31
+MOST_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -228,8 +230,8 @@ def from_json(rows: Any) -> tuple[Row, ...]:
     Raises:
         ValueError: a layer that is not known, or sizes that are not whole numbers above zero.
     """
-    if not isinstance(rows, list):
-        raise ValueError("layer rows are a list")
+    if not isinstance(rows, list) or len(rows) > MOST_ROWS:
+        raise ValueError(f"layer rows are a list, of at most {MOST_ROWS}")
     return tuple(row_from_json(row) for row in rows)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from vaectl import layers
 from vaectl.layers import (
-    MOST_VALUES,
+    MOST_WEIGHTS,
     Add,
     Clip,
     Conv,
@@ -52,8 +52,8 @@ class Network:
     def __post_init__(self) -> None:
         if len(self.picture) != 3 or min(self.picture) < 1 or self.picture[2] not in (1, 3) or self.latent < 0:
             raise ValueError(f"a picture of {self.picture} and {self.latent} latent dimensions make no network")
-        if sum(map(prod, self.tensors().values())) > MOST_VALUES:
-            raise ValueError(f"more than {MOST_VALUES} weights")
+        if sum(map(prod, self.tensors().values())) > MOST_WEIGHTS:
+            raise ValueError(f"more than {MOST_WEIGHTS} weights")
         encoded = walk(self.encoder, self.picture)[-1]
         if (self.latent and encoded not in ((self.latent,), (2 * self.latent,))) or (not self.latent and self.encoder):
             raise ValueError(f"the encoder ends in {encoded}, not in {self.latent} or {2 * self.latent} values")

@@ -1,3 +1,4 @@
+import zipfile
 from io import BytesIO
 from typing import Any
 
@@ -82,13 +83,45 @@ def test_nan_and_infinity_are_counted_from_the_first_row_on() -> None:
     np.testing.assert_array_equal(arrays.finite(np.ones((2, 2), np.int64), "z"), np.ones((2, 2), np.float32))
 
 
+def archive(data: bytes) -> arrays.Archive:
+    return arrays.Archive(Reader(BytesIO(data), "x"))
+
+
 def test_an_archive_of_one_array_is_that_array() -> None:
-    stream = BytesIO()
-    np.savez_compressed(stream, z=np.eye(3))
-    np.testing.assert_array_equal(arrays.only_array(Reader(BytesIO(stream.getvalue()), "x")), np.eye(3))
+    np.savez_compressed(stream := BytesIO(), z=np.eye(3))
+    reader = archive(stream.getvalue()).only()
+    found = arrays.read_header(reader)
+    np.testing.assert_array_equal(np.concatenate(list(arrays.read_blocks(reader, found, found.shape))), np.eye(3))
     np.savez(stream := BytesIO(), a=np.eye(3), b=np.eye(2))
     with pytest.raises(VaectlError, match=r"holds 2 arrays \(a, b\)"):
-        arrays.only_array(Reader(BytesIO(stream.getvalue()), "x"))
+        archive(stream.getvalue()).only()
+
+
+def test_what_unpacks_to_far_more_than_it_is_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "SAFE_TO_UNPACK", 1 << 20)
+    np.savez_compressed(stream := BytesIO(), bomb=np.zeros(1 << 20), fine=np.zeros(1 << 16))
+    opened = archive(stream.getvalue())
+    assert opened.reader("fine").read(6) == b"\x93NUMPY"
+    with pytest.raises(VaectlError, match="x:bomb would unpack to 8 MB from next to nothing"):
+        opened.reader("bomb")
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_archive_is_told_whatever_its_compression(kind: int) -> None:
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(stream := BytesIO(), "w", kind) as whole:
+        whole.writestr("z.npy", npy(rng.integers(0, 99, (50, 40))))
+    data = bytearray(stream.getvalue())
+    for place in range(40, len(data), 130):
+        damaged = bytes(data[:place]) + bytes([data[place] ^ 0x5A]) + bytes(data[place + 1 :])
+        try:
+            reader = archive(damaged).only()
+            found = arrays.read_header(reader)
+            list(arrays.read_blocks(reader, found, found.shape))
+            reader.read(1)
+        except VaectlError:
+            continue
+        assert kind != zipfile.ZIP_STORED  # which is checked to the last byte
 
 
 def test_a_header_of_ours_is_one_that_numpy_reads() -> None:

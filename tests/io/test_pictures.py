@@ -96,7 +96,7 @@ def test_an_animation_gives_its_first_frame_and_says_so() -> None:
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_damaged_pictures_are_refused(format: str) -> None:
     data = saved(Image.effect_noise((64, 64), 90).convert("RGB"), format)
-    with pytest.raises(VaectlError, match="x is damaged or no picture"):
+    with pytest.raises(VaectlError, match="x is damaged"):
         pictures.decode(data[: len(data) // 2], "x")
 
 

@@ -1,9 +1,11 @@
 """NPY and NPZ bytes to arrays and back; nothing is unpickled, and nothing is allocated before its bytes have come."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from lzma import LZMAError
 from math import prod
 from typing import IO, Any, BinaryIO, cast
 
@@ -15,7 +17,8 @@ from vaectl.errors import VaectlError
 from vaectl.io.files import Reader
 
 LONGEST_HEADER = 10_000
-LARGEST_ARCHIVE = 1 << 32
+# Of what is larger, so many bytes may come from one: pictures and latents shrink by far less, and bombs grow by a thousand.
+SAFE_TO_UNPACK, MOST_UNPACKED = 1 << 28, 200
 BLOCK_BYTES = 1 << 20
 
 
@@ -77,37 +80,60 @@ def read_items(reader: Reader, header: Header, count: int) -> NDArray[Any]:
     return np.frombuffer(bytearray(payload), header.dtype).astype(header.dtype.newbyteorder("="), copy=False)
 
 
-def read_archive(reader: Reader) -> dict[str, NDArray[Any]]:
-    """The arrays of an NPZ file by name.
+class Archive:
+    """The arrays in an NPZ file by name, each read when it is asked for; nothing is ever extracted."""
 
-    Raises:
-        VaectlError: the archive or a member is damaged or no array of numbers.
-    """
-    arrays = {}
+    def __init__(self, reader: Reader) -> None:
+        """Open what comes next in `reader`, to its end: a pipe waits on disk, for the index of an archive stands at its end.
+
+        Raises:
+            VaectlError: no archive that can be read.
+        """
+        self.name = reader.name
+        with archive_told(self.name):
+            self.zip = zipfile.ZipFile(reader.seekable())
+        self.members = {member.filename.removesuffix(".npy"): member for member in self.zip.infolist()}
+
+    def reader(self, name: str) -> Reader:
+        """What reads the NPY that one array is.
+
+        Raises:
+            VaectlError: it unpacks to far more than it is, as no real data do; or it is damaged.
+        """
+        member, told = self.members[name], f"{self.name}:{name}"
+        if member.file_size > max(SAFE_TO_UNPACK, MOST_UNPACKED * member.compress_size):
+            raise VaectlError(f"{told} would unpack to {member.file_size >> 20} MB from next to nothing: save it anew")
+        with archive_told(told):
+            return Reader(cast(BinaryIO, Member(self.zip.open(member), told)), told)
+
+    def only(self) -> Reader:
+        """What reads the one array; a VaectlError where there are several or none."""
+        if len(self.members) != 1:
+            names = f"{len(self.members)} arrays ({', '.join(self.members)})"
+            raise VaectlError(f"{self.name} holds {names}: save the one you want with numpy.save")
+        return self.reader(next(iter(self.members)))
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file in an archive as a stream."""
+
+    stream: IO[bytes]
+    name: str
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes."""
+        with archive_told(self.name):
+            return self.stream.read(size)
+
+
+@contextmanager
+def archive_told(name: str) -> Iterator[None]:
+    """Turns all that a damaged archive raises into an error of ours."""
     try:
-        # The index of an archive stands at its end, so that the whole must be at hand.
-        with zipfile.ZipFile(BytesIO(reader.read(LARGEST_ARCHIVE))) as archive:
-            for member in archive.namelist():
-                with archive.open(member) as stream:
-                    inner = Reader(cast(Any, stream), f"{reader.name}:{member}")
-                    header = read_header(inner)
-                    items = read_items(inner, header, prod(header.shape))
-                    arrays[member.removesuffix(".npy")] = items.reshape(header.shape, order="F" if header.fortran else "C")
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
-        raise VaectlError(f"{reader.name}: a damaged NPZ archive: write it again with numpy.savez") from error
-    return arrays
-
-
-def only_array(reader: Reader) -> NDArray[Any]:
-    """The one array of an NPZ file.
-
-    Raises:
-        VaectlError: a damaged archive, or one of several arrays.
-    """
-    found = read_archive(reader)
-    if len(found) != 1:
-        raise VaectlError(f"{reader.name} holds {len(found)} arrays ({', '.join(found)}): save the one you want with numpy.save")
-    return next(iter(found.values()))
+        yield
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, LZMAError) as error:
+        raise VaectlError(f"{name}: a damaged NPZ archive: write it again with numpy.savez") from error
 
 
 def finite(array: NDArray[Any], name: str, start: int = 0) -> NDArray[np.float32]:

@@ -4,8 +4,10 @@ import errno
 import os
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from typing import BinaryIO
 
 from vaectl.errors import UsageError, VaectlError
@@ -30,6 +32,7 @@ SIGNATURES = {
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 LONGEST_SIGNATURE = 12
 LARGEST_PICTURE = 1 << 29  # bytes
+LARGEST_PIPE = 1 << 32  # bytes that wait on disk
 
 
 ADVICE = {
@@ -73,6 +76,19 @@ class Reader:
         """At most `size` bytes straight from the stream."""
         with told(self.name):  # whoever reads on has left the block in which it was opened
             return self.stream.read(size)
+
+    def seekable(self) -> BinaryIO:
+        """All that comes, as a stream in which one may go back and forth; nothing is left to read. A pipe waits on disk."""
+        whole = self.stream
+        if whole.seekable():
+            whole.seek(-len(self.ahead), os.SEEK_CUR)
+        else:
+            whole = tempfile.TemporaryFile()  # noqa: SIM115
+            with told("a temporary file"):
+                while (data := self.read(1 << 20)) and whole.tell() < LARGEST_PIPE:
+                    whole.write(data)
+        self.stream, self.ahead = BytesIO(), b""
+        return whole
 
     def put_back(self, data: bytes) -> None:
         """Let `data`, just read, be read again."""

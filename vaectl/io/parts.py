@@ -94,12 +94,9 @@ def array_items(
 ) -> Iterator[Item]:
     """The rows of the array that comes next, once `stack_shape` has taken its shape and `checked` its values."""
     path = part.reader.name
-    if part.kind == "NPZ":
-        array = arrays.only_array(part.reader)
-        blocks = iter([array.reshape(stack_shape(array.shape, path))])
-    else:
-        header = arrays.read_header(part.reader)
-        blocks = arrays.read_blocks(part.reader, header, stack_shape(header.shape, path))
+    reader = arrays.Archive(part.reader).only() if part.kind == "NPZ" else part.reader
+    header = arrays.read_header(reader)
+    blocks = arrays.read_blocks(reader, header, stack_shape(header.shape, path))
     start = 0
     for block in blocks:
         yield from ((part.numbered(), item) for item in checked(block, path, start))

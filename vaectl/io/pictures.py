@@ -12,8 +12,9 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 
 from vaectl.errors import Remark, VaectlError
 from vaectl.frame import Frame
+from vaectl.io import streams
 from vaectl.io.arrays import refuse
-from vaectl.io.files import PICTURES
+from vaectl.io.files import PICTURES, Reader
 from vaectl.layers import Shape
 
 Array = NDArray[np.float32]
@@ -27,6 +28,8 @@ FILL: dict[str, Callable[[Image.Image, tuple[int, int], Image.Resampling], Image
 }
 DRAFT = 2  # at so many times the size that is wanted, decoding at a fraction is not to be seen any more
 MOST_PIXELS = 89_478_485  # where Pillow itself begins to warn: 256 MB at 24 bits
+# Of what is larger, so many bytes may come from one: scanned pages come near it, and bombs grow by a thousand.
+SAFE_TO_UNPACK, MOST_UNPACKED = 1 << 26, 500
 PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "apng": "PNG"}
 LUMINANCE = (0.299, 0.587, 0.114)  # as Pillow weighs red, green and blue
 COLOURED = (2, 4, 6)  # kinds of PNG with colours, alpha or both
@@ -107,10 +110,14 @@ def opened(data: bytes, name: str, frame: Frame | None = None) -> Image.Image:
     Raises:
         VaectlError: bytes that are damaged, too large, or no picture.
     """
+    if data.startswith(PNG):  # whose last rows Pillow does not miss
+        streams.read_png(Reader(BytesIO(data), name))
     try:
         image = Image.open(BytesIO(data), formats=PICTURES)
         if prod(image.size) > MOST_PIXELS:
             raise Image.DecompressionBombError
+        if unpacked(image) > max(SAFE_TO_UNPACK, MOST_UNPACKED * len(data)):
+            raise VaectlError(f"{name} would unpack to {unpacked(image) >> 20} MB from next to nothing: save it anew, or smaller")
         if getattr(image, "is_animated", False):
             warnings.warn(f"{name} is animated: its first frame is taken", Remark, stacklevel=2)
         if frame:
@@ -118,10 +125,17 @@ def opened(data: bytes, name: str, frame: Frame | None = None) -> Image.Image:
             image.draft("L" if frame.shape[2] == 1 else None, (ceil(image.width * scale), ceil(image.height * scale)))
         image.load()
         return ImageOps.exif_transpose(image)
+    except VaectlError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise VaectlError(f"{name} has over {MOST_PIXELS} pixels: make it smaller") from error
     except Exception as error:  # on damaged bytes Pillow raises whatever its decoders meet
         raise VaectlError(f"{name} is damaged or no picture: replace it or leave it out") from error
+
+
+def unpacked(image: Image.Image) -> int:
+    """How many bytes a picture takes in memory."""
+    return prod(image.size) * len(image.getbands()) * (4 if image.mode in ("I", "F") else 1)
 
 
 def glance(path: str) -> tuple[int, int, int] | None:

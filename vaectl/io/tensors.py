@@ -16,6 +16,7 @@ Tensors = Mapping[str, NDArray[Any]]
 # The shape and the type of each tensor that is due.
 Due = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
 
+CODES: Mapping[type[np.generic], str] = {np.float32: "F32", np.float64: "F64", np.uint8: "U8"}
 LONGEST_HEADER = 1 << 20
 # Whatever is wrong with such a file is one of these.
 DAMAGE = (ValueError, TypeError, KeyError, OverflowError, RecursionError, safetensors.SafetensorError)
@@ -49,19 +50,23 @@ def read(path: str, key: str, parse: Callable[[dict[str, Any]], T], due: Callabl
         if len(head) < 8 or length > LONGEST_HEADER or reader.peek(1) != b"{":
             raise ValueError("it is no safetensors file")
         header = reader.read(length)
-        parsed = parse(json_in(header, key))
+        found = json.loads(header, object_pairs_hook=unique)
+        parsed = parse(json_in(found, key))
         expected = due(parsed)
+        check(found, expected)
         payload = reader.read(sum(prod(shape) * np.dtype(kind).itemsize for shape, kind in expected.values()))
         if reader.peek(1):
             raise ValueError("it is longer than its tensors")
     tensors = safetensors.numpy.load(head + header + payload)
-    check(tensors, expected)
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ValueError(f"the tensor {name!r} holds NaN or infinity")
     return parsed, tensors
 
 
-def json_in(header: bytes, key: str) -> dict[str, Any]:
+def json_in(header: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The JSON object under `key` in the metadata of a header."""
-    metadata = json.loads(header, object_pairs_hook=unique).get("__metadata__", {})
+    metadata = header.get("__metadata__", {})
     if key not in metadata:
         raise ValueError(f"it has no metadata {key!r}")
     values = json.loads(metadata[key], object_pairs_hook=unique)
@@ -78,18 +83,14 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def check(tensors: Tensors, due: Due) -> None:
-    """Raise ValueError unless the tensors are those that are due, and finite."""
-    for name in sorted(due.keys() ^ tensors.keys()):
-        raise ValueError(f"the tensor {name!r} is {'missing' if name in due else 'not of its network'}")
-    for name, tensor in tensors.items():
-        shape, kind = due[name]
-        if tensor.shape != shape or tensor.dtype != kind:
-            raise ValueError(
-                f"the tensor {name!r} is {tensor.dtype} {tensor.shape}, its network has {np.dtype(kind).name} {shape}"
-            )
-        if not np.isfinite(tensor).all():
-            raise ValueError(f"the tensor {name!r} holds NaN or infinity")
+def check(header: Mapping[str, Any], due: Due) -> None:
+    """Raise ValueError unless a header tells of the tensors that are due, before any of them is read."""
+    for name in sorted(due.keys() ^ header.keys() - {"__metadata__"}):
+        raise ValueError(f"the tensor {name!r} is {'missing' if name in due else 'one too many'}")
+    for name, (shape, kind) in due.items():
+        found, expected = (header[name]["dtype"], header[name]["shape"]), (CODES[kind], list(shape))
+        if found != expected:
+            raise ValueError(f"the tensor {name!r} is {found[0]} {found[1]}, and {expected[0]} {expected[1]} is due")
 
 
 def typed(value: Any, kind: type[T]) -> T:

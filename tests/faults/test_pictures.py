@@ -1,0 +1,146 @@
+import io
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import Result, write_png
+
+Call = Callable[..., Result]
+Fails = Callable[..., str]
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+
+
+def picture(format: str, **options: object) -> bytes:
+    Image.fromarray(NOISE).save(stream := io.BytesIO(), format, **options)
+    return stream.getvalue()
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+
+def png(width: int, height: int, depth: int = 8, kind: int = 2, data: bytes = b"") -> bytes:
+    """A PNG of any size, whose pixels are what `data` unpacks to."""
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, kind, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+
+
+DAMAGED = {
+    "cut.png": picture("PNG")[:-900],
+    "cut.jpg": picture("JPEG")[:-500],
+    "cut.webp": picture("WEBP", lossless=True)[:-500],
+    "cut.gif": picture("GIF")[:-500],
+    "cut.bmp": picture("BMP")[:-500],
+    "cut.tif": picture("TIFF", compression="tiff_lzw")[:-500],
+    "checksum.png": flipped(picture("PNG"), 60),
+    "header.png": flipped(picture("PNG"), 18),
+    "flat.png": png(0, 5),
+    "thin.png": png(5, 0),
+    "none.png": png(5, 5),
+    "start.jpg": b"\xff\xd8\xff",
+    "start.webp": b"RIFF\xff\xff\xff\xffWEBPVP8 ",
+    "start.gif": b"GIF89a\0\0\0\0",
+    "start.bmp": b"BM" + bytes(60),
+    "start.tif": b"II*\0\xff\xff\xff\xff",
+}
+
+
+@pytest.mark.fault(17)
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_picture_is_named(name: str, fails: Fails, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(DAMAGED[name])
+    fails("encode", name, "-c", tiny, words=(f"'{name}'",))
+    fails("encode", "-c", tiny, input=DAMAGED[name], words=("stdin",))
+
+
+@pytest.mark.fault(17)
+def test_damaged_pictures_in_a_folder_are_listed_and_counted(run: Call, fails: Fails, tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, data in DAMAGED.items():
+        (folder / name).write_bytes(data)
+    write_png(folder / "good.png", NOISE)
+    fails("encode", "photos", "-c", tiny, words=("damaged or no picture",))
+    result = run("encode", "photos", "-c", tiny, "--skip-bad", "--format", "csv")
+    assert [line.split(",")[0] for line in result.stdout.decode().splitlines()] == ["name", "good.png"]
+    said = result.stderr.decode()
+    assert all(f"photos/{name}'" in said for name in DAMAGED)
+    assert f"left out {len(DAMAGED)} that could not be read" in said
+
+
+def bombs() -> dict[str, bytes]:
+    """Pictures of a few kilobytes that would fill the memory."""
+    side = 9000
+    zeros = zlib.compress(bytes((3 * side + 1) * side), 9)
+    bits = zlib.compress(bytes((60_000 // 8 + 1) * 60_000), 9)
+    constant = Image.new("RGB", (9000, 8000))
+    found = {
+        "under.png": png(side, side, data=zeros),
+        "over.png": png(60_000, 60_000, 1, 0, bits),
+        "huge.png": png(2**31 - 1, 2**31 - 1),
+    }
+    for name, options in {
+        "still.webp": {"lossless": True},
+        "packed.tif": {"compression": "tiff_deflate"},
+        "flat.gif": {},
+    }.items():
+        constant.save(stream := io.BytesIO(), Image.registered_extensions()[f".{name.split('.')[1]}"], **options)
+        found[name] = stream.getvalue()
+    found["claims.bmp"] = b"BM" + (70).to_bytes(4, "little") + bytes(4) + (54).to_bytes(4, "little") + (40).to_bytes(4, "little")
+    found["claims.bmp"] += (30_000).to_bytes(4, "little") * 2 + b"\1\0\x18\0" + bytes(24) + bytes(16)
+    return found
+
+
+@pytest.mark.fault(18)
+def test_a_picture_that_would_fill_the_memory_is_refused_before_it_does(fails: Fails, tiny: Path, tmp_path: Path) -> None:
+    for name, data in bombs().items():
+        assert len(data) < 1_000_000
+        (tmp_path / name).write_bytes(data)
+        fails("encode", name, "-c", tiny, words=(f"'{name}'",), memory=150 << 20)
+
+
+@pytest.mark.fault(18)
+def test_a_large_picture_that_is_none_of_these_is_read(run: Call, tiny: Path, tmp_path: Path) -> None:
+    page = np.zeros((5000, 7000), np.uint8)
+    page[::7, ::5] = 255
+    Image.fromarray(page).convert("1").save(tmp_path / "page.png")
+    run("encode", "page.png", "-c", tiny)
+
+
+@pytest.mark.fault(21)
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(canary) (w) file\nshowpage\n",
+        b"%PDF-1.4\n1 0 obj\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
+        b"\xc5\xd0\xd3\xc6" + bytes(40),
+        b"8BPS\0\1" + bytes(40),
+        b"P6\n9 9\n255\n" + bytes(243),
+    ],
+    ids=["EPS", "PDF", "SVG", "DOS EPS", "PSD", "PPM"],
+)
+def test_documents_are_no_pictures_and_no_program_is_started(data: bytes, fails: Fails, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for program in ("gs", "inkscape", "convert", "magick", "pdftoppm", "rsvg-convert"):
+        (tmp_path / "bin" / program).write_text("#!/bin/sh\ntouch canary\n")
+        (tmp_path / "bin" / program).chmod(0o755)
+    (tmp_path / "scan.png").write_bytes(data)
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    fails("encode", "scan.png", "-c", tiny, words=("'scan.png' is neither a picture nor an array",), PATH=path)
+
+
+@pytest.mark.fault(21)
+def test_a_tiff_named_png_is_read_as_what_it_is(run: Call, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture("TIFF"))
+    (tmp_path / "a.tif").write_bytes(picture("TIFF"))
+    one, two = (run("encode", name, "-c", tiny) for name in ("a.png", "a.tif"))
+    assert one.stdout == two.stdout and not one.stderr
