@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -87,6 +88,16 @@ def one_line(result: Result, *words: str) -> str:
     return text
 
 
+def contents(folder: Path) -> dict[str, bytes | int]:
+    """Every file under a folder, with its bytes, or its kind where it is none."""
+    found: dict[str, bytes | int] = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        regular = stat.S_ISREG(status.st_mode)
+        found[os.fsdecode(path.relative_to(folder))] = path.read_bytes() if regular else stat.S_IFMT(status.st_mode)
+    return found
+
+
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> Path:
     """A picture file of (H, W) or (H, W, 3) bytes, or (H, W, 1)."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,3 +123,8 @@ def rewritten(path: Path, change: object, key: str = "vaectl") -> None:
         header["__metadata__"][key] = json.dumps(values)
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+
+
+def idx(array: NDArray[np.uint8]) -> bytes:
+    """The format in which MNIST and its kin are stored."""
+    return bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()

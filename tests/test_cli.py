@@ -112,6 +112,7 @@ def test_empty_stdin_is_an_error(verb: str, run: Call, vae: Path) -> None:
     one_line(run(verb, "-c", vae, code=1), "stdin is empty")
 
 
+@pytest.mark.fault(33)
 def test_a_reader_that_closes_early_ends_it_silently(shell: Call, vae: Path) -> None:
     line = "vaectl grid --scale 8 | head -c 1 > one; exit ${PIPESTATUS[0]}"
     for buffering in ("buffered", "unbuffered"):
@@ -120,6 +121,7 @@ def test_a_reader_that_closes_early_ends_it_silently(shell: Call, vae: Path) -> 
         assert result.stderr == b""
 
 
+@pytest.mark.fault(33)
 def test_a_full_or_closed_stdout_fails_and_pollutes_nothing(shell: Call, vae: Path, tmp_path: Path) -> None:
     for redirection, words in ((">/dev/full", "no space left"), (">&-", "closed")):
         result = shell(f"vaectl grid {redirection}", VAECTL_CHECKPOINT=str(vae))
@@ -149,6 +151,7 @@ def on_terminal(arguments: list[object], cwd: Path, **variables: str) -> tuple[i
     return process.wait(timeout=60), said.decode()
 
 
+@pytest.mark.fault(34)
 def test_an_array_is_kept_off_a_terminal_unless_forced(vae: Path, picture: Path, tmp_path: Path) -> None:
     code, said = on_terminal(["encode", picture, "-c", vae], tmp_path)
     assert code == 2
@@ -173,6 +176,7 @@ def test_with_a_terminal_and_no_input_it_says_what_to_give(vae: Path, tmp_path: 
     assert "give a PICTURE" in said
 
 
+@pytest.mark.fault(35)
 def test_a_shell_loop_stops_at_ctrl_c(tmp_path: Path, small_data: Path) -> None:
     script = f"for i in 1 2 3; do echo start >> log; {VAECTL} train vae --data {small_data} --epochs 100000 -f; done"
     process = subprocess.Popen(

@@ -44,12 +44,14 @@ def test_the_loss_falls(bars: NDArray[np.uint8], precision: str, variational: bo
     assert all(tensor.dtype == np.float32 for tensor in trained.tensors.values())
 
 
+@pytest.mark.fault(37)
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(bars: NDArray[np.uint8]) -> None:
     first, second, other = (fit(bars, dataclasses.replace(SETTINGS, seed=seed))[0].tensors for seed in (4, 4, 5))
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
     assert any(first[name].tobytes() != other[name].tobytes() for name in first)
 
 
+@pytest.mark.fault(36)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -69,6 +71,7 @@ def test_from_any_step_it_goes_on_to_the_same_bits(bars: NDArray[np.uint8], sett
     assert all(progress.begun_at == stopped_at < progress.step for progress in seen)
 
 
+@pytest.mark.fault(36)
 def test_crops_go_on_to_the_same_bits() -> None:
     photographs = [np.random.default_rng(index).integers(0, 256, (20, 30, 3), np.uint8) for index in range(2)]
     network = networks.unet((8, 8, 3), [4, 8])
@@ -96,6 +99,7 @@ def test_a_state_that_is_no_number_is_not_kept(bars: NDArray[np.uint8]) -> None:
         fit(bars, SETTINGS, keep=spoil)
 
 
+@pytest.mark.fault(40)
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")])
 def test_too_little_memory_is_told_with_what_helps(bars: NDArray[np.uint8], error: Exception) -> None:
     def fail(progress: Progress) -> None:
@@ -148,6 +152,7 @@ def test_binarized_grey_is_seen_as_black_and_white() -> None:
     assert trained.epochs[-1]["reconstruction"] == pytest.approx(entropy, rel=0.1)
 
 
+@pytest.mark.fault(42)
 def test_fewer_pictures_than_a_batch_are_one_batch() -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1), np.uint8)
     trained, seen = fit(pictures, models.settings("mlp", 3, beta=1.0, corrupt=(), epochs=5))
@@ -155,12 +160,14 @@ def test_fewer_pictures_than_a_batch_are_one_batch() -> None:
     assert all(np.isfinite(tensor).all() for tensor in trained.tensors.values())
 
 
+@pytest.mark.fault(42)
 @pytest.mark.parametrize("value", [0, 255])
 def test_constant_pictures_are_learned(value: int) -> None:
     trained, _ = fit(np.full((40, 6, 6, 3), value, np.uint8), SETTINGS)
     assert all(np.isfinite(tensor).all() for tensor in trained.tensors.values())
 
 
+@pytest.mark.fault(39)
 def test_a_loss_that_runs_away_is_told_with_its_step(bars: NDArray[np.uint8]) -> None:
     with pytest.raises(VaectlError, match=r"at step \d+: lower --lr \(it is 1e\+20\)"):
         fit(bars, dataclasses.replace(SETTINGS, epochs=20, lr=1e20))

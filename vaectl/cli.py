@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from vaectl import __version__
-from vaectl.errors import Remark, VaectlError
+from vaectl.errors import Remark, UsageError, VaectlError
 from vaectl.signals import Terminated, die_of, terminate
 
 VERBS = {
@@ -51,6 +51,11 @@ class Verbs(TyperGroup):
         return TyperCommand(cmd_name, help=VERBS[cmd_name]) if cmd_name in VERBS else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, TyperCommand | None, list[str]]:
+        if args[0] not in VERBS:
+            from difflib import get_close_matches
+
+            near = " or ".join(get_close_matches(args[0], VERBS, 1) or VERBS)
+            raise UsageError(f"there is no verb {args[0]!r}: did you mean {near}? See vaectl --help")
         name, line, rest = super().resolve_command(ctx, args)
         return name, load(line.name) if line and line.name else None, rest
 

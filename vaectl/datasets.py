@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image, Transpose
 
+from vaectl import downloads
 from vaectl.catalogue import BUNDLED, DOWNLOADED
 from vaectl.errors import VaectlError
 from vaectl.frame import Frame
-from vaectl.io import arrays, files, parts, pictures, shelf
+from vaectl.io import arrays, files, parts, pictures
 from vaectl.io.ahead import worked_ahead
 from vaectl.io.shelf import Shelf
 from vaectl.layers import Shape
@@ -202,20 +203,12 @@ def median(values: Iterable[tuple[float, int]]) -> float:
 
 def from_torchvision(name: str, wish: Wish) -> Dataset:
     """A data set that torchvision downloads into this user's cache, unless it is there, and checks."""
-    from torchvision import datasets as downloads
-
-    named = DOWNLOADED[name]
-    folder = os.path.join(shelf.cache_folder(), name)
-    try:
-        splits = [getattr(downloads, named.kind)(folder, download=True, **options) for options in (named.train, named.test)]
-    except (OSError, RuntimeError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise VaectlError(f"{name!r} was not downloaded: {reason}: put torchvision's files for it into {folder!r}") from error
+    splits = downloads.splits(name)
 
     def chosen() -> Iterator[Chosen]:
         for split, held_out in zip(splits, (False, True), strict=True):
             for image, *_ in split:
-                upright = image.transpose(Transpose.TRANSPOSE) if named.sideways else image
+                upright = image.transpose(Transpose.TRANSPOSE) if DOWNLOADED[name].sideways else image
                 size, channels = (upright.height, upright.width), 1 if pictures.is_grey(upright) else 3
                 frame = wish.frame(size if wish.whole else common_size(Counter([size])), channels)
                 yield as_picture(upright, frame), held_out

@@ -2,9 +2,16 @@
 
 
 class VaectlError(Exception):
-    """The work failed: the message says what is wrong, then what to do; `cli.main` renders it as one line."""
+    """The work failed: the message says what is wrong, then what to do; `cli.main` renders it as one line.
+
+    `what` is the first half, where both were given.
+    """
 
     exit_code = 1
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(f"{what}: {advice}" if advice else what)
+        self.what = what
 
 
 class UsageError(VaectlError):

@@ -49,6 +49,9 @@ class Standing(Protocol):
     def step(self) -> int: ...
 
     @property
+    def steps(self) -> int: ...
+
+    @property
     def ends_epoch(self) -> bool: ...
 
     def state(self) -> State:
@@ -76,6 +79,7 @@ class Keeper:
         self.versions: Mapping[str, Any] = {}
         self.saved_at = 0.0
         self.saved_step: int | None = None
+        self.steps = 0
 
     def start(self, training: Mapping[str, Any], versions: Mapping[str, Any]) -> State | None:
         """The state from which to go on with this training, of these settings; None where it begins anew.
@@ -89,14 +93,17 @@ class Keeper:
         for name, now in self.training.items():
             before = self.found.training.get(name)
             if before != now:
-                what = f"another {name}" if isinstance(now, dict) else f"{name} {before}, not {now}"
-                raise VaectlError(
-                    f"{self.path!r} is of a training with {what}: go on with {self.found.command}, or start anew with --force"
-                )
+                raise VaectlError(f"{self.path!r} is of a training with {difference(name, before, now)}", self.advice(name))
         changed = ", ".join(name for name, before in self.found.versions.items() if versions.get(name) != before)
         if changed:
             warnings.warn(f"the training began with another {changed}: its bits will differ", Remark, stacklevel=2)
         return self.found.state
+
+    def advice(self, name: str) -> str:
+        """What to do about a setting that differs."""
+        if name == "data" and self.found and self.found.command == self.command:
+            return "put the data back as they were, or start anew with --force"
+        return f"go on with {self.found.command if self.found else self.command}, or start anew with --force"
 
     def keep(self, waiting: Deferred) -> Callable[[Standing], None]:
         """What saves the state when it is time, or when a signal is `waiting`, which is then let through."""
@@ -106,7 +113,7 @@ class Keeper:
             due = waiting or passed > SELDOMEST or (standing.ends_epoch and passed > OFTENEST)
             if due and self.path:
                 save(self.path, Kept(self.training, self.command, self.versions, standing.state()))
-                self.saved_at, self.saved_step = monotonic(), standing.step
+                self.saved_at, self.saved_step, self.steps = monotonic(), standing.step, standing.steps
             waiting.let_through()
 
         return keep
@@ -144,13 +151,22 @@ def keeping(checkpoint: str, command: str, *, resume: bool, force: bool) -> Iter
             yield keeper
         except STOPPED:
             if keeper.saved_step is not None:
-                warnings.warn(f"stopped after step {keeper.saved_step}: go on with {command}", Remark, stacklevel=2)
+                warnings.warn(
+                    f"stopped after {keeper.saved_step} of {keeper.steps} steps: go on with {command}", Remark, stacklevel=2
+                )
             raise
         except BaseException:
             if keeper.saved_step == 0:  # nothing was learned that could be lost
                 keeper.drop()
             raise
         keeper.drop()
+
+
+def difference(name: str, before: Any, now: Any) -> str:
+    """What a setting was, and what it is."""
+    if name == "data":
+        return "other data"
+    return f"another {name}" if isinstance(now, dict) else f"{name} {before}, not {now}"
 
 
 def path_for(checkpoint: str) -> str:

@@ -77,6 +77,14 @@ def fit(
     Raises:
         VaectlError: the loss is no number any more, or memory ran out.
     """
+    with memory_told(settings):
+        return descended(network, stock, settings, device, report, keep, start)
+
+
+def descended(
+    network: Network, stock: Stock, settings: Settings, device: str, report: Report, keep: Keep, start: State | None
+) -> Trained:
+    """What `fit` gives."""
     random = Generator(device).manual_seed(settings.seed)
     dtype = working_precision(settings.precision, device)
     corruptions = corruption.parse(settings.corrupt, photographs=not network.latent)
@@ -94,19 +102,18 @@ def fit(
     if start:
         run.go_on(start)
     keep(run)
-    with memory_told(settings):
-        for batch in feed:
-            clean = batch.to(dtype).mul_(PIXEL)
-            if settings.binarize:
-                clean = draw.binarized(clean)
-            spoiled = corruption.applied(corruptions, clean, draw).to(dtype)
-            logits, kl = objective.forward(encoder, to_logits, spoiled, network.latent, draw.normal, settings.samples)
-            target = objective.repeated(clean, len(logits) // len(clean))
-            likelihood.observe(logits.detach(), target)
-            looks.look(logits, target, kl)
-            descend(likelihood, logits, target, kl, settings.beta)
-            weights.step(settings.lr * rate(feed.step / feed.steps, settings.warmup))
-            keep(run)
+    for batch in feed:
+        clean = batch.to(dtype).mul_(PIXEL)
+        if settings.binarize:
+            clean = draw.binarized(clean)
+        spoiled = corruption.applied(corruptions, clean, draw).to(dtype)
+        logits, kl = objective.forward(encoder, to_logits, spoiled, network.latent, draw.normal, settings.samples)
+        target = objective.repeated(clean, len(logits) // len(clean))
+        likelihood.observe(logits.detach(), target)
+        looks.look(logits, target, kl)
+        descend(likelihood, logits, target, kl, settings.beta)
+        weights.step(settings.lr * rate(feed.step / feed.steps, settings.warmup))
+        keep(run)
     weights.restore()
     tensors = {name: tensor.detach().cpu().numpy() for name, tensor in halves.state_dict().items()}
     return Trained(tensors, likelihood.sigma, looks.epochs)
@@ -310,6 +317,11 @@ class Run:
     def step(self) -> int:
         """How many steps are done."""
         return self.feed.step
+
+    @property
+    def steps(self) -> int:
+        """How many there will be."""
+        return self.feed.steps
 
     @property
     def ends_epoch(self) -> bool:

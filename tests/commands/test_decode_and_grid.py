@@ -103,6 +103,7 @@ def test_a_plane_that_is_none_is_wrong_usage(arguments: list[object], run: Call,
     one_line(run("grid", *arguments, "-c", vae, code=2), f"{arguments[0]} ")
 
 
+@pytest.mark.fault(41)
 def test_a_device_that_is_not_there_is_told(run: Call, vae: Path) -> None:
     one_line(run("grid", "--device", "cuda:9", "-c", vae, code=1), "no device 'cuda:9'", "cpu")
     one_line(run("grid", "-c", vae, code=1, VAECTL_DEVICE="abacus"), "no device 'abacus'", "cpu")

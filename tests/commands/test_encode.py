@@ -93,6 +93,7 @@ def test_a_format_it_does_not_write_is_refused(output: str, run: Call, vae: Path
     one_line(run("encode", "x.png", "-o", output, "-c", vae, code=2), f"'{output}'", "npy, csv", "--format")
 
 
+@pytest.mark.fault(32)
 def test_the_input_may_be_the_output(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
     np.save(tmp_path / "x.npy", digits[:5])
     run("encode", "x.npy", "-o", "x.npy", "-c", vae)

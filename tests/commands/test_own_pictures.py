@@ -165,6 +165,7 @@ def test_bad_calls_are_told(arguments: list[str], code: int, words: list[str], r
     one_line(run("train", *arguments, "--data", folder / DATA, code=code), *words)
 
 
+@pytest.mark.fault(42)
 def test_a_few_odd_pictures_are_learned_from(run: Call, tmp_path: Path) -> None:
     for name, shape in (("one", (1, 40)), ("two", (300, 2, 3)), ("three", (20, 20))):
         write_png(tmp_path / "odd" / f"{name}.png", np.random.default_rng(0).integers(0, 256, shape, np.uint8))

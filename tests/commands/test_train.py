@@ -56,6 +56,7 @@ def test_an_existing_checkpoint_is_replaced_only_by_force(run: Call, small_data:
     assert vaectl.load(path).latent == 64
 
 
+@pytest.mark.fault(37)
 def test_the_same_seed_gives_the_same_file(run: Call, small_data: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         run("train", "vae", "--data", small_data, *QUICK, "--seed", 7, "-o", name, "-q")
@@ -76,6 +77,7 @@ def test_quiet_says_nothing(run: Call, small_data: Path) -> None:
     assert run("train", "ae", "--data", small_data, *QUICK, "-q").stderr == b""
 
 
+@pytest.mark.fault(42)
 def test_colour_pictures_and_few_of_them_are_learned(run: Call, tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 256, (2, 6, 5, 3), np.uint8))
     run("train", "vae", "--data", "few.npy", *QUICK)
@@ -102,6 +104,7 @@ def test_bad_calls_fail_at_once_with_one_line(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.fault(39)
 def test_a_divergence_is_told_and_writes_nothing(run: Call, small_data: Path, tmp_path: Path) -> None:
     result = run("train", "vae", "--data", small_data, "--lr", "1e30", *QUICK, "-q", code=1)
     one_line(result, "the loss is no number any more at step", "lower --lr")

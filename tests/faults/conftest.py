@@ -1,13 +1,11 @@
 """What a fault must not do: more than one line, anything on stdout, or a change in the folder."""
 
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import Result, one_line
+from support import Result, contents, one_line
 
 from vaectl import checkpoint, networks
 from vaectl.checkpoint import Card, Checkpoint
@@ -16,16 +14,6 @@ from vaectl.latents import LatentStatistics
 Call = Callable[..., Result]
 Fails = Callable[..., str]
 MEMORY = 256 << 20
-
-
-def contents(folder: Path) -> dict[str, bytes | int]:
-    """Every file under a folder, with its bytes, or its kind where it is none."""
-    found: dict[str, bytes | int] = {}
-    for path in sorted(folder.rglob("*")):
-        status = path.lstat()
-        regular = stat.S_ISREG(status.st_mode)
-        found[os.fsdecode(path.relative_to(folder))] = path.read_bytes() if regular else stat.S_IFMT(status.st_mode)
-    return found
 
 
 @pytest.fixture

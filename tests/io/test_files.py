@@ -27,6 +27,7 @@ def test_a_new_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out.png"]
 
 
+@pytest.mark.fault(31)
 def test_mode_and_symlink_of_the_target_are_kept(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b"old")
     (tmp_path / "real").chmod(0o604)
@@ -38,6 +39,7 @@ def test_mode_and_symlink_of_the_target_are_kept(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "real").stat().st_mode) == 0o604
 
 
+@pytest.mark.fault(32)
 def test_a_fifo_is_written_to(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

@@ -45,6 +45,7 @@ def write(path: Path) -> None:
         stream.write(b"x")
 
 
+@pytest.mark.fault(29)
 def test_what_a_killed_process_left_is_swept_and_what_a_live_one_holds_is_not(
     holder: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
@@ -58,6 +59,7 @@ def test_what_a_killed_process_left_is_swept_and_what_a_live_one_holds_is_not(
     assert sorted(os.listdir(tmp_path)) == ["other", "third"]
 
 
+@pytest.mark.fault(30)
 def test_only_one_is_alone_with_a_file_and_death_lets_go(
     holder: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:

@@ -31,12 +31,14 @@ def test_lossless_formats_give_the_pixels_that_went_in(format: str) -> None:
     np.testing.assert_allclose(read(data, (6, 8, 1))[..., 0], RAMP / 255, atol=1.01 / 255)
 
 
+@pytest.mark.fault(19)
 def test_sixteen_bits_keep_their_depth() -> None:
     ramp = np.linspace(0, 65535, 48, dtype=np.uint16).reshape(6, 8)
     np.testing.assert_allclose(read(saved(Image.fromarray(ramp)), (6, 8, 1))[..., 0], ramp / 65535, atol=1e-6)
     np.testing.assert_allclose(read(saved(Image.fromarray(ramp)), (6, 8, 3))[..., 2], ramp / 65535, atol=1e-6)
 
 
+@pytest.mark.fault(19)
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK"])
 def test_every_mode_comes_out_as_pillow_shows_it(mode: str) -> None:
     image = Image.fromarray(RAMP).convert("RGB").convert(mode)
@@ -45,6 +47,7 @@ def test_every_mode_comes_out_as_pillow_shows_it(mode: str) -> None:
     np.testing.assert_allclose(read(data, (6, 8, 3)), expected, atol=2 / 255)
 
 
+@pytest.mark.fault(19)
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
 def test_transparent_pixels_are_black_whatever_colour_they_hide(mode: str) -> None:
     if mode == "P":
@@ -56,6 +59,7 @@ def test_transparent_pixels_are_black_whatever_colour_they_hide(mode: str) -> No
     assert read(data, (4, 4, 1)).max() == 0
 
 
+@pytest.mark.fault(19)
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_exif_turns_are_undone(turn: int) -> None:
     exif = Image.Exif()
@@ -86,6 +90,7 @@ def test_colour_becomes_grey_by_brightness() -> None:
     assert green[0, 0, 0] == pytest.approx(0.587, abs=0.01)
 
 
+@pytest.mark.fault(20)
 def test_an_animation_gives_its_first_frame_and_says_so() -> None:
     frames = [Image.new("L", (4, 4), value) for value in (255, 0)]
     data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])

@@ -167,7 +167,8 @@ def say_figures(figures: Mapping[str, float]) -> None:
 
 def say_trained(card: Card) -> None:
     """How good the trained model is."""
-    stderr_console().print(f"on {card.figures['pictures']:,} {card.figures['split']} pictures:")
+    parts = "pictures" if card.network.latent else "crops"
+    stderr_console().print(f"on {card.figures['pictures']:,} {card.figures['split']} {parts}:")
     say_figures({name: value for name, value in card.figures.items() if isinstance(value, float)})
 
 

@@ -134,6 +134,13 @@ def train(
             few = f"{network.latent} latent dimensions are more than the {prod(picture)} values of a picture"
             warnings.warn(few, Remark, stacklevel=2)
 
+        if not len(dataset.test):
+            few = "too few pictures to hold any of them out: the figures will be of those that were learned from"
+            warnings.warn(few, Remark, stacklevel=2)
+        if corruptions and net is None and kind == "conv":
+            own = f"pictures are brought to {picture[0]} x {picture[1]}: --net unet mends photographs at their own size"
+            warnings.warn(own, Remark, stacklevel=2)
+
         # torch takes longer to import than most verbs to run: only now, when nothing is wrong with the call.
         from vaectl import batches, evaluation, objective, training
 
@@ -156,7 +163,7 @@ def train(
             precision=precision,
             seed=seed,
         )
-        story: dict[str, Any] = {"model": model, "network": networks.to_json(network), "fit": fit, "data": dataset.origin()}
+        story: dict[str, Any] = {"data": dataset.origin(), "model": model, "network": networks.to_json(network), "fit": fit}
         start = keeper.start(
             {**story, **asdict(settings), **training.arithmetic(precision, place)}, {**versions(), **training.machine()}
         )

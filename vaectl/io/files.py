@@ -28,6 +28,7 @@ SIGNATURES = {
     b"MM\0+": "TIFF",
     b"\x93NUMPY": "NPY",
     b"PK\x03\x04": "NPZ",
+    b"name,z0": "table",
 }
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 LONGEST_SIGNATURE = 12
@@ -87,8 +88,12 @@ class Reader:
             with told("a temporary file"):
                 while (data := self.read(1 << 20)) and whole.tell() < LARGEST_PIPE:
                     whole.write(data)
-        self.stream, self.ahead = BytesIO(), b""
+        self.leave()
         return whole
+
+    def leave(self) -> None:
+        """Leave unread what is left."""
+        self.stream, self.ahead = BytesIO(), b""
 
     def put_back(self, data: bytes) -> None:
         """Let `data`, just read, be read again."""

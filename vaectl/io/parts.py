@@ -23,17 +23,22 @@ ARRAYS = ("NPY", "NPZ")
 
 @dataclass
 class Bad:
-    """What happens to pictures that cannot be read: they end the work, or are told, counted and left out where `skipped`."""
+    """What happens to pictures that cannot be read: they end the work, or are told, counted and left out where `skipped`.
 
-    skipped: bool = False
+    Where that is None, the user cannot choose.
+    """
+
+    skipped: bool | None = None
     count: int = field(default=0, init=False)
 
     def meet(self, error: VaectlError) -> None:
         """Raise the error, or tell it and go on."""
-        if not self.skipped:
+        if self.skipped is None or (not self.skipped and str(error) == error.what):
             raise error
+        if not self.skipped:
+            raise VaectlError(error.what, "replace it, or leave such files out with --skip-bad") from error
         self.count += 1
-        warnings.warn(str(error), Remark, stacklevel=2)
+        warnings.warn(f"{error.what}: left out", Remark, stacklevel=2)
 
     def left_out(self, results: Iterable[T | VaectlError]) -> Iterator[T]:
         """The results without the errors among them, which are met, and told of at the end."""
@@ -69,7 +74,12 @@ class Part:
 
     def __str__(self) -> str:
         """What it is, as an error begins."""
-        words = {"empty": "empty", "unknown": "neither a picture nor an array", "NPY": "an NPY array"}
+        words = {
+            "empty": "empty",
+            "unknown": "neither a picture nor an array",
+            "NPY": "an NPY array",
+            "table": "a table, which is for people and not read again",
+        }
         return f"{self.reader.name} is {words.get(self.kind, f'a {self.kind} file')}"
 
 

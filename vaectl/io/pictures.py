@@ -34,6 +34,7 @@ PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "ap
 LUMINANCE = (0.299, 0.587, 0.114)  # as Pillow weighs red, green and blue
 COLOURED = (2, 4, 6)  # kinds of PNG with colours, alpha or both
 PNG = b"\x89PNG\r\n\x1a\n"
+REPLACE = "replace it or leave it out"
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
@@ -93,7 +94,7 @@ def sixteen_bits(data: bytes, name: str) -> NDArray[np.uint16]:
     try:
         return png_decode(data)
     except Exception as error:  # its own kinds of errors, on damaged bytes
-        raise VaectlError(f"{name} is damaged or no picture: replace it or leave it out") from error
+        raise VaectlError(f"{name} is damaged or no picture", REPLACE) from error
 
 
 def in_channels(pixels: Array, channels: int) -> Array:
@@ -117,7 +118,9 @@ def opened(data: bytes, name: str, frame: Frame | None = None) -> Image.Image:
         if prod(image.size) > MOST_PIXELS:
             raise Image.DecompressionBombError
         if unpacked(image) > max(SAFE_TO_UNPACK, MOST_UNPACKED * len(data)):
-            raise VaectlError(f"{name} would unpack to {unpacked(image) >> 20} MB from next to nothing: save it anew, or smaller")
+            raise VaectlError(
+                f"{name} would unpack to {unpacked(image) >> 20} MB from next to nothing", "save it anew, or smaller"
+            )
         if getattr(image, "is_animated", False):
             warnings.warn(f"{name} is animated: its first frame is taken", Remark, stacklevel=2)
         if frame:
@@ -128,9 +131,9 @@ def opened(data: bytes, name: str, frame: Frame | None = None) -> Image.Image:
     except VaectlError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise VaectlError(f"{name} has over {MOST_PIXELS} pixels: make it smaller") from error
+        raise VaectlError(f"{name} has over {MOST_PIXELS} pixels", "make it smaller") from error
     except Exception as error:  # on damaged bytes Pillow raises whatever its decoders meet
-        raise VaectlError(f"{name} is damaged or no picture: replace it or leave it out") from error
+        raise VaectlError(f"{name} is damaged or no picture", REPLACE) from error
 
 
 def unpacked(image: Image.Image) -> int:

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -13,7 +14,7 @@ from tempfile import SpooledTemporaryFile
 import numpy as np
 from numpy.typing import NDArray
 
-from vaectl.errors import UsageError
+from vaectl.errors import Remark, UsageError
 from vaectl.io import arrays, files, pictures, sheets
 from vaectl.io.sources import Batch
 
@@ -93,6 +94,9 @@ def destination(output: str | None, format: str | None, formats: tuple[str, ...]
             raise UsageError("stdout is a terminal: redirect it (> z.npy), name a file (-o z.npy), or insist (-o -)")
         return Destination("", "png")
     place = Destination(output, chosen, animated)
+    if not (suffix or format or place.is_folder or place.is_numbered or os.path.exists(output) or output == files.STDOUT):
+        other = "" if chosen in LATENT_FORMATS else f"; {output}/ would be a folder"
+        warnings.warn(f"{output!r} will be one {chosen} file{other}", Remark, stacklevel=2)
     if place.is_folder and chosen in LATENT_FORMATS:
         raise UsageError(f"{output!r} is a folder, and latents go into one file: name it, as in -o {output.rstrip('/')}/z.npy")
     if place.is_folder:

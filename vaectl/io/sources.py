@@ -158,7 +158,8 @@ def read_ahead(
             elif part.kind in ARRAYS:
                 yield from (row(*item) for item in parts.array_items(part, stack_shape, pictures.pixels))
             else:
-                raise VaectlError(f"{part}: a picture is expected (PNG, JPEG, WebP, GIF, BMP, TIFF or NPY)")
+                bad.meet(VaectlError(f"{part}: a picture is expected (PNG, JPEG, WebP, GIF, BMP, TIFF or NPY)"))
+                part.reader.leave()
 
     return bad.left_out(worked_ahead(works(), ahead))
 

@@ -40,6 +40,6 @@ def read_png(reader: Reader) -> bytes:
         name = head[4:]
         body = reader.read(int.from_bytes(head[:4], "big") + 4)
         if len(head) + len(body) < 12:
-            raise VaectlError(f"{reader.name} is damaged, it ends within a PNG: replace it or leave it out")
+            raise VaectlError(f"{reader.name} is damaged, it ends within a PNG", "replace it or leave it out")
         parts += [head, body]
     return b"".join(parts)

@@ -68,7 +68,7 @@ def json_in(header: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The JSON object under `key` in the metadata of a header."""
     metadata = header.get("__metadata__", {})
     if key not in metadata:
-        raise ValueError(f"it has no metadata {key!r}")
+        raise ValueError(f"it has no metadata {key!r}" + "".join(f", but {other!r}" for other in list(metadata)[:3]))
     values = json.loads(metadata[key], object_pairs_hook=unique)
     if not isinstance(values, dict):
         raise ValueError(f"its metadata {key!r} are no JSON object")

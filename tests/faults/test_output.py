@@ -1,0 +1,233 @@
+"""Files are written whole or not at all, whatever the system does meanwhile."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import VAECTL, Result, contents, environment, one_line
+
+from vaectl import checkpoint
+from vaectl.checkpoint import Checkpoint
+from vaectl.io import locks
+
+Call = Callable[..., Result]
+Shell = Callable[..., Result]
+Nobody = Callable[[str], Result]
+Saving = Callable[[str], tuple[int, str, bool]]
+
+SAVE = """
+import sys
+from vaectl import checkpoint
+from vaectl.errors import VaectlError
+new = checkpoint.load("new.safetensors")
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    checkpoint.save("m.safetensors", new)
+except VaectlError as error:
+    sys.exit(str(error))
+"""
+
+needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+
+
+@pytest.fixture
+def saving(tiny: Path, tmp_path: Path) -> Saving:
+    """Replaces a checkpoint while strace injects a fault; gives the exit code, what was said, and whether the fault struck."""
+    old = checkpoint.load(str(tiny))
+    checkpoint.save(str(tmp_path / "m.safetensors"), old)
+    tiny.rename(tmp_path / "new.safetensors")
+    changed = {name: tensor + 1 for name, tensor in old.tensors.items()}
+    checkpoint.save(str(tmp_path / "new.safetensors"), Checkpoint(old.card, changed))
+
+    def save(fault: str) -> tuple[int, str, bool]:
+        command = [sys.executable, "-c", SAVE]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), **pipes)
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        log = tmp_path.parent / f"{tmp_path.name}.log"
+        words = ["strace", "-f", "-p", str(process.pid), "-o", str(log), "-e", f"inject={fault}"]
+        tracer = subprocess.Popen(words, stderr=subprocess.PIPE)
+        assert tracer.stderr is not None and b"attached" in tracer.stderr.readline()
+        _, said = process.communicate(b"\n", timeout=60)
+        tracer.wait(timeout=60)
+        found = log.read_text()
+        return process.returncode, said.decode(), "INJECTED" in found or "killed by SIGKILL" in found
+
+    return save
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the checkpoint is the old one or the new one."""
+    found = checkpoint.load(str(folder / "m.safetensors")).tensors["encoder.1.bias"]
+    new = checkpoint.load(str(folder / "new.safetensors")).tensors["encoder.1.bias"]
+    return bool((found == new).all() or (found == new - 1).all())
+
+
+FAULTS = [
+    *(f"write:error={error}:when=1" for error in ("ENOSPC", "EIO", "EDQUOT")),
+    *(f"fsync:error={error}:when=1" for error in ("EIO", "ENOSPC")),
+    "rename:error=EACCES:when=1",
+    "fchmod:error=EPERM:when=1",
+]
+
+
+@needs_strace
+@pytest.mark.fault(27)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_disk_that_fails_leaves_the_old_file(fault: str, saving: Saving, tmp_path: Path) -> None:
+    before = contents(tmp_path)
+    code, said, struck = saving(fault)
+    assert struck and code == 1
+    assert said.count("\n") == 1 and said.startswith("'m.safetensors': ")
+    assert contents(tmp_path) == before
+
+
+@needs_strace
+@pytest.mark.fault(27)
+def test_a_folder_that_fails_after_the_rename_is_told(saving: Saving, tmp_path: Path) -> None:
+    code, said, struck = saving("fsync:error=EIO:when=2")
+    assert struck and code == 1 and said.startswith("'m.safetensors': input/output error")
+    assert sorted(os.listdir(tmp_path)) == ["m.safetensors", "new.safetensors"] and is_whole(tmp_path)
+
+
+def after_death(folder: Path) -> None:
+    """What a killed save left is whole, and swept by the next one."""
+    assert is_whole(folder)
+    locks.sweep.cache_clear()
+    locks.sweep(str(folder))
+    assert sorted(os.listdir(folder)) == ["m.safetensors", "new.safetensors"]
+
+
+@needs_strace
+@pytest.mark.fault(29)
+@pytest.mark.parametrize(
+    "when", ["openat:when=1", "write:when=1", "fsync:when=1", "rename:when=1", "fsync:when=2", "close:when=1"]
+)
+def test_death_in_a_save_leaves_one_whole_file(when: str, saving: Saving, tmp_path: Path) -> None:
+    name, count = when.split(":")
+    code, _, struck = saving(f"{name}:signal=KILL:{count}")
+    assert struck and code == -signal.SIGKILL
+    after_death(tmp_path)
+
+
+@needs_strace
+@pytest.mark.long
+@pytest.mark.fault(29)
+def test_death_at_every_system_call_of_a_save_leaves_one_whole_file(saving: Saving, tmp_path: Path) -> None:
+    for call in range(1, 500):
+        code, _, struck = saving(f"all:signal=KILL:when={call}")
+        after_death(tmp_path)
+        if not struck:
+            assert code == 0 and call > 20
+            return
+    raise AssertionError("there is no end of calls")
+
+
+CALLS = "openat,write,fsync,rename,fchmod,flock,close,fstat,newfstatat,lseek,ioctl,unlink,getdents64,fcntl,umask"
+
+
+@needs_strace
+@pytest.mark.long
+@pytest.mark.fault(27)
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EACCES", "EINTR", "EMFILE"])
+def test_an_error_at_every_system_call_of_a_save_leaves_one_whole_file(error: str, saving: Saving, tmp_path: Path) -> None:
+    for call in range(1, 500):
+        code, _, struck = saving(f"{CALLS}:error={error}:when={call}")
+        assert code in (0, 1)
+        after_death(tmp_path)
+        if not struck:
+            assert code == 0 and call > 10
+            return
+    raise AssertionError("there is no end of calls")
+
+
+@pytest.mark.fault(27)
+def test_a_full_disk_is_told_by_every_kind_of_output(shell: Shell, tiny: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk."""
+    for line in ("sample -n 90000 -o z.npy", "sample -n 90000 -o z.csv", "sample -n 900 --scale 100 -o sheet.png"):
+        before = contents(tmp_path)
+        result = shell(f"trap '' XFSZ; ulimit -f 20; vaectl {line} -c {tiny}")
+        assert result.returncode == 1
+        one_line(result, "file too large")
+        assert contents(tmp_path) == before
+
+
+@pytest.fixture
+def nobody(tmp_path: Path) -> Iterator[Nobody]:
+    """Runs vaectl as somebody without privileges."""
+    if os.geteuid() == 0 and not shutil.which("setpriv"):
+        pytest.skip("root may write everywhere, and setpriv is not installed")
+    drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    for folder in [tmp_path, *tmp_path.parents]:
+        if os.geteuid() == 0 and folder.is_relative_to(tempfile.gettempdir()):
+            folder.chmod(0o755)
+
+    def call(line: str) -> Result:
+        command = [*drop, str(VAECTL), *line.split()]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, env=environment() | {"HOME": str(tmp_path)}, timeout=60)
+
+    yield call
+    for path in tmp_path.iterdir():
+        path.chmod(0o755)
+
+
+@pytest.mark.fault(28)
+def test_a_place_that_may_not_be_written_is_told_before_any_work(nobody: Nobody, tiny: Path, tmp_path: Path) -> None:
+    tiny.chmod(0o644)
+    (tmp_path / "closed").mkdir(mode=0o555)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    for line in (
+        f"sample -n 1 -c {tiny} -o closed/plane.png",
+        f"encode none.png -c {tiny} -o closed/z.npy",
+        f"decode none.npy -c {tiny} -o closed/pictures/",
+        "train vae --data none -o closed/m.safetensors",
+    ):
+        result = nobody(line)
+        assert result.returncode == 1
+        one_line(result, "'closed/", "no permission to write there")
+        missing = nobody(line.replace("closed/", "missing/").replace("pictures/", "z.png"))
+        assert missing.returncode == 1
+        one_line(missing, "'missing/", "make it first")
+    assert nobody(f"sample -n 1 -c {tiny} -o open/plane.png").returncode == 0
+    assert os.listdir(tmp_path / "closed") == []
+
+
+@pytest.mark.fault(28)
+def test_a_checkpoint_that_may_not_be_read_is_told(nobody: Nobody, tiny: Path) -> None:
+    tiny.chmod(0o000)
+    result = nobody(f"info {tiny}")
+    assert result.returncode == 1
+    one_line(result, "permission denied", "check who may read")
+
+
+@pytest.mark.fault(31)
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_new_file_has_the_mode_that_the_umask_gives(umask: int, shell: Shell, tiny: Path, tmp_path: Path) -> None:
+    assert shell(f"umask {umask:03o}; vaectl sample -n 1 -c {tiny} -o plane.png").returncode == 0
+    assert (tmp_path / "plane.png").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@pytest.mark.fault(32)
+def test_a_pipe_and_a_device_are_written_to(shell: Shell, tiny: Path, tmp_path: Path) -> None:
+    sample = f"vaectl sample -n 1 -c {tiny} --format png -o"
+    result = shell(f"mkfifo pipe; cat pipe > copy.png & {sample} pipe; wait; {sample} /dev/null")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "copy.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(os.listdir(tmp_path)) == ["copy.png", "pipe", "tiny.safetensors"]
+    one_line(shell(f"{sample} /dev/full"), "'/dev/full': no space left")
+
+
+@pytest.mark.fault(32)
+def test_the_input_is_replaced_after_it_is_read(run: Call, tiny: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "z.npy", np.linspace(-2, 2, 500_000, dtype=np.float32)[:, np.newaxis])
+    run("interpolate", "z.npy", "--steps", 2, "-o", "z.npy")
+    assert np.load(tmp_path / "z.npy").shape == (500_000, 1)

@@ -1,0 +1,111 @@
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import VAECTL, Result, environment, one_line
+
+import vaectl
+from vaectl import networks, signals, states, training
+from vaectl.batches import Whole
+from vaectl.errors import VaectlError
+from vaectl.models import Settings
+
+Call = Callable[..., Result]
+QUICK = ("train", "vae", "--hidden", "64", "--latent", "3", "--likelihood", "gaussian")
+STATE = "m.resume.safetensors"
+
+
+def killed_and_gone_on(folder: Path, words: list[str], moments: list[tuple[float, signal.Signals]]) -> int:
+    """Train to m.safetensors, struck by signals after so many seconds; the number of those that struck in time."""
+    struck = 0
+    for seconds, number in [*moments, (60, signal.SIGKILL)]:
+        more = ["--resume"] if (folder / STATE).exists() else []
+        process = subprocess.Popen([VAECTL, *words, *more, "-q"], cwd=folder, stderr=subprocess.PIPE, env=environment())
+        try:
+            said = process.communicate(timeout=seconds)[1]
+            assert process.returncode == 0 and not said, said
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+            said = process.communicate(timeout=30)[1]
+            if process.returncode == 0:
+                break
+            assert process.returncode == -number, said
+            assert b"Traceback" not in said and said.count(b"\n") <= 1
+            assert all(name in ("m.safetensors", STATE) or name.startswith(".vaectl-") for name in os.listdir(folder))
+            if (folder / STATE).exists():
+                states.load(str(folder / STATE))
+            struck += 1
+    return struck
+
+
+@pytest.mark.long
+@pytest.mark.fault(35, 36)
+def test_fifty_trainings_killed_at_any_moment_end_in_the_same_bits(small_data: Path, tmp_path: Path) -> None:
+    """Five hundred signals at random moments: the imports, the data, the training, the saves, the evaluation."""
+    words = [*QUICK, "--data", str(small_data), "--epochs", "300", "-o", "m.safetensors"]
+    killed_and_gone_on(tmp_path, words, [])
+    whole = (tmp_path / "m.safetensors").read_bytes()
+    rng, kills, equal = random.Random(0), 0, 0
+    for run in range(50):
+        (tmp_path / "m.safetensors").unlink()
+        numbers = [signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM]
+        kills += killed_and_gone_on(tmp_path, words, [(rng.uniform(0.3, 3.5), rng.choice(numbers)) for _ in range(11)])
+        equal += (tmp_path / "m.safetensors").read_bytes() == whole
+        assert os.listdir(tmp_path) == ["m.safetensors"]
+        print(f"{run + 1} trainings, {kills} kills survived, {equal} equal in every bit", flush=True)
+    assert equal == 50 and kills >= 450
+
+
+@pytest.mark.fault(39)
+def test_a_training_that_runs_away_keeps_its_last_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(states, "OFTENEST", 0)
+    network = networks.mlp((6, 6, 1), 2, [8], variational=True)
+    settings = Settings(epochs=9, batch_size=16, lr=0.01, beta=1.0, corrupt=(), precision="fp32")
+    keeper = states.Keeper(str(tmp_path / STATE), "vaectl train vae", None)
+    keep = keeper.keep(signals.Deferred())
+
+    def spoil(run: training.Run) -> None:
+        keep(run)
+        if run.step == 6:
+            run.weights.first[0] = np.nan
+
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 6, 6, 1), np.uint8)
+    with pytest.raises(VaectlError, match=r"no number any more at step 8: lower --lr \(it is 0\.01\)"):
+        training.fit(network, Whole(pictures, "cpu"), settings, "cpu", lambda progress: None, spoil)
+    found = states.load(str(tmp_path / STATE)).state
+    assert found.step == 4 and all(np.isfinite(tensor).all() for tensor in found.tensors.values())
+
+
+@pytest.mark.fault(40)
+@pytest.mark.parametrize("more", [("--samples", 30_000), ("--hidden", "300000")])
+def test_memory_that_runs_out_says_what_to_lower(more: tuple[object, ...], run: Call, small_data: Path, tmp_path: Path) -> None:
+    result = run("train", "vae", "--data", small_data, *more, "-q", code=1, memory=700 << 20)
+    one_line(result, "vaectl train: ", "memory")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.fault(41)
+def test_a_device_that_is_not_there_is_told_with_those_that_are(run: Call, small_data: Path, tmp_path: Path) -> None:
+    for name in ("cuda:9", "tpu"):
+        one_line(run("train", "vae", "--data", small_data, "--device", name, code=1), f"no device '{name}'", "cpu")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.fault(42)
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("value", [0, 255, None])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_few_or_constant_pictures_are_learned(
+    count: int, value: int | None, channels: tuple[int, ...], run: Call, tmp_path: Path
+) -> None:
+    shape = (count, 8, 8, *channels)
+    pictures = np.random.default_rng(0).integers(0, 256, shape) if value is None else np.full(shape, value)
+    np.save(tmp_path / "few.npy", pictures.astype(np.uint8))
+    run("train", "vae", "--data", "few.npy", "--epochs", 3, "-q")
+    assert np.isfinite(vaectl.load(tmp_path / "vae.safetensors").encode(pictures.astype(np.uint8))).all()
