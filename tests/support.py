@@ -17,6 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vaectl import checkpoint, networks
+from vaectl.checkpoint import Card, Checkpoint
+from vaectl.latents import LatentStatistics
+
 VAECTL = Path(sys.executable).with_name("vaectl")
 
 Result = subprocess.CompletedProcess[bytes]
@@ -128,3 +132,14 @@ def rewritten(path: Path, change: object, key: str = "vaectl") -> None:
 def idx(array: NDArray[np.uint8]) -> bytes:
     """The format in which MNIST and its kin are stored."""
     return bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
+
+
+def tiny_checkpoint(path: Path) -> Path:
+    """A checkpoint of a vae with pictures of 2 x 2 and one dimension."""
+    network = networks.mlp((2, 2, 1), 1, [2], variational=True)
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in network.tensors().items()}
+    spread = LatentStatistics([0.0], [1.0], [-2.0], [2.0])
+    card = Card("vae", network, "crop", "bernoulli", None, 1.0, [], spread, {}, {}, {}, [], {})
+    checkpoint.save(str(path), Checkpoint(card, tensors))
+    return path

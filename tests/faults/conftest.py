@@ -3,13 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from support import Result, contents, one_line
-
-from vaectl import checkpoint, networks
-from vaectl.checkpoint import Card, Checkpoint
-from vaectl.latents import LatentStatistics
+from support import Result, contents, one_line, tiny_checkpoint
 
 Call = Callable[..., Result]
 Fails = Callable[..., str]
@@ -32,11 +27,4 @@ def fails(run: Call, tmp_path: Path) -> Fails:
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """A small checkpoint: pictures of 2 x 2, one dimension."""
-    network = networks.mlp((2, 2, 1), 1, [2], variational=True)
-    rng = np.random.default_rng(0)
-    tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in network.tensors().items()}
-    spread = LatentStatistics([0.0], [1.0], [-2.0], [2.0])
-    card = Card("vae", network, "crop", "bernoulli", None, 1.0, [], spread, {}, {}, {}, [], {})
-    path = tmp_path / "tiny.safetensors"
-    checkpoint.save(str(path), Checkpoint(card, tensors))
-    return path
+    return tiny_checkpoint(tmp_path / "tiny.safetensors")

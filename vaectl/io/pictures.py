@@ -1,12 +1,17 @@
 """Picture bytes to pixels and back. Pixels are float32 in [0, 1], (height, width, channels) with channels last."""
 
+import logging
+import os
 import warnings
 from collections.abc import Callable
+from functools import cache
+from glob import glob
 from io import BytesIO
 from math import ceil, prod
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 
@@ -18,6 +23,9 @@ from vaectl.io.files import PICTURES, Reader
 from vaectl.layers import Shape
 
 Array = NDArray[np.float32]
+
+# What Pillow logs of damaged files is for programmers; ours is an error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 SMOOTH = Image.Resampling.LANCZOS
@@ -121,19 +129,38 @@ def opened(data: bytes, name: str, frame: Frame | None = None) -> Image.Image:
             raise VaectlError(
                 f"{name} would unpack to {unpacked(image) >> 20} MB from next to nothing", "save it anew, or smaller"
             )
-        if getattr(image, "is_animated", False):
-            warnings.warn(f"{name} is animated: its first frame is taken", Remark, stacklevel=2)
         if frame:
             scale = DRAFT * max(frame.shape[:2]) / min(image.size)
             image.draft("L" if frame.shape[2] == 1 else None, (ceil(image.width * scale), ceil(image.height * scale)))
+        if image.format == "TIFF":
+            hush_libtiff()
+        animated = getattr(image, "is_animated", False)
         image.load()
-        return ImageOps.exif_transpose(image)
+        upright = ImageOps.exif_transpose(image)
     except VaectlError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise VaectlError(f"{name} has over {MOST_PIXELS} pixels", "make it smaller") from error
     except Exception as error:  # on damaged bytes Pillow raises whatever its decoders meet
         raise VaectlError(f"{name} is damaged or no picture", REPLACE) from error
+    if animated:
+        warnings.warn(f"{name} is animated: its first frame is taken", Remark, stacklevel=2)
+    return upright
+
+
+@cache
+def hush_libtiff() -> None:
+    """Keep libtiff from writing on stderr what it thinks of a file; Pillow has no word for it."""
+    import ctypes
+    import ctypes.util
+
+    folder = os.path.dirname(PIL.__file__)
+    bundled = [*glob(f"{folder}/../pillow.libs/libtiff*"), *glob(f"{folder}/.dylibs/libtiff*")]
+    for path in bundled or filter(None, [ctypes.util.find_library("tiff")]):
+        library = ctypes.CDLL(path)
+        for setter in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+            setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+            setter(None)
 
 
 def unpacked(image: Image.Image) -> int:
