@@ -128,6 +128,18 @@ def test_a_state_cut_anywhere_is_told(interrupted_file: Path, tmp_path: Path) ->
             states.load(str(path))
 
 
+@pytest.mark.fault(38)
+def test_a_state_of_which_one_bit_flipped_is_told(interrupted_file: Path, tmp_path: Path) -> None:
+    data = interrupted_file.read_bytes()
+    path = tmp_path / STATE
+    for place in [9, 40, 300, 1200, *range(3000, len(data), len(data) // 50), len(data) - 1]:
+        path.write_bytes(data[:place] + bytes([data[place] ^ 2]) + data[place + 1 :])
+        with pytest.raises(VaectlError, match="is damaged"):
+            states.load(str(path))
+    path.write_bytes(data)
+    assert states.load(str(path)).state.step > 0
+
+
 @pytest.fixture(scope="module")
 def interrupted_file(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
     """The state of a training that was interrupted."""

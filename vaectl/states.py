@@ -1,5 +1,6 @@
 """How far a training has come, kept in a file beside its checkpoint, from which it can go on to the same bits."""
 
+import hashlib
 import json
 import os
 import warnings
@@ -190,7 +191,7 @@ def save(path: str, kept: Kept) -> None:
         "epochs": state.epochs,
         "sizes": {name: tensor.shape for name, tensor in state.tensors.items()},
     }
-    tensors.write(path, state.tensors, KEY, values)
+    tensors.write(path, state.tensors, KEY, {**values, "sha256": sha256(values, state.tensors)})
 
 
 def load(path: str) -> Kept:
@@ -202,10 +203,20 @@ def load(path: str) -> Kept:
     if not os.path.exists(path):
         raise VaectlError(f"there is no {path!r}, no interrupted training to go on with: leave out --resume")
     try:
-        kept, found = tensors.read(path, KEY, parsed, due)
+        (kept, values), found = tensors.read(path, KEY, lambda values: (parsed(values), values), lambda read: due(read[0]))
+        if values.pop("sha256") != sha256(values, found):
+            raise ValueError("its bytes have changed")
     except tensors.DAMAGE as error:
         raise VaectlError(f"{path!r} is damaged: {error}: start anew with --force") from error
     return replace(kept, state=replace(kept.state, tensors=found))
+
+
+def sha256(values: Mapping[str, Any], found: Mapping[str, NDArray[Any]]) -> str:
+    """A hash over a whole state: a bit that flipped on the disk would else lead to other weights, and nobody would know."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for name in sorted(found):
+        digest.update(np.ascontiguousarray(found[name]).data)
+    return digest.hexdigest()
 
 
 def parsed(values: Mapping[str, Any]) -> Kept:
