@@ -4,9 +4,9 @@ import json
 import shlex
 import sys
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,7 +14,15 @@ from vaectl import models
 from vaectl.commands import options
 from vaectl.errors import Remark, UsageError
 from vaectl.io import files
-from vaectl.models import MODELS
+from vaectl.models import MODELS, Settings
+
+if TYPE_CHECKING:
+    from vaectl.batches import Bytes, Stock
+    from vaectl.checkpoint import Checkpoint
+    from vaectl.corruption import Corruption
+    from vaectl.datasets import Dataset
+    from vaectl.networks import Network
+    from vaectl.states import Keeper
 
 LONGEST_SIDE = 4096  # pixels, far above what any of the networks learns from
 
@@ -100,9 +108,8 @@ def train(
       vaectl train dae --data photos/ --net unet --corrupt watermark:logo.png
       m=$(vaectl train vae --seed 3 -o run3.safetensors) && vaectl info "$m"
     """
-    from vaectl import autoencoder, checkpoint, corruption, datasets, networks, signals, states
+    from vaectl import autoencoder, checkpoint, corruption, datasets, states
     from vaectl import device as devices
-    from vaectl.checkpoint import Card, Checkpoint
     from vaectl.commands import console
 
     dials = MODELS[model]
@@ -130,19 +137,10 @@ def train(
             network = models.network(kind, picture, latent or dials.latent, shape, variational=beta > 0)
         except ValueError as error:
             raise UsageError(f"these sizes make no network: {error}: change --size, --latent or --hidden") from error
-        if network.latent > prod(picture):
-            few = f"{network.latent} latent dimensions are more than the {prod(picture)} values of a picture"
-            warnings.warn(few, Remark, stacklevel=2)
-
-        if not len(dataset.test):
-            few = "too few pictures to hold any of them out: the figures will be of those that were learned from"
-            warnings.warn(few, Remark, stacklevel=2)
-        if corruptions and net is None and kind == "conv":
-            own = f"pictures are brought to {picture[0]} x {picture[1]}: --net unet mends photographs at their own size"
-            warnings.warn(own, Remark, stacklevel=2)
+        remark(network, dataset, bool(corruptions) and net is None and kind == "conv")
 
         # torch takes longer to import than most verbs to run: only now, when nothing is wrong with the call.
-        from vaectl import batches, evaluation, objective, training
+        from vaectl import batches
 
         place = devices.resolve(device)
         stock = batches.stock(dataset.train, picture, place)
@@ -163,40 +161,77 @@ def train(
             precision=precision,
             seed=seed,
         )
-        story: dict[str, Any] = {"data": dataset.origin(), "model": model, "network": networks.to_json(network), "fit": fit}
-        start = keeper.start(
-            {**story, **asdict(settings), **training.arithmetic(precision, place)}, {**versions(), **training.machine()}
-        )
-        with console.training(quiet, as_json) as report, signals.deferred() as waiting:
-            trained = training.fit(network, stock, settings, place, report, keeper.keep(waiting), start)
-        judge = evaluation.Judge(network, trained.tensors, objective.likelihood(likely, trained.sigma, network.linear), place)
-        measure = evaluation.Measure(corruptions, binarize=binarize, seed=seed)
-        card = Card(
-            model=model,
-            network=network,
-            fit=fit,
-            likelihood=likely,
-            sigma=trained.sigma,
-            beta=beta,
-            corrupt=settings.corrupt,
-            latent=judge.latent_statistics(stock.sample()),
-            training=asdict(settings),
-            data=dataset.origin(),
-            figures={
-                "split": dataset.held_out_split,
-                "pictures": len(judged),
-                **evaluation.means(judge.figures(judged, measure)),
-            },
-            epochs=trained.epochs,
-            versions=versions(),
-        )
-        made = Checkpoint(card, trained.tensors)
+        lesson = Lesson(model, network, fit, dataset, stock, judged, settings, corruptions)
+        made = learned(lesson, place, keeper, quiet, as_json)
         checkpoint.save(path, made)
     if not quiet:
         console.preview(autoencoder.ready(made), judged)
-        console.say_trained(card)
+        console.say_trained(made.card)
     if path != files.STDOUT:
-        files.write_line(json.dumps({"checkpoint": path, "figures": card.figures}) if as_json else path)
+        files.write_line(json.dumps({"checkpoint": path, "figures": made.card.figures}) if as_json else path)
+
+
+def remark(network: "Network", dataset: "Dataset", shrunk: bool) -> None:
+    """Say what the user may not have meant; `shrunk` are pictures that are mended at another size than theirs."""
+    height, width, _ = network.picture
+    told = {
+        f"{network.latent} latent dimensions are more than the {prod(network.picture)} values of a picture": (
+            network.latent > prod(network.picture)
+        ),
+        "too few pictures to hold any of them out: the figures will be of those that were learned from": not len(dataset.test),
+        f"pictures are brought to {height} x {width}: --net unet mends photographs at their own size": shrunk,
+    }
+    for words, true in told.items():
+        if true:
+            warnings.warn(words, Remark, stacklevel=2)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learned, from what, and how."""
+
+    model: str
+    network: "Network"
+    fit: str
+    dataset: "Dataset"
+    stock: "Stock"
+    judged: "Bytes"
+    settings: Settings
+    corruptions: "tuple[Corruption, ...]"
+
+
+def learned(lesson: Lesson, device: str, keeper: "Keeper", quiet: bool, as_json: bool) -> "Checkpoint":
+    """What is learned, and how good it is."""
+    from vaectl import evaluation, networks, objective, signals, training
+    from vaectl.checkpoint import Card, Checkpoint
+    from vaectl.commands import console
+
+    network, settings, dataset = lesson.network, lesson.settings, lesson.dataset
+    story = {"data": dataset.origin(), "model": lesson.model, "network": networks.to_json(network), "fit": lesson.fit}
+    story |= asdict(settings) | training.arithmetic(settings.precision, device)
+    start = keeper.start(story, versions() | training.machine())
+    with console.training(quiet, as_json) as report, signals.deferred() as waiting:
+        trained = training.fit(network, lesson.stock, settings, device, report, keeper.keep(waiting), start)
+    likelihood = objective.likelihood(settings.likelihood, trained.sigma, network.linear)
+    judge = evaluation.Judge(network, trained.tensors, likelihood, device)
+    measure = evaluation.Measure(lesson.corruptions, binarize=settings.binarize, seed=settings.seed)
+    figures = evaluation.means(judge.figures(lesson.judged, measure))
+    card = Card(
+        model=lesson.model,
+        network=network,
+        fit=lesson.fit,
+        likelihood=settings.likelihood,
+        sigma=trained.sigma,
+        beta=settings.beta,
+        corrupt=settings.corrupt,
+        latent=judge.latent_statistics(lesson.stock.sample()),
+        training=asdict(settings),
+        data=dataset.origin(),
+        figures={"split": dataset.held_out_split, "pictures": len(lesson.judged), **figures},
+        epochs=trained.epochs,
+        versions=versions(),
+    )
+    return Checkpoint(card, trained.tensors)
 
 
 def again() -> str:
