@@ -47,9 +47,20 @@ class Nursery:
         self.answers = own.makefile("rb")
 
     def call(
-        self, arguments: Sequence[str], *, cwd: Path, input: bytes = b"", memory: int = 0, timeout: float = 120, **variables: str
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        input: bytes = b"",
+        memory: int = 0,
+        timeout: float = 120,
+        number: signal.Signals = signal.SIGKILL,
+        **variables: str,
     ) -> Result:
-        """Call vaectl; it may have so many bytes of `memory` more than it begins with, where that is not 0."""
+        """Call vaectl; it may have so many bytes of `memory` more than it begins with, where that is not 0.
+
+        After `timeout` seconds it gets the signal `number`.
+        """
         asked = {"arguments": arguments, "cwd": str(cwd), "environment": environment() | variables, "memory": memory}
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             reading, writing = os.pipe()
@@ -58,7 +69,7 @@ class Nursery:
             process = int(self.answers.readline())
             feeder = Thread(target=feed, args=(writing, input))
             feeder.start()
-            timer = Timer(timeout, os.kill, (process, signal.SIGKILL))
+            timer = Timer(timeout, os.kill, (process, number))
             timer.start()
             code = int(self.answers.readline())
             timer.cancel()

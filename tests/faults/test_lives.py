@@ -120,4 +120,4 @@ def test_whatever_happens_to_a_training_it_ends_in_the_same_bits(begun: tuple[Nu
 @pytest.mark.long
 @pytest.mark.fault(29, 35, 36, 38)
 def test_whatever_happens_to_many_trainings_they_end_in_the_same_bits(begun: tuple[Nursery, bytes, bytes]) -> None:
-    lived(begun, 60, 20)
+    lived(begun, 20, 20)

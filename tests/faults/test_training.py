@@ -1,13 +1,14 @@
 import os
 import random
 import signal
-import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
-from support import VAECTL, Result, environment, one_line
+from support import Nursery, Result, one_line
 
 import vaectl
 from vaectl import networks, signals, states, training
@@ -20,46 +21,37 @@ QUICK = ("train", "vae", "--hidden", "64", "--latent", "3", "--likelihood", "gau
 STATE = "m.resume.safetensors"
 
 
-def killed_and_gone_on(folder: Path, words: list[str], moments: list[tuple[float, signal.Signals]]) -> int:
-    """Train to m.safetensors, struck by signals after so many seconds; the number of those that struck in time."""
-    struck = 0
-    for seconds, number in [*moments, (60, signal.SIGKILL)]:
-        more = ["--resume"] if (folder / STATE).exists() else []
-        process = subprocess.Popen([VAECTL, *words, *more, "-q"], cwd=folder, stderr=subprocess.PIPE, env=environment())
-        try:
-            said = process.communicate(timeout=seconds)[1]
-            assert process.returncode == 0 and not said, said
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(number)
-            said = process.communicate(timeout=30)[1]
-            if process.returncode == 0:
-                break
-            assert process.returncode == -number, said
-            assert b"Traceback" not in said and said.count(b"\n") <= 1
-            assert all(name in ("m.safetensors", STATE) or name.startswith(".vaectl-") for name in os.listdir(folder))
-            if (folder / STATE).exists():
-                states.load(str(folder / STATE))
-            struck += 1
-    return struck
-
-
 @pytest.mark.long
 @pytest.mark.fault(35, 36)
-def test_fifty_trainings_killed_at_any_moment_end_in_the_same_bits(small_data: Path, tmp_path: Path) -> None:
-    """Five hundred signals at random moments: the imports, the data, the training, the saves, the evaluation."""
-    words = [*QUICK, "--data", str(small_data), "--epochs", "300", "-o", "m.safetensors"]
-    killed_and_gone_on(tmp_path, words, [])
-    whole = (tmp_path / "m.safetensors").read_bytes()
-    rng, kills, equal = random.Random(0), 0, 0
+def test_fifty_trainings_killed_at_any_moment_end_in_the_same_bits(
+    nursery: Callable[[str], Nursery], small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Five hundred signals at random moments of a training: in the data, the steps, the saves, the figures."""
+    words = [*QUICK, "--data", str(small_data), "--epochs", "300", "-q", "-o", "m.safetensors"]
+    start = monotonic()
+    assert nursery("train").call(words, cwd=tmp_path).returncode == 0
+    seconds, whole = monotonic() - start, (tmp_path / "m.safetensors").read_bytes()
+    rng, kills, equal = random.Random(0), Counter[str](), 0
     for run in range(50):
         (tmp_path / "m.safetensors").unlink()
-        numbers = [signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM]
-        kills += killed_and_gone_on(tmp_path, words, [(rng.uniform(0.3, 3.5), rng.choice(numbers)) for _ in range(11)])
+        struck = 0
+        while not (tmp_path / "m.safetensors").exists():
+            number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+            # Early ones mostly, or a training would be done before it is struck ten times.
+            moment = rng.uniform(0, seconds / 3) if struck < 10 else 120
+            more = ["--resume"] if (tmp_path / STATE).exists() else []
+            result = nursery("train").call([*words, *more], cwd=tmp_path, timeout=moment, number=number)
+            assert result.returncode in (0, -number) and b"Traceback" not in result.stderr, result.stderr
+            assert all(name in ("m.safetensors", STATE) or name.startswith(".vaectl-") for name in os.listdir(tmp_path))
+            if (tmp_path / STATE).exists():
+                states.load(str(tmp_path / STATE))
+            struck += result.returncode != 0
+            kills[number.name] += result.returncode != 0
         equal += (tmp_path / "m.safetensors").read_bytes() == whole
         assert os.listdir(tmp_path) == ["m.safetensors"]
-        print(f"{run + 1} trainings, {kills} kills survived, {equal} equal in every bit", flush=True)
-    assert equal == 50 and kills >= 450
+        with capfd.disabled():
+            print(f"{run + 1} trainings, {kills.total()} signals survived, {equal} equal in every bit", flush=True)
+    assert equal == 50 and kills.total() >= 450
 
 
 @pytest.mark.fault(39)

@@ -1,0 +1,105 @@
+"""Break each guard of vaectl in turn, in a copy: some test must fail.
+
+python tests/faults/guards.py
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+# The file, what stands in it, what takes its place, and the tests that must notice.
+GUARDS = [
+    ("io/tensors.py", "or length > LONGEST_HEADER ", "", "tests/faults/test_checkpoints.py"),
+    ("io/tensors.py", "        if reader.peek(1):\n            raise ValueError", "        if False:\n            raise ValueError", "tests/faults/test_checkpoints.py"),
+    ("io/tensors.py", "if len(found) < len(pairs):", "if False:", "tests/test_checkpoint.py tests/faults/test_checkpoints.py"),
+    ("io/tensors.py", "for name in sorted(due.keys() ^ header.keys() - {\"__metadata__\"}):", "for name in []:", "tests/faults/test_checkpoints.py"),
+    ("io/tensors.py", "if found != expected:", "if False:", "tests/faults/test_checkpoints.py"),
+    ("io/tensors.py", "if not np.isfinite(tensor).all():", "if False:", "tests/faults/test_checkpoints.py"),
+    ("checkpoint.py", "if values[\"format\"] > FORMAT:", "if False:", "tests/faults/test_checkpoints.py"),
+    ("checkpoint.py", "except tensors.DAMAGE as error:", "except KeyError as error:", "tests/faults/test_checkpoints.py"),
+    ("layers.py", "if prod(shape) > MOST_VALUES:", "if False:", "tests/faults/test_checkpoints.py"),
+    ("layers.py", " or len(rows) > MOST_ROWS", "", "tests/faults/test_checkpoints.py"),
+    ("layers.py", "or any(type(value) is not int or not 0 < value < MOST_VALUES for value in sizes.values())", "", "tests/faults/test_checkpoints.py"),
+    ("io/arrays.py", " or length > LONGEST_HEADER", "", "tests/faults/test_arrays.py"),
+    ("io/arrays.py", "if dtype.kind not in \"biuf\":", "if False:", "tests/faults/test_arrays.py"),
+    ("io/arrays.py", "if any(size < 0 for size in shape):", "if False:", "tests/faults/test_arrays.py"),
+    ("io/arrays.py", "if len(payload) < count * header.dtype.itemsize:", "if False:", "tests/faults/test_arrays.py"),
+    ("io/arrays.py", "if member.file_size > max(SAFE_TO_UNPACK, MOST_UNPACKED * member.compress_size):", "if False:", "tests/faults/test_arrays.py"),
+    ("io/arrays.py", "except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, LZMAError)", "except (OSError, EOFError)", "tests/io/test_arrays.py"),
+    ("io/arrays.py", "if wrong.any():", "if False:", "tests/faults/test_arrays.py"),
+    ("io/pictures.py", "if prod(image.size) > MOST_PIXELS:", "if False:", "tests/faults/test_pictures.py tests/io/test_pictures.py"),
+    ("io/pictures.py", "if unpacked(image) > max(SAFE_TO_UNPACK, MOST_UNPACKED * len(data)):", "if False:", "tests/faults/test_pictures.py"),
+    ("io/pictures.py", "    if data.startswith(PNG):", "    if False:", "tests/io tests/faults/test_folders.py"),
+    ("io/pictures.py", "image = Image.open(BytesIO(data), formats=PICTURES)", "image = Image.open(BytesIO(data))", "tests/io/test_pictures.py"),
+    ("io/pictures.py", "            hush_libtiff()", "            pass", "tests/faults/test_mutations.py tests/faults/test_pictures.py"),
+    ("io/parts.py", "entry.is_dir(follow_symlinks=False) or entry.is_file()", "True", "tests/faults/test_folders.py"),
+    ("io/parts.py", "found = sorted(", "found = list(", "tests/faults/test_folders.py"),
+    ("io/files.py", "            os.fsync(descriptor)\n        os.replace", "            pass\n        os.replace", "tests/faults/test_output.py"),
+    ("io/files.py", "            sync_folder(folder)", "            pass", "tests/faults/test_output.py"),
+    ("io/files.py", "        os.fchmod(descriptor, mode_for(target))\n", "", "tests/faults/test_output.py"),
+    ("io/files.py", "    except OSError as error:", "    except FileExistsError as error:", "tests/faults/test_output.py"),
+    ("io/files.py", "    if not os.access(folder if is_replaced(path) else target, os.W_OK):", "    if False:", "tests/faults/test_output.py"),
+    ("io/files.py", "target = os.path.realpath(path)\n    with told", "target = path\n    with told", "tests/io/test_files.py"),
+    ("io/locks.py", "            os.unlink(path)\n        raise", "            pass\n        raise", "tests/faults/test_output.py"),
+    ("io/locks.py", "                if held(descriptor, path):\n                    os.unlink(path)", "                os.unlink(path)", "tests/io/test_locks.py"),
+    ("io/locks.py", "        except BlockingIOError:\n            pass\n", "", "tests/io/test_locks.py"),
+    ("io/locks.py", "            if held(descriptor, path):\n                return descriptor\n        except BlockingIOError:", "            return descriptor\n        except BlockingIOError:", "tests/io/test_locks.py"),
+    ("states.py", "if values.pop(\"sha256\") != sha256(values, found):", "if not values.pop(\"sha256\"):", "tests/test_states.py"),
+    ("states.py", "            if before != now:", "            if False:", "tests/test_states.py"),
+    ("states.py", "        if os.path.exists(path) and not force and not resume:", "        if False:", "tests/test_states.py"),
+    ("states.py", "        if os.path.exists(checkpoint) and not force and not resume:", "        if False:", "tests/commands/test_train.py"),
+    ("states.py", "if keeper.saved_step == 0:", "if False:", "tests/commands/test_train.py"),
+    ("states.py", "        keeper.drop()\n\n", "\n", "tests/test_states.py"),
+    ("training.py", "            self.looks.check(vector.sum().item())", "            pass", "tests/test_training.py"),
+    ("training.py", "                self.random.set_state(now)", "                pass", "tests/test_training.py"),
+    ("training.py", "        self.likelihood.go_on(tensors[\"likelihood\"])\n", "", "tests/test_training.py"),
+    ("training.py", "        self.count.fill_(steps)\n", "", "tests/test_training.py"),
+    ("training.py", "        if not np.isfinite(value):", "        if False:", "tests/test_training.py"),
+    ("training.py", "    except (MemoryError, RuntimeError) as error:", "    except KeyError as error:", "tests/test_training.py"),
+    ("signals.py", "        if self:\n            self.handlers[number](number, frame)\n", "", "tests/test_signals.py"),
+    ("signals.py", "        if callable(handler):", "        if True:", "tests/test_signals.py"),
+    ("signals.py", "    os.kill(os.getpid(), number)\n", "", "tests/test_cli.py tests/test_states.py"),
+    ("cli.py", "    guard_standard_streams()\n    # A", "    # A", "tests/test_cli.py"),
+    ("cli.py", "    except BrokenPipeError:\n        die_of(signal.SIGPIPE)\n", "", "tests/test_cli.py"),
+    ("cli.py", "    except MemoryError:", "    except ZeroDivisionError:", "tests/test_cli.py"),
+    ("downloads.py", "request.full_url.replace(\"http:\", \"https:\", 1)", "request.full_url", "tests/faults/test_downloads.py"),
+    ("downloads.py", "            shutil.rmtree(fresh, ignore_errors=True)\n\n", "            pass\n\n", "tests/faults/test_downloads.py"),
+    ("downloads.py", "            if os.path.isdir(folder):\n                shutil.copytree(folder, fresh)\n", "            shutil.rmtree(folder, ignore_errors=True)\n", "tests/faults/test_downloads.py"),
+]  # fmt: skip
+
+
+def notices(copy: Path, name: str, guard: str, broken: str, tests: str) -> bool:
+    """Whether some test fails when the guard is broken."""
+    path = copy / "vaectl" / name
+    whole = path.read_text()
+    assert whole.count(guard) == 1, f"{name}: {whole.count(guard)} times {guard!r}"
+    path.write_text(whole.replace(guard, broken))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *tests.split()]
+    result = subprocess.run(command, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, capture_output=True)
+    path.write_text(whole)
+    return result.returncode == 1
+
+
+def main() -> None:
+    """Break them all."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__", "docs"))
+        missed = [guard for guard in GUARDS if not shown(guard, notices(copy, *guard))]
+    print(f"{len(GUARDS) - len(missed)} of {len(GUARDS)} broken guards were noticed")
+    sys.exit(bool(missed))
+
+
+def shown(guard: tuple[str, str, str, str], noticed: bool) -> bool:
+    """Whether it was noticed, and a line that says so."""
+    print("noticed" if noticed else "MISSED ", guard[0], " ".join(guard[1].split())[:90], flush=True)
+    return noticed
+
+
+if __name__ == "__main__":
+    main()
