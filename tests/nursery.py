@@ -6,6 +6,7 @@ It is asked over a socket: a line of JSON and the three standard streams; it ans
 import json
 import os
 import resource
+import signal
 import socket
 import sys
 from typing import Any
@@ -26,6 +27,8 @@ def main() -> None:
         import vaectl.datasets
         import vaectl.evaluation
         import vaectl.training
+    # In the background of a shell script it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asked = socket.socket(fileno=0)
     while True:
         data, streams, _, _ = socket.recv_fds(asked, 1 << 20, 3)

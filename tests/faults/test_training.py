@@ -4,7 +4,6 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 
 import numpy as np
 import pytest
@@ -28,17 +27,16 @@ def test_fifty_trainings_killed_at_any_moment_end_in_the_same_bits(
 ) -> None:
     """Five hundred signals at random moments of a training: in the data, the steps, the saves, the figures."""
     words = [*QUICK, "--data", str(small_data), "--epochs", "300", "-q", "-o", "m.safetensors"]
-    start = monotonic()
     assert nursery("train").call(words, cwd=tmp_path).returncode == 0
-    seconds, whole = monotonic() - start, (tmp_path / "m.safetensors").read_bytes()
+    whole = (tmp_path / "m.safetensors").read_bytes()
     rng, kills, equal = random.Random(0), Counter[str](), 0
     for run in range(50):
         (tmp_path / "m.safetensors").unlink()
         struck = 0
         while not (tmp_path / "m.safetensors").exists():
             number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-            # Early ones mostly, or a training would be done before it is struck ten times.
-            moment = rng.uniform(0, seconds / 3) if struck < 10 else 120
+            # Mostly early, or a training would be done before it is struck ten times.
+            moment = rng.uniform(0, 0.6) if struck < 10 else 120
             more = ["--resume"] if (tmp_path / STATE).exists() else []
             result = nursery("train").call([*words, *more], cwd=tmp_path, timeout=moment, number=number)
             assert result.returncode in (0, -number) and b"Traceback" not in result.stderr, result.stderr
