@@ -97,6 +97,8 @@ def main() -> NoReturn:
     warnings.simplefilter("always", Remark)
     # Pillow's word on large and damaged pictures; ours is an error.
     warnings.filterwarnings("ignore", module="PIL")
+    # NumPy's on arrays that Python 2 wrote; they are read all the same.
+    warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional header parsing")
     warnings.showwarning = show_warning
     if COMPLETION in os.environ:
         app(prog_name="vaectl")

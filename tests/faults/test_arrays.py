@@ -126,6 +126,12 @@ def test_numbers_of_every_type_and_order_decode_alike(kind: str, order: Any, run
     assert native.stdout == other.stdout and not other.stderr
 
 
+@pytest.mark.fault(13)
+def test_an_array_that_python_2_wrote_is_read_without_a_word(run: Call) -> None:
+    result = run("decode", "-c", "tiny.safetensors", input=described("(2L, 1L)") + bytes(8))
+    assert result.stdout.startswith(b"\x89PNG") and not result.stderr
+
+
 @pytest.mark.fault(14)
 def test_what_is_no_number_is_counted_and_placed(fed: Fails) -> None:
     z = np.zeros((5, 1))
