@@ -96,6 +96,17 @@ def test_a_header_that_promises_too_much_is_refused_before_memory_is_asked_for(d
     fed("encode", data, "stdin")
 
 
+@pytest.mark.fault(11)
+def test_a_header_that_is_as_long_as_it_says_is_not_read_to_its_end(
+    fails: Fails, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("large") / "z.npy"
+    with open(path, "wb") as stream:
+        stream.write(b"\x93NUMPY\x02\x00" + (400 << 20).to_bytes(4, "little"))
+        stream.truncate(500 << 20)
+    fails("decode", path, "-c", "tiny.safetensors", words=("no NPY header that can be read",), memory=100 << 20)
+
+
 @pytest.mark.fault(12)
 @pytest.mark.parametrize(
     "array",

@@ -58,6 +58,15 @@ def test_a_header_of_absurd_length_is_refused_without_memory(length: int, tiny: 
     fails("info", tiny.name, words=("is no checkpoint",), memory=32 << 20)
 
 
+@pytest.mark.fault(2)
+def test_a_header_that_is_as_long_as_it_says_and_too_long_is_refused(tiny: Path, fails: Fails) -> None:
+    data = tiny.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + length] + b" " * (1 << 20)
+    tiny.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
+    fails("info", tiny.name, words=("is no checkpoint",))
+
+
 @pytest.mark.fault(3)
 def test_a_checkpoint_cut_at_any_byte_is_refused(tiny: Path, fails: Fails) -> None:
     data = tiny.read_bytes()
@@ -115,7 +124,9 @@ def set_row(index: int, **sizes: object) -> Callable[[Any, Any], None]:
         lambda card, header: card.update(fit="bend"),
         lambda card, header: card["network"].update(latent=10**30),
         lambda card, header: card["network"].update(picture=[2**40, 2**40, 1]),
-        lambda card, header: card["network"]["decoder"].extend([{"layer": "silu"}] * 1001),
+        lambda card, header: card["network"].update(decoder=[{"layer": "silu"}] * 1001 + card["network"]["decoder"]),
+        lambda card, header: card["network"]["decoder"].insert(-1, {"layer": "upsample", "factor": True}),
+        lambda card, header: card["network"]["decoder"].insert(-1, {"layer": "upsample", "factor": 1.0}),
         lambda card, header: card["network"]["decoder"].insert(-1, {"layer": "upsample", "factor": 2**30}),
         lambda card, header: card["network"]["decoder"].insert(0, {"layer": "torch.load"}),
         set_row(0, outputs=2**30),

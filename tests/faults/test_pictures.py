@@ -108,6 +108,13 @@ def test_a_picture_that_would_fill_the_memory_is_refused_before_it_does(fails: F
 
 
 @pytest.mark.fault(18)
+def test_a_picture_of_too_many_pixels_is_refused_however_many_bytes_it_has(fails: Fails, tiny: Path) -> None:
+    rows = np.random.default_rng(0).bytes(10_000 * 1251)
+    data = png(10_000, 10_000, 1, 0, zlib.compress(rows, 0))
+    fails("encode", "-c", tiny, input=data, words=("stdin has over 89478485 pixels",))
+
+
+@pytest.mark.fault(18)
 def test_a_large_picture_that_is_none_of_these_is_read(run: Call, tiny: Path, tmp_path: Path) -> None:
     page = np.zeros((5000, 7000), np.uint8)
     page[::7, ::5] = 255

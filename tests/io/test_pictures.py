@@ -106,7 +106,8 @@ def test_damaged_pictures_are_refused(format: str) -> None:
 
 
 def test_other_formats_are_never_opened() -> None:
-    for data in (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>"):
+    svg, eps = b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+    for data in (svg, eps, b"P6\n1 1\n255\nabc"):
         with pytest.raises(VaectlError, match="no picture"):
             pictures.decode(data, "x")
 
