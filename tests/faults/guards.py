@@ -44,7 +44,7 @@ GUARDS = [
     ("io/files.py", "        os.fchmod(descriptor, mode_for(target))\n", "", "tests/faults/test_output.py"),
     ("io/files.py", "    except OSError as error:", "    except FileExistsError as error:", "tests/faults/test_output.py"),
     ("io/files.py", "    if not os.access(folder if is_replaced(path) else target, os.W_OK):", "    if False:", "tests/faults/test_output.py"),
-    ("io/files.py", "target = os.path.realpath(path)\n    with told", "target = path\n    with told", "tests/io/test_files.py"),
+    ("io/files.py", "        target = os.path.realpath(path)\n        if", "        target = path\n        if", "tests/io/test_files.py"),
     ("io/locks.py", "            os.unlink(path)\n        raise", "            pass\n        raise", "tests/faults/test_output.py"),
     ("io/locks.py", "                if held(descriptor, path):\n                    os.unlink(path)", "                os.unlink(path)", "tests/io/test_locks.py"),
     ("io/locks.py", "        except BlockingIOError:\n            pass\n", "", "tests/io/test_locks.py"),

@@ -151,7 +151,8 @@ def check_writable(path: str) -> None:
     """
     if path == STDOUT:
         return
-    target = os.path.realpath(path)
+    with told(repr(path)):
+        target = os.path.realpath(path)
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise VaectlError(f"{path!r}: the folder {folder!r} does not exist: make it first")
@@ -195,8 +196,8 @@ def written(path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
         with told("stdout"), open(1, "wb", closefd=False) as stream:
             yield stream
         return
-    target = os.path.realpath(path)
     with told(repr(path)):
+        target = os.path.realpath(path)
         if os.path.exists(target) and not os.path.isfile(target):
             with open(target, "wb") as stream:
                 yield stream
