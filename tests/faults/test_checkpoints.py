@@ -124,7 +124,7 @@ def set_row(index: int, **sizes: object) -> Callable[[Any, Any], None]:
         lambda card, header: card.update(fit="bend"),
         lambda card, header: card["network"].update(latent=10**30),
         lambda card, header: card["network"].update(picture=[2**40, 2**40, 1]),
-        lambda card, header: card["network"].update(decoder=[{"layer": "silu"}] * 1001 + card["network"]["decoder"]),
+        lambda card, header: card["network"]["decoder"].__setitem__(slice(-1, -1), [{"layer": "silu"}] * 1001),
         lambda card, header: card["network"]["decoder"].insert(-1, {"layer": "upsample", "factor": True}),
         lambda card, header: card["network"]["decoder"].insert(-1, {"layer": "upsample", "factor": 1.0}),
         lambda card, header: card["network"]["decoder"].insert(-1, {"layer": "upsample", "factor": 2**30}),
