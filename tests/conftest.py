@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matrix import FAULTS
 from numpy.typing import NDArray
-from support import VAECTL, Nursery, Result, environment, run_in
+from support import VAECTL, Nursery, Result, environment
 
 from vaectl import datasets
 
@@ -60,6 +60,17 @@ def run(tmp_path: Path, nursery: Callable[[str], Nursery]) -> Call:
     return call
 
 
+@pytest.fixture(scope="session")
+def run_in(nursery: Callable[[str], Nursery]) -> Callable[..., None]:
+    """Calls vaectl in a folder, where it must succeed."""
+
+    def call(folder: Path, *arguments: str) -> None:
+        result = nursery(arguments[0]).call(arguments, cwd=folder)
+        assert result.returncode == 0, result.stderr.decode()
+
+    return call
+
+
 @pytest.fixture
 def shell(tmp_path: Path) -> Call:
     """Runs a line of bash, with vaectl on the path, in an empty folder."""
@@ -88,7 +99,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory, small_data: Path, run_in: Callable[..., None]) -> Path:
     """A folder with a small vae.safetensors, ae.safetensors and dae.safetensors of 2, 4 and 32 dimensions."""
     folder = tmp_path_factory.mktemp("models")
     run_in(folder, "train", "ae", "--latent", "4", "--hidden", "64,32", "--data", str(small_data), "--epochs", "40")
@@ -113,7 +124,8 @@ def ae(models: Path) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Note in each report which faults the test holds."""
+    """Begin with what takes longest, the README, and note in each report which faults the test holds."""
+    items.sort(key=lambda item: "test_readme" not in item.nodeid)
     for item in items:
         for mark in item.iter_markers("fault"):
             item.user_properties += [("fault", number) for number in mark.args]

@@ -120,12 +120,6 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> Path:
     return path
 
 
-def run_in(folder: Path, *arguments: str) -> None:
-    """Call vaectl in `folder`, where it must succeed."""
-    result = subprocess.run([str(VAECTL), *arguments], capture_output=True, cwd=folder, env=environment(), timeout=120)
-    assert result.returncode == 0, result.stderr.decode()
-
-
 def rewritten(path: Path, change: object, key: str = "vaectl") -> None:
     """Change the JSON under `key` in a safetensors file, or its header."""
     data = path.read_bytes()

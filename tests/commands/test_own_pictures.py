@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support import Result, environment, one_line, run_in, write_png
+from support import Result, environment, one_line, write_png
 
 import vaectl
 from vaectl.layers import Conv
@@ -28,7 +28,7 @@ def photograph(rng: np.random.Generator, height: int, width: int) -> NDArray[np.
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, run_in: Callable[..., None]) -> Path:
     """A folder with `photos/`, colour pictures of several sizes, and two models that learned from them."""
     folder = tmp_path_factory.mktemp("own")
     rng = np.random.default_rng(0)
