@@ -62,6 +62,7 @@ def test_a_number_in_the_name_counts(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["p000.webp", "p001.webp", "p002.webp"]
 
 
+@pytest.mark.filterwarnings("ignore:.* will be one")
 @pytest.mark.parametrize(
     ("output", "format", "expected"),
     [

@@ -204,6 +204,7 @@ def test_photographs_in_an_array_are_taken_one_by_one(tmp_path: Path) -> None:
         list(sources.read_photographs([str(tmp_path / "many.npy")], 1))
 
 
+@pytest.mark.filterwarnings("ignore:.*left out")
 def test_photographs_of_which_none_can_be_read_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     with pytest.warns(Remark, match="left out 1"), pytest.raises(VaectlError, match="no pictures came in"):
