@@ -132,7 +132,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which rows of the fault matrix hold, where they were asked for: `pytest -m fault`."""
+    """Say which rows of the fault matrix hold, where they were asked for: `pytest -m "fault and not long"`."""
     if "fault" not in str(config.option.markexpr):
         return
     kinds = {kind: terminalreporter.stats.get(kind, []) for kind in ("passed", "failed", "error")}
