@@ -22,9 +22,9 @@ def splits(name: str) -> list[Any]:
     folder = os.path.join(shelf.cache_folder(), name)
     try:
         return opened(named, folder, download=False)
-    except (OSError, RuntimeError):  # it is not there, or not all of it
+    except (OSError, RuntimeError, ImportError):  # it is not there, or not all of it
         pass
-    with locks.alone(folder):
+    with locks.alone(folder, "download"):
         fresh = f"{folder}.part"
         shutil.rmtree(fresh, ignore_errors=True)
         try:

@@ -24,6 +24,7 @@ from vaectl.states import State
 
 PIXEL = 1 / 255
 LOOK_EVERY = 10  # steps
+NO_MEMORY = ("allocate memory", "not enough memory", "out of memory")  # as torch says it
 
 
 @dataclass(frozen=True)
@@ -368,6 +369,6 @@ def memory_told(settings: Settings) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         # On a CPU, torch has no kind of error of its own for it.
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY):
             raise VaectlError(f"memory ran out: lower --batch-size (it is {settings.batch_size})") from error
         raise

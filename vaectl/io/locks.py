@@ -41,8 +41,8 @@ def new_file(folder: str) -> tuple[int, str]:
 
 
 @contextmanager
-def alone(path: str) -> Iterator[None]:
-    """Hold the lock on `path`, a file that need not be there, for the length of the block.
+def alone(path: str, what: str = "training") -> Iterator[None]:
+    """Hold the lock on `path`, which need not be there, for the length of the block; `what` is what another holder does.
 
     Raises:
         VaectlError: another process holds it.
@@ -53,7 +53,7 @@ def alone(path: str) -> Iterator[None]:
     try:
         descriptor = lock_file(lock)
     except OSError as error:  # held by a process, or the file of another user's one
-        raise VaectlError(f"{path!r}: another training writes it: wait for it, or name another file with -o") from error
+        raise VaectlError(f"{path!r}: another {what} writes it: wait for it, or choose another place") from error
     try:
         yield
     finally:
