@@ -12,7 +12,7 @@ from vaectl.errors import VaectlError
 from vaectl.models import Settings
 from vaectl.objective import Bernoulli
 from vaectl.states import State
-from vaectl.training import Progress, Weights
+from vaectl.training import Progress
 
 SETTINGS = Settings(epochs=3, batch_size=16, lr=0.01, beta=1.0, corrupt=(), precision="fp32")
 
@@ -184,39 +184,7 @@ def test_the_stand_in_has_the_gradient_of_the_loss() -> None:
     torch.testing.assert_close(weights.grad, expected)
 
 
-def test_the_weights_move_as_torch_s_adam_moves_them() -> None:
-    ours, theirs = torch.nn.Linear(5, 3), torch.nn.Linear(5, 3)
-    theirs.load_state_dict(ours.state_dict())
-    weights = Weights(ours, torch.float32, (0.9, 0.95))
-    adam = torch.optim.Adam(theirs.parameters(), lr=0.01, betas=(0.9, 0.95))
-    for _ in range(5):
-        batch = torch.randn(7, 5)
-        ours(batch).square().sum().backward()
-        weights.step(0.01)
-        theirs(batch).square().sum().backward()
-        adam.step()
-        adam.zero_grad()
-    weights.restore()
-    torch.testing.assert_close(ours.weight, theirs.weight)
-    torch.testing.assert_close(ours.bias, theirs.bias)
-
-
 def test_the_rate_rises_and_falls_to_nothing() -> None:
     assert training.rate(0.025, 0.05) == pytest.approx(0.5)
     assert training.rate(0.05, 0.05) == pytest.approx(1)
     assert training.rate(1, 0.05) == 0
-
-
-def test_what_is_left_open_is_chosen_by_the_pictures() -> None:
-    def chosen(pictures: int, **given: Any) -> Settings:
-        return models.settings("mlp", pictures, beta=1.0, corrupt=(), **given)
-
-    assert (chosen(60000).epochs, chosen(60000).batch_size) == (15, 256)
-    assert chosen(60000).lr == pytest.approx(0.005, rel=0.02)
-    assert chosen(60000, epochs=2).lr == pytest.approx(0.01)
-    assert chosen(60000, epochs=2, lr=0.3).lr == 0.3
-    assert chosen(60000, batch_size=64, epochs=1).lr < chosen(60000, epochs=1).lr
-    assert chosen(60000, epochs=2, widest=6144).lr < 0.003
-    few = chosen(100)
-    assert few.batch_size == 100
-    assert few.epochs * (100 // few.batch_size) >= 1000

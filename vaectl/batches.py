@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Generator, Tensor
 from vaectl.layers import Shape
 
 Bytes = NDArray[np.uint8]
+PIXEL = 1 / 255  # what each step of a byte is worth
 
 ENOUGH = 10_000  # pictures by which weights are initialised, and by whose latents their spread is known
 SOME = 1000  # crops likewise
@@ -105,3 +107,37 @@ def stock(pictures: Sequence[Bytes] | Bytes, shape: Shape, device: str) -> Stock
     if isinstance(pictures, np.ndarray) and pictures.shape[1:] == shape:
         return Whole(pictures, device)
     return Crops(pictures, shape)
+
+
+class Feed:
+    """The batches of one epoch after another; `step` counts those that have been given."""
+
+    def __init__(self, stock: Stock, batch_size: int, epochs: int, random: Generator) -> None:
+        self.stock = stock
+        self.batch_size = batch_size
+        self.random = random
+        self.steps_an_epoch = len(stock) // batch_size
+        self.steps = epochs * self.steps_an_epoch
+        self.step = 0
+        self.random_of_epoch = random.get_state()  # from which the order of this epoch was drawn
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the last batch given was the last of an epoch."""
+        return self.step % self.steps_an_epoch == 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        while self.step < self.steps:
+            given = self.step % self.steps_an_epoch
+            now = self.random.get_state()
+            if given:
+                self.random.set_state(self.random_of_epoch)
+            else:
+                self.random_of_epoch = now
+            batches = self.stock.epoch(self.batch_size, self.random)
+            if given:  # in an earlier run
+                next(islice(batches, given - 1, None))
+                self.random.set_state(now)
+            for batch in batches:
+                self.step += 1
+                yield batch

@@ -84,7 +84,7 @@ class Reader:
         if whole.seekable():
             whole.seek(-len(self.ahead), os.SEEK_CUR)
         else:
-            whole = tempfile.TemporaryFile()  # noqa: SIM115
+            whole = tempfile.TemporaryFile()  # noqa: SIM115 - it is read after this block
             with told("a temporary file"):
                 while (data := self.read(1 << 20)) and whole.tell() < LARGEST_PIPE:
                     whole.write(data)

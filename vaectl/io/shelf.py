@@ -18,7 +18,7 @@ class Shelf:
 
     def __init__(self) -> None:
         with files.told("the cache"):
-            self.stream = tempfile.TemporaryFile(dir=cache_folder())  # noqa: SIM115
+            self.stream = tempfile.TemporaryFile(dir=cache_folder())  # noqa: SIM115 - open as long as the shelf
         self.shapes: list[tuple[int, ...]] = []
 
     def add(self, picture: Bytes) -> None:
