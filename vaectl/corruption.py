@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaectl.errors import UsageError
-from vaectl.io import files, pictures
+from vaectl.io import codecs, files, pictures
 
 Shape = tuple[int, ...]
 
@@ -152,7 +152,7 @@ def read_mark(mark: str) -> Any:
     if not mark:
         return pictures.lettering(WORDS)
     with files.opened(mark) as reader:
-        return pictures.opened(reader.read(files.LARGEST_PICTURE), reader.name)
+        return codecs.opened(reader.read(files.LARGEST_PICTURE), reader.name)
 
 
 def applied(corruptions: Sequence[Corruption], clean: Any, draw: Draw) -> Any:

@@ -19,7 +19,7 @@ from vaectl import downloads
 from vaectl.catalogue import BUNDLED, DOWNLOADED
 from vaectl.errors import VaectlError
 from vaectl.frame import Frame
-from vaectl.io import arrays, files, parts, pictures
+from vaectl.io import arrays, codecs, files, parts, pictures
 from vaectl.io.ahead import worked_ahead
 from vaectl.io.shelf import Shelf
 from vaectl.layers import Shape
@@ -153,7 +153,7 @@ def from_folder(folder: str, wish: Wish) -> Dataset:
 
     def chosen(data: bytes, name: str) -> Chosen | VaectlError:
         try:
-            image = pictures.decode(data, name, None if wish.whole else frame)
+            image = codecs.decode(data, name, None if wish.whole else frame)
         except VaectlError as error:
             return error
         own = Frame((image.height, image.width, frame.shape[2])) if wish.whole else frame
@@ -174,7 +174,7 @@ def folder_frame(folder: str, wish: Wish) -> Frame:
     sizes: Counter[tuple[int, int]] = Counter()
     channels = 1
     for path in parts.files_under(folder):
-        seen = pictures.glance(os.path.join(folder, path))
+        seen = codecs.glance(os.path.join(folder, path))
         if seen:
             sizes[seen[:2]] += 1
             channels = max(channels, seen[2])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaectl.errors import Remark, UsageError
-from vaectl.io import arrays, files, pictures, sheets
+from vaectl.io import arrays, codecs, files, sheets
 from vaectl.io.sources import Batch
 
 Array = NDArray[np.float32]
@@ -123,9 +123,9 @@ def write_pictures(batches: Iterable[Batch], place: Destination, layout: Layout)
         layout.show(sheets.sheet(stack, layout.columns))
         return
     if place.animated:
-        data = pictures.animation(stack, place.format, layout.fps)
+        data = codecs.animation(stack, place.format, layout.fps)
     else:
-        data = pictures.encode(sheets.sheet(stack, layout.columns), place.format, max(batch.depth for batch in found))
+        data = codecs.encode(sheets.sheet(stack, layout.columns), place.format, max(batch.depth for batch in found))
     with files.written(place.path) as stream:
         stream.write(data)
 
@@ -177,13 +177,13 @@ def write_each(batches: Iterable[Batch], place: Destination) -> None:
             else:
                 path = NUMBER.sub(lambda found: found[0] % next(numbers), place.path)
             with files.written(path) as stream:
-                stream.write(pictures.encode(picture, place.format, batch.depth))
+                stream.write(codecs.encode(picture, place.format, batch.depth))
 
 
 def unused(name: str, format: str, taken: set[str]) -> str:
     """A file name for the picture called `name`; where `a.jpg` and `a.png` meet, the second becomes `a-2.png`."""
     stem, suffix = os.path.splitext(name)
-    stem = stem if suffix.lower() in pictures.SUFFIXES else name
+    stem = stem if suffix.lower() in codecs.SUFFIXES else name
     names = (f"{stem}{'' if number == 1 else f'-{number}'}.{format}" for number in count(1))
     chosen = next(name for name in names if name not in taken)
     taken.add(chosen)

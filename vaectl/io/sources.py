@@ -12,7 +12,7 @@ from PIL.Image import Image
 
 from vaectl.errors import VaectlError
 from vaectl.frame import Frame
-from vaectl.io import arrays, files, parts, pictures
+from vaectl.io import arrays, codecs, files, parts, pictures
 from vaectl.io.ahead import AHEAD, worked_ahead
 from vaectl.io.parts import ARRAYS, Bad, Item
 
@@ -61,7 +61,7 @@ def read_photographs(inputs: Sequence[str], channels: int, *, invert: bool = Fal
     """
 
     def photograph(name: str, data: bytes, told: str) -> Batch:
-        pixels, depth = pictures.photograph(data, told, channels)
+        pixels, depth = codecs.photograph(data, told, channels)
         return Batch([name], pixels[np.newaxis], depth)
 
     def row(name: str, pixels: Array) -> Batch:
@@ -124,7 +124,7 @@ def picture_items(inputs: Sequence[str], frame: Frame, bad: Bad) -> Iterator[Ite
     """Each picture by itself, with its name."""
 
     def fitted(name: str, data: bytes, told: str) -> Item:
-        return name, pictures.fit(pictures.decode(data, told, frame), frame)
+        return name, pictures.fit(codecs.decode(data, told, frame), frame)
 
     def row(name: str, pixels: Array) -> Item:
         return name, pixels
@@ -177,7 +177,7 @@ def latent_items(inputs: Sequence[str], width: int | None, encode: Callable[[Ima
 
     for part in parts.parts_of(inputs, "an NPY of latents" if encode is None else "a PICTURE or an NPY of latents", Bad()):
         if part.kind in files.PICTURES and encode is not None:
-            z = encode(pictures.decode(parts.picture_bytes(part), part.reader.name))
+            z = encode(codecs.decode(parts.picture_bytes(part), part.reader.name))
             stack_shape(z.shape, part.reader.name)
             yield part.next_name(), z
         elif part.kind in files.PICTURES:
