@@ -25,15 +25,21 @@ def splits(name: str) -> list[Any]:
     except (OSError, RuntimeError, ImportError):  # it is not there, or not all of it
         pass
     with locks.alone(folder, "download"):
-        fresh = f"{folder}.part"
+        fresh, aside = f"{folder}.part", f"{folder}.old"
         shutil.rmtree(fresh, ignore_errors=True)
         try:
+            if os.path.isdir(folder):
+                shutil.rmtree(aside, ignore_errors=True)
+            elif os.path.isdir(aside):  # an earlier download died while they changed places
+                os.replace(aside, folder)
             if os.path.isdir(folder):
                 shutil.copytree(folder, fresh)
             with only_tls():
                 opened(named, fresh, download=True)
-            shutil.rmtree(folder, ignore_errors=True)
+            if os.path.isdir(folder):
+                os.replace(folder, aside)
             os.replace(fresh, folder)
+            shutil.rmtree(aside, ignore_errors=True)
             return opened(named, folder, download=False)
         except (OSError, RuntimeError, ImportError) as error:
             reason = " ".join(str(error).split()).rstrip(".")

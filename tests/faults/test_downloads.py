@@ -122,6 +122,28 @@ def test_what_the_user_put_into_the_cache_stays(served: Path, cache: Path) -> No
     assert contents(cache) == before
 
 
+def test_what_the_user_put_into_the_cache_outlives_a_download_that_died_at_its_end(
+    served: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = cache / "fashion-mnist" / "own.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    replace = os.replace
+
+    def die(source: str, target: str) -> None:
+        if source.endswith(".part"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("os.replace", die)
+        datasets.load("fashion-mnist")
+    assert not own.exists()
+    assert len(datasets.load("fashion-mnist").train) == len(PICTURES)
+    assert own.read_text() == "mine"
+    assert os.listdir(cache) == ["fashion-mnist"]
+
+
 @pytest.mark.parametrize("name", ["../outside", "/tmp/vaectl-outside", "inner/../../outside"])
 def test_an_archive_whose_names_climb_writes_nothing_outside(name: str, tmp_path: Path) -> None:
     (tmp_path / "into").mkdir()
