@@ -223,10 +223,12 @@ def laid_down(name: str, chosen: Iterable[Chosen], wish: Wish) -> Dataset:
         frame = wish.frame(picture.shape[:2], picture.shape[2])
         fitting = frame.shape == picture.shape
         shelves[held_out].add(picture if fitting else as_picture(pictures.to_image(pictures.pixels(picture, name)), frame))
-    train, test = (own.pictures() if wish.whole else own.stack() for own in shelves)
-    if not len(train):
-        train, test = test, train
-    return Dataset(name, train, test, sha256(train, test))
+    if not len(shelves[False]):
+        shelves = shelves[::-1]
+    train, test = (shelf.pictures() if wish.whole else shelf.stack() for shelf in shelves)
+    dataset = Dataset(name, train, test, sha256(train, test))
+    shelves[False].shuffled()
+    return dataset
 
 
 def as_picture(image: Image, frame: Frame) -> Bytes:

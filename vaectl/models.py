@@ -6,7 +6,7 @@ loss  =  -log p(x | z)  +  beta * KL         Kingma & Welling, equation 10
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, log2, sqrt
+from math import ceil, log2, prod, sqrt
 from typing import Any
 
 from vaectl import networks
@@ -19,7 +19,7 @@ class Model:
     """Where a model's dials stand unless the user turns them.
 
     `corrupt` is what is done to a picture before it is encoded; `beta` how strongly the latent is pulled to N(0, I), which
-    also makes it a distribution; `latent` how many dimensions it has.
+    also makes it a distribution; `latent` how many dimensions it has for digits and the like.
     """
 
     summary: str
@@ -42,8 +42,9 @@ HIDDEN = {"mlp": (500, 500), "unet": (48, 96, 192)}
 CROP = (64, 64)  # what a unet learns from: larger crops brought less, for fewer different ones are seen in the same time
 # Convolutions halve a picture until so few pixels are left along its shorter side ...
 FEW_PIXELS = 8
-# ... and are wider the smaller it has become; at its full size they take the most time and bring the least.
-CONV_WIDTHS = (16, 64, 128, 256)
+# ... and have twice as many channels at each halving, so that all sizes take equally long.
+FEWEST_CHANNELS, MOST_CHANNELS = 16, 256
+LATENT = 128  # dimensions for natural pictures; where a distribution needs fewer, the KL leaves the others unused
 
 
 def kind_of_network(picture: Shape) -> str:
@@ -54,6 +55,12 @@ def kind_of_network(picture: Shape) -> str:
 def usual_likelihood(net: str, picture: Shape) -> str:
     """The likelihood that suits pictures of this shape in such a network."""
     return "bernoulli" if net != "unet" and kind_of_network(picture) == "mlp" else "gaussian"
+
+
+def usual_latent(model: str, picture: Shape) -> int:
+    """How many latent dimensions suit such a model of pictures of this shape: at most half as many as they have values."""
+    dimensions = MODELS[model].latent if kind_of_network(picture) == "mlp" else LATENT
+    return min(dimensions, ceil(prod(picture) / 2))
 
 
 def network(net: str, picture: Shape, latent: int, hidden: Sequence[int] | None, *, variational: bool) -> Network:
@@ -72,7 +79,7 @@ def network(net: str, picture: Shape, latent: int, hidden: Sequence[int] | None,
 def conv_widths(picture: Shape) -> list[int]:
     """How many channels each halving of a picture leads to."""
     halvings = max(1, ceil(log2(min(picture[:2]) / FEW_PIXELS)))
-    return [CONV_WIDTHS[min(halving, len(CONV_WIDTHS) - 1)] for halving in range(halvings)]
+    return [min(MOST_CHANNELS, FEWEST_CHANNELS << halving) for halving in range(halvings)]
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,8 @@ PACES = {
     # Long enough for a plane of MNIST that shows every digit, at a quarter of the time that the study's ten epochs take. Batches
     # are large enough that matrix products fill the cores, small enough that an epoch of MNIST still takes hundreds of steps.
     "mlp": Pace(epochs=15, fewest_steps=1000, batch_size=256, lr=0.01, lr_steps=468),
-    "conv": Pace(epochs=12, fewest_steps=1000, batch_size=256, lr=0.01, lr_steps=468),
+    # Small batches: eight times as many steps of eight times fewer pictures bring more in the same time.
+    "conv": Pace(epochs=12, fewest_steps=2000, batch_size=32, lr=0.005, lr_steps=468),
     # Many small steps bring more than fewer large ones, and batches so small have a gradient whose size is known later.
     "unet": Pace(epochs=12, fewest_steps=1000, batch_size=4, lr=0.002, lr_steps=4000, adam=(0.9, 0.99)),
 }

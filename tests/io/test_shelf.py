@@ -35,3 +35,16 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypa
     shelf = Shelf()
     shelf.add(np.ones((1, 1, 1), np.uint8))
     assert shelf.stack().tolist() == [[[[1]]]]
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells how a mapping is to be read")
+def test_pictures_in_any_order_are_read_without_their_neighbours() -> None:
+    def mappings_without_reading_on() -> int:
+        return sum("VmFlags" in line and " rr" in line for line in Path("/proc/self/smaps").read_text().splitlines())
+
+    shelf = Shelf()
+    shelf.add(np.ones((8, 8, 1), np.uint8))
+    stack, before = shelf.stack(), mappings_without_reading_on()
+    shelf.shuffled()
+    assert mappings_without_reading_on() == before + 1
+    assert stack.all()

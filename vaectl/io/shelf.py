@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from math import prod
+from mmap import ACCESS_COPY, MADV_RANDOM, mmap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,10 @@ class Shelf:
         with files.told("the cache"):
             self.stream = tempfile.TemporaryFile(dir=cache_folder())  # noqa: SIM115 - open as long as the shelf
         self.shapes: list[tuple[int, ...]] = []
+        self.mapping: mmap | None = None
+
+    def __len__(self) -> int:
+        return len(self.shapes)
 
     def add(self, picture: Bytes) -> None:
         """Lay down one picture, (H, W, C).
@@ -43,10 +48,18 @@ class Shelf:
 
     def mapped(self) -> Bytes:
         """Every byte in turn."""
+        if not self.shapes:
+            return np.empty(0, np.uint8)
         with files.told("the cache"):
             self.stream.flush()
             # Copied on write: nobody writes, but torch takes no array that it may not write to.
-            return np.memmap(self.stream, np.uint8, "c") if self.shapes else np.empty(0, np.uint8)
+            self.mapping = mmap(self.stream.fileno(), 0, access=ACCESS_COPY)
+        return np.frombuffer(self.mapping, np.uint8)
+
+    def shuffled(self) -> None:
+        """Tell the system that pictures are now read in any order, so that it does not read on from each of them in vain."""
+        if self.mapping:
+            self.mapping.madvise(MADV_RANDOM)
 
 
 def cache_folder() -> str:
