@@ -161,7 +161,8 @@ def test_an_error_at_every_system_call_of_a_save_leaves_one_whole_file(error: st
 @pytest.mark.fault(27)
 def test_a_full_disk_is_told_by_every_kind_of_output(shell: Shell, tiny: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for the disk."""
-    for line in ("sample -n 90000 -o z.npy", "sample -n 90000 -o z.csv", "sample -n 900 --scale 100 -o sheet.png"):
+    arrays = ("sample -n 90000 -o z.npy", "sample -n 400000 -o z.npy")  # the second waits on disk for the count of its rows
+    for line in (*arrays, "sample -n 90000 -o z.csv", "sample -n 900 --scale 100 -o sheet.png"):
         before = contents(tmp_path)
         result = shell(f"unset ${{!COVERAGE_@}}; trap '' XFSZ; ulimit -f 20; vaectl {line} -c {tiny}")
         assert result.returncode == 1

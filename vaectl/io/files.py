@@ -84,8 +84,8 @@ class Reader:
         if whole.seekable():
             whole.seek(-len(self.ahead), os.SEEK_CUR)
         else:
-            whole = tempfile.TemporaryFile()  # noqa: SIM115 - it is read after this block
             with told("a temporary file"):
+                whole = tempfile.TemporaryFile()  # noqa: SIM115 - it is read after this block
                 while (data := self.read(1 << 20)) and whole.tell() < LARGEST_PIPE:
                     whole.write(data)
         self.leave()

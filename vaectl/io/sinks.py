@@ -143,7 +143,8 @@ def write_npy(batches: Iterable[Batch], path: str) -> None:
     rows, width = 0, 0
     with SpooledTemporaryFile(SPOOLED_IN_MEMORY) as spool:
         for batch in batches:
-            spool.write(np.ascontiguousarray(batch.arrays, "<f4").tobytes())
+            with files.told("a temporary file"):
+                spool.write(np.ascontiguousarray(batch.arrays, "<f4").tobytes())
             rows, width = rows + len(batch.arrays), batch.arrays.shape[1]
         spool.seek(0)
         with files.written(path) as stream:
