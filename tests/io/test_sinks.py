@@ -91,3 +91,10 @@ def test_a_place_or_format_that_will_not_do_fails_before_any_work(tmp_path: Path
         sinks.destination(str(tmp_path), None, sinks.LATENT_FORMATS)
     with pytest.raises(VaectlError, match="make it first"):
         sinks.destination("none/z.npy", None, sinks.LATENT_FORMATS)
+
+
+def test_a_file_where_a_folder_is_due_is_told(tmp_path: Path) -> None:
+    (tmp_path / "faces").touch()
+    place = sinks.destination(f"{tmp_path}/", "png", sinks.STILL_FORMATS)
+    with pytest.raises(VaectlError, match="faces': file exists: move it away"):
+        sinks.write_pictures(batches(["faces/a.png"]), place, Layout(never))

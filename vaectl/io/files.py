@@ -38,6 +38,7 @@ LARGEST_PIPE = 1 << 32  # bytes that wait on disk
 
 ADVICE = {
     errno.ENOENT: ": check the name",
+    errno.EEXIST: ": move it away, or write elsewhere",
     errno.EISDIR: ": give a file",
     errno.ENOTDIR: ": check the name",
     errno.EACCES: ": check who may read and write it",

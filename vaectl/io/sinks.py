@@ -174,7 +174,9 @@ def write_each(batches: Iterable[Batch], place: Destination) -> None:
         for name, picture in zip(batch.names, batch.arrays, strict=True):
             if place.is_folder:
                 path = os.path.join(place.path, unused(name, place.format, taken))
-                os.makedirs(os.path.dirname(path), exist_ok=True)
+                folder = os.path.dirname(path)
+                with files.told(repr(folder)):
+                    os.makedirs(folder, exist_ok=True)
             else:
                 path = NUMBER.sub(lambda found: found[0] % next(numbers), place.path)
             with files.written(path) as stream:
