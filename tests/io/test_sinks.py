@@ -62,6 +62,13 @@ def test_a_number_in_the_name_counts(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["p000.webp", "p001.webp", "p002.webp"]
 
 
+def test_a_number_in_a_folder_s_name_stays(tmp_path: Path) -> None:
+    (tmp_path / "%d").mkdir()
+    path = str(tmp_path / "%d" / "%d-of-%d.png")
+    sinks.write_pictures(batches(list("abc")), sinks.destination(path, None, sinks.PICTURE_FORMATS), Layout(never))
+    assert sorted(os.listdir(tmp_path / "%d")) == ["0-of-0.png", "1-of-1.png", "2-of-2.png"]
+
+
 @pytest.mark.filterwarnings("ignore:.* will be one")
 @pytest.mark.parametrize(
     ("output", "format", "expected"),

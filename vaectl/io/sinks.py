@@ -178,9 +178,15 @@ def write_each(batches: Iterable[Batch], place: Destination) -> None:
                 with files.told(repr(folder)):
                     os.makedirs(folder, exist_ok=True)
             else:
-                path = NUMBER.sub(lambda found: found[0] % next(numbers), place.path)
+                folder, file = os.path.split(place.path)
+                path = os.path.join(folder, numbered(file, next(numbers)))
             with files.written(path) as stream:
                 stream.write(codecs.encode(picture, place.format, batch.depth))
+
+
+def numbered(file: str, number: int) -> str:
+    """The name of a file with a number in it: `frame-%03d.png` becomes `frame-007.png`."""
+    return NUMBER.sub(lambda found: found[0] % number, file)
 
 
 def unused(name: str, format: str, taken: set[str]) -> str:
