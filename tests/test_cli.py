@@ -132,11 +132,12 @@ def test_a_full_or_closed_stdout_fails_and_pollutes_nothing(shell: Call, vae: Pa
     assert (tmp_path / "plane.png").read_bytes().startswith(b"\x89PNG")
 
 
-def on_terminal(arguments: list[object], cwd: Path, **variables: str) -> tuple[int, str]:
-    """The exit code of vaectl and what it wrote, with a terminal as all its streams."""
+def on_terminal(arguments: list[object], cwd: Path, program: object = VAECTL, **variables: str) -> tuple[int, str]:
+    """The exit code of a program and what it wrote, with a terminal as all its streams."""
     main, terminal = pty.openpty()
     env = environment() | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "30"} | variables
-    process = subprocess.Popen([VAECTL, *map(str, arguments)], stdin=terminal, stdout=terminal, stderr=terminal, cwd=cwd, env=env)
+    command = [str(program), *map(str, arguments)]
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, cwd=cwd, env=env)
     os.close(terminal)
     said = b""
     while True:
@@ -295,3 +296,54 @@ def test_too_little_memory_is_one_line(run: Call, vae: Path, tmp_path: Path) -> 
     assert result.returncode == 1
     one_line(result, "not enough memory")
     assert not (tmp_path / "p.png").exists()
+
+
+def test_pictures_follow_each_other_in_any_stream(shell: Call, vae: Path, picture: Path) -> None:
+    result = shell(f"vaectl encode <(cat {picture} {picture}) -c {vae}")
+    assert np.load(BytesIO(result.stdout)).shape == (2, 2), result.stderr
+
+
+def test_a_stream_is_read_once_by_somebody_who_watches(vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    np.save(tmp_path / "digits.npy", np.tile(digits, (40, 1, 1, 1)))
+    slowly = "(head -c 1500000 digits.npy; sleep 2; tail -c +1500001 digits.npy)"
+    line = f"{VAECTL} encode <({slowly}) -c {vae} -o z.npy"
+    code, said = on_terminal(["-c", line], tmp_path, "bash")
+    assert code == 0, said
+    assert len(np.load(tmp_path / "z.npy")) == 40 * len(digits)
+
+
+@pytest.mark.parametrize("place", ["/dev/stdout", "/dev/fd/1"])
+def test_the_system_s_names_for_stdout_are_stdout(place: str, shell: Call, vae: Path) -> None:
+    result = shell(f"vaectl sample -n 2 -c {vae} --format npy -o {place} | cat")
+    assert np.load(BytesIO(result.stdout)).shape == (2, 2), result.stderr
+    result = shell(f"(echo first; vaectl sample -n 2 -c {vae} --format npy -o {place}) > both; cat both")
+    assert result.stdout.startswith(b"first\n\x93NUMPY"), result.stderr
+
+
+def test_a_result_goes_into_another_process(shell: Call, vae: Path, tmp_path: Path) -> None:
+    result = shell(f"vaectl sample -n 2 -c {vae} --format npy -o >(cat > copy.npy); sleep 0.5")
+    assert np.load(tmp_path / "copy.npy").shape == (2, 2), result.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train vae --lr nan",
+        "train vae --beta inf",
+        "train vae --sigma nan --likelihood gaussian",
+        "interpolate z.npy --fps nan",
+        "grid --range nan 3",
+        "decode z.npy --columns 9999999999999999999",
+        "train vae --samples 99999999999999999999",
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(line: str, run: Call) -> None:
+    option = next(word for word in line.split() if word.startswith("--"))
+    one_line(run(*line.split(), code=2), option)
+
+
+@pytest.mark.parametrize("line", ["--help", "--version", "train --help"])
+def test_help_for_a_full_disk_is_one_line(line: str, shell: Call) -> None:
+    result = shell(f"vaectl {line} > /dev/full")
+    assert result.returncode == 1
+    one_line(result, "no space left")

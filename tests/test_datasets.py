@@ -169,3 +169,10 @@ def test_a_data_set_that_was_downloaded_is_taken_by_its_name(tmp_path: Path, mon
     found = datasets.load("fashion-mnist")
     np.testing.assert_array_equal(found.train[..., 0], pictures)
     assert len(found.test) == 2
+
+
+def test_a_folder_whose_pictures_are_all_bad_is_no_data(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", np.zeros((9, 9), np.uint8))
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-20])
+    with pytest.warns(Remark, match="left out"), pytest.raises(VaectlError, match="holds no pictures that can be read"):
+        datasets.load(str(tmp_path), Wish(skip_bad=True))

@@ -177,3 +177,8 @@ def test_a_checkpoint_goes_to_stdout_alone(shell: Call, small_data: Path, tmp_pa
     assert json.loads(result.stdout)["model"] == "ae"
     assert os.listdir(tmp_path) == ["m.safetensors"]
     one_line(shell(f"vaectl train ae --data {small_data} --json -o -"), "name a file with -o")
+
+
+def test_every_checkpoint_has_a_state_of_its_own() -> None:
+    assert states.path_for("a/run3.safetensors") == "a/run3.resume.safetensors"
+    assert states.path_for("a/run3") == "a/run3.resume"

@@ -188,3 +188,11 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
     assert training.rate(0.025, 0.05) == pytest.approx(0.5)
     assert training.rate(0.05, 0.05) == pytest.approx(1)
     assert training.rate(1, 0.05) == 0
+
+
+def test_a_state_of_other_weights_is_refused(bars: NDArray[np.uint8]) -> None:
+    states: list[State] = []
+    fit(bars, SETTINGS, keep=lambda run: states.append(run.state()))
+    smaller = dataclasses.replace(states[0], tensors=states[0].tensors | {"weights": np.zeros(3, np.float32)})
+    with pytest.raises(VaectlError, match="of a network of another size"):
+        fit(bars, SETTINGS, start=smaller)

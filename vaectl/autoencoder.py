@@ -85,7 +85,7 @@ class Autoencoder:
             VaectlError: as `encode`, or the model gives points and no distribution.
         """
         if not self.card.network.variational:
-            raise VaectlError(f"a model of kind {self.card.model!r} encodes to points, not to a distribution: use a vae")
+            raise VaectlError("this model encodes to points, not to a distribution: use a vae, with a --beta above 0")
         both = self.points(pictures)
         return both[:, : self.latent], both[:, self.latent :]
 

@@ -8,6 +8,7 @@ import warnings
 from contextlib import suppress
 from importlib import import_module
 from inspect import getdoc
+from math import isfinite
 from typing import Any, NoReturn, TextIO, cast
 
 import typer
@@ -60,11 +61,22 @@ class Verbs(TyperGroup):
         return name, load(line.name) if line and line.name else None, rest
 
 
+class Verb(TyperCommand):
+    """One verb; typer's bounds let NaN and infinity pass, and no option means anything by them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        for name, value in ctx.params.items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, float) and not isfinite(number) for number in numbers):
+                raise UsageError(f"--{name.replace('_', '-')} {' '.join(map(str, numbers))}: give finite numbers")
+        return super().invoke(ctx)
+
+
 def load(verb: str) -> TyperCommand:
     """A verb with all its options."""
     function = getattr(import_module(f"vaectl.commands.{verb}"), verb)
     own = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
-    own.command(verb, help=f"{VERBS[verb]}\n\n{getdoc(function)}")(function)
+    own.command(verb, cls=Verb, help=f"{VERBS[verb]}\n\n{getdoc(function)}")(function)
     return cast(TyperCommand, typer.main.get_command(own))
 
 
@@ -124,6 +136,12 @@ def main() -> NoReturn:
         die_of(signal.SIGTERM)
     except BrokenPipeError:
         die_of(signal.SIGPIPE)
+    except OSError as error:  # on a file of the system's or of Python's own
+        if os.environ.get("VAECTL_DEBUG"):
+            traceback.print_exc()
+        say(f"{error.filename or 'stdout'}: {(error.strerror or str(error)).lower()}")
+        silence_stdout()
+        code = 1
     sys.exit(code)
 
 
@@ -134,6 +152,11 @@ def guard_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, mode)
+
+
+def silence_stdout() -> None:
+    """Lead what was not written to stdout nowhere, or Python would try again on leaving."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def usage(error: TyperException) -> str:

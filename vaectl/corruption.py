@@ -147,8 +147,9 @@ def stamps(mark: str, shape: Shape, photographs: bool) -> tuple[NDArray[np.float
     return layers, Side(height, sizes[:, 0]), Side(width, sizes[:, 1])
 
 
+@lru_cache(maxsize=4)
 def read_mark(mark: str) -> Any:
-    """The mark as a Pillow picture."""
+    """The mark as a Pillow picture; a pipe gives it once."""
     if not mark:
         return pictures.lettering(WORDS)
     with files.opened(mark) as reader:

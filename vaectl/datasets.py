@@ -100,7 +100,7 @@ def load(name: str, wish: Wish | None = None) -> Dataset:
     if name == BUNDLED:
         with resources.as_file(resources.files("vaectl") / "data" / "mnist.npz") as path:
             return from_file(BUNDLED, str(path), wish)
-    if os.path.exists(name):
+    if name == files.STDIN or os.path.exists(name):
         return from_file(name, name, wish)
     if name in DOWNLOADED:
         return from_torchvision(name, wish)
@@ -151,16 +151,13 @@ def from_folder(folder: str, wish: Wish) -> Dataset:
     frame = folder_frame(folder, wish)
     bad = parts.Bad(wish.skip_bad)
 
-    def chosen(data: bytes, name: str) -> Chosen | VaectlError:
-        try:
-            image = codecs.decode(data, name, None if wish.whole else frame)
-        except VaectlError as error:
-            return error
+    def chosen(name: str, data: bytes) -> Chosen:
+        image = codecs.decode(data, name, None if wish.whole else frame)
         own = Frame((image.height, image.width, frame.shape[2])) if wish.whole else frame
         # By the file's bytes: the choice stays at any size.
         return as_picture(image, own), is_held_out(hashlib.sha256(data).digest())
 
-    works = (partial(chosen, parts.picture_bytes(part), part.reader.name) for part in parts.folder_parts(folder, bad))
+    works = (parts.work_on(part, partial(chosen, part.reader.name)) for part in parts.folder_parts(folder, bad))
     return laid_down(folder, bad.left_out(worked_ahead(works)), wish)
 
 
@@ -225,6 +222,8 @@ def laid_down(name: str, chosen: Iterable[Chosen], wish: Wish) -> Dataset:
         shelves[held_out].add(picture if fitting else as_picture(pictures.to_image(pictures.pixels(picture, name)), frame))
     if not len(shelves[False]):
         shelves = shelves[::-1]
+    if not len(shelves[False]):
+        raise VaectlError(f"{name!r} holds no pictures that can be read: give other data")
     train, test = (shelf.pictures() if wish.whole else shelf.stack() for shelf in shelves)
     dataset = Dataset(name, train, test, sha256(train, test))
     shelves[False].shuffled()

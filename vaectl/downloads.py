@@ -11,6 +11,8 @@ from vaectl.catalogue import DOWNLOADED, Named
 from vaectl.errors import VaectlError
 from vaectl.io import locks, shelf
 
+FAILURES = (OSError, RuntimeError, ImportError, ValueError, EOFError)  # what torchvision raises
+
 
 def splits(name: str) -> list[Any]:
     """Both splits of a data set, from this user's cache, or downloaded into it.
@@ -22,7 +24,7 @@ def splits(name: str) -> list[Any]:
     folder = os.path.join(shelf.cache_folder(), name)
     try:
         return opened(named, folder, download=False)
-    except (OSError, RuntimeError, ImportError):  # it is not there, or not all of it
+    except FAILURES:  # it is not there, or not all of it
         pass
     with locks.alone(folder, "download"):
         fresh, aside = f"{folder}.part", f"{folder}.old"
@@ -41,7 +43,7 @@ def splits(name: str) -> list[Any]:
             os.replace(fresh, folder)
             shutil.rmtree(aside, ignore_errors=True)
             return opened(named, folder, download=False)
-        except (OSError, RuntimeError, ImportError) as error:
+        except FAILURES as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise VaectlError(f"{name!r} was not downloaded: {reason}: put torchvision's files for it into {folder!r}") from error
         finally:

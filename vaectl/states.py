@@ -171,8 +171,9 @@ def difference(name: str, before: Any, now: Any) -> str:
 
 
 def path_for(checkpoint: str) -> str:
-    """The file of the state: `run3.resume.safetensors` beside `run3.safetensors`."""
-    return f"{checkpoint.removesuffix(SUFFIX)}.resume{SUFFIX}"
+    """The file of the state: `run3.resume.safetensors` beside `run3.safetensors`, `run3.resume` beside `run3`."""
+    stem = checkpoint.removesuffix(SUFFIX)
+    return f"{stem}.resume{checkpoint[len(stem) :]}"
 
 
 def save(path: str, kept: Kept) -> None:

@@ -112,6 +112,7 @@ def descended(
         descend(likelihood, logits, target, kl, settings.beta)
         weights.step(settings.lr * rate(feed.step / feed.steps, settings.warmup))
         keep(run)
+    looks.check(weights.master.sum().item())
     weights.restore()
     tensors = {name: tensor.detach().cpu().numpy() for name, tensor in halves.state_dict().items()}
     return Trained(tensors, likelihood.sigma, looks.epochs)
@@ -235,6 +236,8 @@ class Run:
     def go_on(self, state: State) -> None:
         """Stand where the training stood that had this state."""
         tensors = {name: torch.from_numpy(array) for name, array in state.tensors.items()}
+        if tensors["weights"].shape != self.weights.master.shape:
+            raise VaectlError("the state is of a network of another size: start anew with --force")
         self.weights.go_on(tensors["weights"], tensors["first"], tensors["second"], state.step)
         self.likelihood.go_on(tensors["likelihood"])
         self.looks.seen = list(tensors["seen"].to(self.weights.master.device))
@@ -252,5 +255,6 @@ def memory_told(settings: Settings) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         # On a CPU, torch has no kind of error of its own for it.
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY):
-            raise VaectlError(f"memory ran out: lower --batch-size (it is {settings.batch_size})") from error
+            samples = f" or --samples (it is {settings.samples})" if settings.samples > 1 else ""
+            raise VaectlError(f"memory ran out: lower --batch-size (it is {settings.batch_size}){samples}") from error
         raise

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 from collections.abc import Callable
@@ -116,3 +117,9 @@ def test_info_prints_the_card_as_text_and_json(run: Call, vae: Path) -> None:
     assert "linear 784 64 > silu" in text and "28 x 28, grey" in text and "2 dimensions, a distribution" in text
     card = json.loads(run("info", vae, "--json").stdout)
     assert card["network"]["latent"] == 2 and card["format"] == 1
+
+
+def test_data_come_through_a_pipe(run: Call, tmp_path: Path) -> None:
+    np.save(stream := io.BytesIO(), np.random.default_rng(0).integers(0, 256, (20, 4, 4), np.uint8))
+    run("train", "ae", "--data", "-", "--latent", "2", "--hidden", "4", "--epochs", "1", input=stream.getvalue())
+    assert (tmp_path / "ae.safetensors").exists()

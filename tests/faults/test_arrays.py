@@ -199,3 +199,9 @@ def test_archives_that_are_no_data_are_refused(fails: Fails, fed: Fails, tmp_pat
 @pytest.mark.fault(9, 16)
 def test_two_arrays_in_an_archive_are_too_many_for_a_verb(fed: Fails) -> None:
     one_line(Result([], 1, b"", fed("decode", archive(a=npy(np.zeros((1, 1))), b=npy(np.zeros((1, 1)))), "a, b").encode()))
+
+
+@pytest.mark.fault(15)
+def test_latents_of_no_dimensions_are_refused(fails: Fails, tmp_path: Path) -> None:
+    np.save(tmp_path / "z.npy", np.zeros((3, 0), np.float32))
+    fails("interpolate", "z.npy", words=("latents have one dimension at least",))

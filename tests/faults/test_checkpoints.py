@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import rewritten, write_png
+from support import Result, rewritten, write_png
 
 from vaectl import checkpoint
 from vaectl.errors import VaectlError
 
+Call = Callable[..., Result]
 Fails = Callable[..., str]
 
 
@@ -222,3 +223,13 @@ def test_a_model_that_cannot_is_told_with_one_that_can(fails: Fails, ae: Path, v
     fails("sample", "-c", ae, words=("use a vae",))
     fails("denoise", "-c", vae, words=("use a dae",))
     fails("encode", png, "--sample", "-c", ae, words=("use a vae",))
+
+
+@pytest.mark.fault(4)
+def test_a_card_does_not_write_to_a_terminal_what_it_likes(run: Call, tiny: Path) -> None:
+    def change(values: dict[str, Any], header: dict[str, Any]) -> None:
+        values["data"] = {"name": "\x1b[2J\ud800"}
+
+    rewritten(tiny, change)
+    said = run("info", tiny).stdout
+    assert b"\\x1b[2J\\xd800" in said and b"\x1b" not in said

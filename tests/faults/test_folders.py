@@ -35,6 +35,7 @@ def test_what_is_no_file_in_a_folder_is_passed_over(run: Call, tiny: Path, tmp_p
     folder = tmp_path / "odd"
     write_png(folder / "a.png", PIXELS)
     (folder / "loop").symlink_to(".")
+    (folder / "self").symlink_to("self")
     (folder / "up").symlink_to("..")
     (folder / "nowhere").symlink_to("none")
     (folder / "null").symlink_to("/dev/null")

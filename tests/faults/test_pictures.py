@@ -151,3 +151,23 @@ def test_a_tiff_named_png_is_read_as_what_it_is(run: Call, tiny: Path, tmp_path:
     (tmp_path / "a.tif").write_bytes(picture("TIFF"))
     one, two = (run("encode", name, "-c", tiny) for name in ("a.png", "a.tif"))
     assert one.stdout == two.stdout and not one.stderr
+
+
+@pytest.mark.fault(19)
+@pytest.mark.parametrize("value", [200.0, -1.0, np.nan, np.inf])
+def test_values_that_are_no_brightness_are_refused(value: float, fails: Fails, run: Call, tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "deep"
+    write_png(folder / "a.png", NOISE)
+    Image.fromarray(np.full((4, 4), value, np.float32)).save(folder / "b.tif")
+    fails("encode", "deep", "-c", tiny, words=("b.tif' has values that are not in [0, 1]",))
+    result = run("encode", "deep", "-c", tiny, "--skip-bad", "--format", "csv")
+    assert result.stdout.decode().count("\n") == 2
+    Image.fromarray(np.full((4, 4), 70000, np.int32)).save(tmp_path / "c.tif")
+    fails("encode", "c.tif", "-c", tiny, words=("not in [0, 65535]",))
+
+
+@pytest.mark.fault(17)
+def test_a_bmp_that_does_not_know_its_size_is_read(run: Call, tiny: Path) -> None:
+    data = bytearray(picture("BMP"))
+    data[2:6] = bytes(4)
+    assert run("encode", "-c", tiny, "--skip-bad", "--format", "csv", input=bytes(data)).stdout.count(b"\n") == 2

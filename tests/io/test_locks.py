@@ -92,3 +92,9 @@ def test_a_folder_with_the_longest_names_is_written_to(tmp_path: Path) -> None:
     with locks.alone(str(tmp_path / name)):
         write(tmp_path / name)
     assert os.listdir(tmp_path) == [name]
+
+
+def test_a_user_s_file_that_begins_like_ours_stays(tmp_path: Path) -> None:
+    (tmp_path / ".vaectl-notes.txt").touch()
+    write(tmp_path / "out")
+    assert (tmp_path / ".vaectl-notes.txt").exists()

@@ -218,3 +218,29 @@ def test_a_disk_that_fails_while_it_is_read_is_told_with_the_name() -> None:
 
     with pytest.raises(VaectlError, match=r"'one\.png': input/output error"):
         Reader(cast(BinaryIO, Failing()), "'one.png'").peek(12)
+
+
+@pytest.mark.filterwarnings("ignore:left out 1")
+def test_a_picture_that_is_too_large_is_left_out_like_a_damaged_one(
+    tmp_path: Path, digits: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(3):
+        write_png(tmp_path / f"{index}.png", digits[index])
+    with (tmp_path / "1.png").open("ab") as stream:
+        stream.write(bytes(5000))
+    monkeypatch.setattr("vaectl.io.files.LARGEST_PICTURE", 4000)
+    with pytest.warns(Remark, match=r"1.png' is larger than 4000 bytes: left out"):
+        (batch,) = sources.read_pictures([str(tmp_path)], FRAME, skip_bad=True)
+    assert names([batch]) == ["0.png", "2.png"]
+    with pytest.raises(VaectlError, match=r"1.png' is larger"):
+        pictures(tmp_path)
+
+
+def test_folders_may_be_nested_deeper_than_calls(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["a"] * 1100)
+    place = tmp_path
+    for _ in range(1100):
+        place /= "a"
+        place.mkdir()
+    (deep / "x.txt").touch()
+    assert list(parts.files_under(str(tmp_path))) == ["a/" * 1100 + "x.txt"]

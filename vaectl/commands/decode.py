@@ -1,6 +1,7 @@
 """vaectl decode."""
 
 from vaectl.commands import options
+from vaectl.errors import VaectlError
 
 
 def decode(
@@ -27,6 +28,8 @@ def decode(
 
     place = sinks.destination(output, format, sinks.PICTURE_FORMATS, animate=animate)
     model = autoencoder.load(options.checkpoint_file(checkpoint), device)
+    if not model.latent:
+        raise VaectlError("this model, a unet, has no latent to decode: use vaectl denoise with it")
     latents = sources.read_latents(inputs or [], model.latent)
     watched = console.watched(latents, len, lambda: parts.expected(inputs or []), quiet)
     pictures = (batch.map(model.decode) for batch in watched)

@@ -27,7 +27,9 @@ AT_ONCE = 500  # pictures
 def evaluate(
     data: Annotated[str | None, options.DATA] = None,
     split: Annotated[Literal["test", "train"], typer.Option("--split", help="Of the data.")] = "test",
-    samples: Annotated[int, typer.Option("--samples", min=0, metavar="K", help="Of importance sampling; 0: no NLL.")] = 1000,
+    samples: Annotated[
+        int, typer.Option("--samples", min=0, max=1_000_000, metavar="K", help="Of importance sampling; 0: no NLL.")
+    ] = 1000,
     binarize: Annotated[
         bool | None,
         typer.Option("--binarize/--grey", show_default=False, help="Draw each pixel once as white or black; as in training."),

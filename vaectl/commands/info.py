@@ -38,7 +38,12 @@ def info(
         files.write_line(json.dumps(checkpoints.to_json(card), sort_keys=True, indent=2))
         return
     for name, value in lines(card):
-        files.write_line(f"{name:<12} {value}")
+        files.write_line(f"{name:<12} {printable(value)}")
+
+
+def printable(text: str) -> str:
+    """The text without what could wreck a terminal: a card may say anything."""
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
 
 
 def lines(card: "Card") -> Iterator[tuple[str, str]]:

@@ -98,7 +98,7 @@ Corrupt = Annotated[
 ]
 Columns = Annotated[
     int | None,
-    typer.Option("--columns", min=1, metavar="N", show_default=False, help="Pictures in a row of the sheet."),
+    typer.Option("--columns", min=1, max=100_000, metavar="N", show_default=False, help="Pictures in a row of the sheet."),
 ]
 Scale = Annotated[int, typer.Option("--scale", min=1, max=100, metavar="N", help="Each pixel becomes N x N.")]
 Device = Annotated[

@@ -85,7 +85,7 @@ def train(
     ] = None,
     corrupt: options.Corrupt = None,
     samples: Annotated[
-        int, typer.Option("--samples", min=1, metavar="L", help="Draws of z for each picture, the paper's L.")
+        int, typer.Option("--samples", min=1, max=10_000, metavar="L", help="Draws of z for each picture, the paper's L.")
     ] = 1,
     likelihood: Annotated[
         Literal["bernoulli", "gaussian"] | None,
@@ -129,7 +129,7 @@ def train(
         raise UsageError("--net unet has no latent and mends gaussian pixels: use it for a dae, as in train dae --net unet")
     path = output or f"{model}.safetensors"
     files.check_writable(path)
-    if as_json and path == files.STDOUT:
+    if as_json and path in files.STDOUT_NAMES:
         raise UsageError("--json and the checkpoint both go to stdout: name a file with -o")
     with states.keeping(path, again(), resume=resume, force=force) as keeper:
         side = sides(size) if size else None
@@ -176,7 +176,7 @@ def train(
     if not quiet:
         console.preview(autoencoder.ready(made), judged)
         console.say_trained(made.card)
-    if path != files.STDOUT:
+    if path not in files.STDOUT_NAMES:
         files.write_line(json.dumps({"checkpoint": path, "figures": made.card.figures}) if as_json else path)
 
 

@@ -31,6 +31,7 @@ MOST_PIXELS = 89_478_485  # where Pillow itself begins to warn: 256 MB at 24 bit
 # Of what is larger, so many bytes may come from one: scanned pages come near it, and bombs grow by a thousand.
 SAFE_TO_UNPACK, MOST_UNPACKED = 1 << 26, 500
 PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "apng": "PNG"}
+DEEP = ("I", "F")  # modes of more than 8 bits
 COLOURED = (2, 4, 6)  # kinds of PNG with colours, alpha or both
 PNG = b"\x89PNG\r\n\x1a\n"
 REPLACE = "replace it or leave it out"
@@ -47,10 +48,8 @@ def decode(data: bytes, name: str, frame: Frame | None = None) -> Image.Image:
         VaectlError: as `opened`.
     """
     image = opened(data, name, frame)
-    if image.mode.startswith("I"):
-        return Image.fromarray(np.asarray(image, dtype=np.float32) / 65535)
-    if image.mode == "F":
-        return image
+    if image.mode.startswith(DEEP):
+        return Image.fromarray(deep_values(image, name))
     if image.has_transparency_data:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         return Image.alpha_composite(black, image.convert("RGBA")).convert("L" if is_grey(image) else "RGB")
@@ -66,10 +65,8 @@ def photograph(data: bytes, name: str, channels: int) -> tuple[Array, int]:
     image = opened(data, name)
     if data[:8] == PNG and data[24] == 16 and data[25] in COLOURED and not is_turned(data):
         values = sixteen_bits(data, name)  # which Pillow reads at 8 bits
-    elif image.mode.startswith("I"):
-        values = np.asarray(image, np.uint16)[..., np.newaxis]
-    elif image.mode == "F":
-        values = np.rint(np.asarray(image).clip(0, 1) * 65535).astype(np.uint16)[..., np.newaxis]
+    elif image.mode.startswith(DEEP):
+        values = np.rint(deep_values(image, name) * 65535).astype(np.uint16)[..., np.newaxis]
     else:
         kind = ("L" if is_grey(image) else "RGB") + ("A" if image.has_transparency_data else "")
         values = np.asarray(image.convert(kind))
@@ -78,6 +75,19 @@ def photograph(data: bytes, name: str, channels: int) -> tuple[Array, int]:
     alpha = 1 - pixels.shape[2] % 2
     colours = in_channels(pixels[..., : pixels.shape[2] - alpha], channels)
     return np.concatenate([colours, pixels[..., pixels.shape[2] - alpha :]], axis=2), values.dtype.itemsize * 8
+
+
+def deep_values(image: Image.Image, name: str) -> Array:
+    """The grey values, in [0, 1], of a picture of more than 8 bits: of whole numbers up to 65535, or of fractions.
+
+    Raises:
+        VaectlError: values beyond these, or NaN.
+    """
+    largest = 1 if image.mode == "F" else 65535
+    values: Array = np.asarray(image, np.float32) / np.float32(largest)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise VaectlError(f"{name} has values that are not in [0, {largest}]", "scale them first, or leave it out")
+    return values
 
 
 def is_turned(data: bytes) -> bool:
@@ -163,7 +173,7 @@ def glance(path: str) -> tuple[int, int, int] | None:
     try:
         with Image.open(path, formats=PICTURES) as image:
             sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
-            channels = 1 if is_grey(image) or image.mode.startswith("I") or image.mode == "F" else 3
+            channels = 1 if is_grey(image) or image.mode.startswith(DEEP) else 3
             return (image.width, image.height, channels) if sideways else (image.height, image.width, channels)
     except Exception:  # on damaged bytes Pillow raises whatever its decoders meet
         return None

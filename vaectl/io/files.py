@@ -15,6 +15,7 @@ from vaectl.io import locks
 
 STDIN = STDOUT = "-"
 STDIN_NAME = "stdin"
+STDOUT_NAMES = (STDOUT, "/dev/stdout", "/dev/fd/1")
 
 SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -50,12 +51,13 @@ ADVICE = {
 class Reader:
     """A binary stream, seekable or not, whose next bytes can be looked at before they are read.
 
-    `name` is what errors call it: a file's quoted path, or stdin.
+    `name` is what errors call it: a file's quoted path, or stdin. In a stream that `runs_on`, pictures may follow one another.
     """
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: BinaryIO, name: str, *, runs_on: bool = False) -> None:
         self.stream = stream
         self.name = name
+        self.runs_on = runs_on
         self.ahead = b""
 
     def peek(self, size: int) -> bytes:
@@ -119,10 +121,10 @@ def opened(path: str) -> Iterator[Reader]:
     """
     if path == STDIN:
         with told(STDIN_NAME), open(0, "rb", closefd=False) as stream:
-            yield Reader(stream, STDIN_NAME)
+            yield Reader(stream, STDIN_NAME, runs_on=True)
         return
     with told(repr(path)), open(path, "rb") as stream:
-        yield Reader(stream, repr(path))
+        yield Reader(stream, repr(path), runs_on=not stream.seekable())
 
 
 @contextmanager
@@ -150,10 +152,10 @@ def check_writable(path: str) -> None:
     Raises:
         VaectlError: its folder is missing or read-only, or it is a folder itself.
     """
-    if path == STDOUT:
+    if path in STDOUT_NAMES:
         return
     with told(repr(path)):
-        target = os.path.realpath(path)
+        target = os.path.realpath(path) if is_replaced(path) else os.path.abspath(path)
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise VaectlError(f"{path!r}: the folder {folder!r} does not exist: make it first")
@@ -165,7 +167,7 @@ def check_writable(path: str) -> None:
 
 def is_replaced(path: str) -> bool:
     """Whether writing to `path` replaces a file, which takes a writable folder; devices and pipes are written to."""
-    return path != STDOUT and (os.path.isfile(path) or not os.path.exists(path))
+    return path not in STDOUT_NAMES and (os.path.isfile(path) or not os.path.exists(path))
 
 
 def check_folder(path: str) -> None:
@@ -174,7 +176,8 @@ def check_folder(path: str) -> None:
     Raises:
         VaectlError: a file stands in its way, or it may not be written.
     """
-    place = os.path.abspath(path)
+    with told(repr(path)):
+        place = os.path.abspath(path)
     while not os.path.lexists(place):
         place = os.path.dirname(place)
     if not os.path.isdir(place):
@@ -187,23 +190,22 @@ def check_folder(path: str) -> None:
 def written(path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
     """A stream whose bytes become the file `path` when the block ends well, and nothing at all otherwise.
 
-    "-" is stdout. A symlink stays and its target is replaced; the mode of an existing file is kept; a device or a FIFO is
-    written to. A `durable` file also survives a power cut from the moment the block ends.
+    "-" and the system's names for it are stdout. A symlink stays and its target is replaced; the mode of an existing file is
+    kept; a device or a FIFO is written to. A `durable` file also survives a power cut from the moment the block ends.
 
     Raises:
         VaectlError: the disk is full, the place is not to be written, or stdout is closed.
     """
-    if path == STDOUT:
+    if path in STDOUT_NAMES:
         with told("stdout"), open(1, "wb", closefd=False) as stream:
             yield stream
         return
     with told(repr(path)):
-        target = os.path.realpath(path)
-        if os.path.exists(target) and not os.path.isfile(target):
-            with open(target, "wb") as stream:
+        if not is_replaced(path):
+            with open(path, "wb") as stream:
                 yield stream
             return
-        with replacing(target, durable) as stream:
+        with replacing(os.path.realpath(path), durable) as stream:
             yield stream
 
 

@@ -90,12 +90,17 @@ def held(descriptor: int, path: str) -> bool:
     return False
 
 
+def is_ours(name: str) -> bool:
+    """Whether a file has the name of a temporary one or of a lock."""
+    return name.startswith(PREFIX) and name.endswith((".part", ".lock"))
+
+
 @cache
 def sweep(folder: str) -> None:
     """Remove what killed processes left in `folder`; once a process."""
     left: list[str] = []
     with suppress(OSError), os.scandir(folder) as entries:  # a folder may be open to writers and closed to readers
-        left = [entry.path for entry in entries if entry.name.startswith(PREFIX) and entry.is_file(follow_symlinks=False)]
+        left = [entry.path for entry in entries if is_ours(entry.name) and entry.is_file(follow_symlinks=False)]
     for path in left:
         with suppress(OSError):  # somebody holds it, somebody else swept it, or it is another user's
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

@@ -65,8 +65,8 @@ class Part:
     numbers: Iterator[int]
 
     def next_name(self) -> str:
-        """The picture's own name, or a number on stdin."""
-        return self.numbered() if self.reader.name == files.STDIN_NAME else self.name
+        """The picture's own name, or a number in a stream of several."""
+        return self.numbered() if self.reader.runs_on else self.name
 
     def numbered(self) -> str:
         """The name of an item that has none of its own: `z-00000`, `z-00001`, ... in `z.npy`."""
@@ -84,17 +84,34 @@ class Part:
 
 
 def picture_bytes(part: Part) -> bytes:
-    """The bytes of one picture; on stdin several may follow one another."""
-    if part.kind == "PNG" and part.reader.name == files.STDIN_NAME:
+    """The bytes of one picture; in a stream several may follow one another."""
+    if part.kind == "PNG" and part.reader.runs_on:
         return streams.read_png(part.reader)
     data = part.reader.read(files.LARGEST_PICTURE)
     if part.reader.peek(1):
-        raise VaectlError(f"{part.reader.name} is larger than {files.LARGEST_PICTURE} bytes: make it smaller")
-    if part.reader.name == files.STDIN_NAME:
+        raise VaectlError(f"{part.reader.name} is larger than {files.LARGEST_PICTURE} bytes", "make it smaller")
+    if part.reader.runs_on:
         end = streams.end_of(data, part.kind)
         part.reader.put_back(data[end:])
         data = data[:end]
     return data
+
+
+def work_on(part: Part, decode: Callable[[bytes], T]) -> VaectlError | Callable[[], T | VaectlError]:
+    """What will make of a picture's bytes, which are read now, what `decode` makes; an error on the way is the result."""
+    try:
+        data = picture_bytes(part)
+    except VaectlError as error:
+        part.reader.leave()
+        return error
+
+    def attempt() -> T | VaectlError:
+        try:
+            return decode(data)
+        except VaectlError as error:
+            return error
+
+    return attempt
 
 
 def array_items(
@@ -146,21 +163,35 @@ def folder_parts(folder: str, bad: Bad) -> Iterator[Part]:
         warnings.warn(f"{folder!r}: {passed_over} of its files are no pictures and were passed over", Remark, stacklevel=2)
 
 
-def files_under(folder: str, inner: str = "") -> Iterator[str]:
-    """The regular files under a folder by their path within it, sorted by it; only one folder's names are held at a time."""
-    with files.told(repr(folder)), os.scandir(os.path.join(folder, inner)) as entries:
-        # A folder's name is sorted as it begins the paths of what stands in it: with a slash.
-        found = sorted(
-            f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
-            for entry in entries
-            if entry.is_dir(follow_symlinks=False) or entry.is_file()
-        )
-    for name in found:
-        path = os.path.join(inner, name)
-        if name.endswith("/"):
-            yield from files_under(folder, path)
+def files_under(folder: str) -> Iterator[str]:
+    """The regular files under a folder by their path within it, sorted by it; only the names on the way to one are held."""
+    way = [iter(names_in(folder, ""))]
+    while way:
+        path = next(way[-1], None)
+        if path is None:
+            way.pop()
+        elif path.endswith("/"):
+            way.append(iter(names_in(folder, path)))
         else:
             yield path
+
+
+def names_in(folder: str, inner: str) -> list[str]:
+    """The paths within `folder` of what stands in its folder `inner`, sorted; a folder's with a slash, as it begins others."""
+    with files.told(repr(folder)), os.scandir(os.path.join(folder, inner)) as entries:
+        return sorted(
+            f"{inner}{entry.name}{'/' if entry.is_dir(follow_symlinks=False) else ''}"
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False) or is_file(entry)
+        )
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a regular file or leads to one."""
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads in a circle
+        return False
 
 
 def expected(inputs: Sequence[str]) -> int | None:
@@ -170,10 +201,10 @@ def expected(inputs: Sequence[str]) -> int | None:
 
 
 def count_of(path: str) -> int | None:
-    """The files of a folder, the rows of an NPY file, one of any other file; of stdin it is not known."""
-    if path == files.STDIN:
-        return None
+    """The files of a folder, the rows of an NPY file, one of any other file; of a stream it is not known."""
     if os.path.isdir(path):
         return sum(1 for _ in files_under(path))
+    if path == files.STDIN or not os.path.isfile(path):
+        return None
     with files.opened(path) as reader:
-        return arrays.read_header(reader).shape[0] if files.kind_of(reader) == "NPY" else 1
+        return next(iter(arrays.read_header(reader).shape), 1) if files.kind_of(reader) == "NPY" else 1

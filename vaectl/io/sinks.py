@@ -27,7 +27,7 @@ ANY_FORMATS = LATENT_FORMATS + PICTURE_FORMATS
 SUFFIXES = {".jpeg": "jpg"} | {f".{format}": format for format in ANY_FORMATS}
 
 ANIMATIONS = ("gif", "apng", "webp")
-NUMBER = re.compile(r"%0?\d*d")
+NUMBER = re.compile(r"%0?\d{0,2}d")
 SPOOLED_IN_MEMORY = 1 << 20
 
 
@@ -78,7 +78,7 @@ def destination(output: str | None, format: str | None, formats: tuple[str, ...]
         UsageError: a format the verb does not write, or an array for a terminal.
         VaectlError: a place that cannot be written.
     """
-    suffix = os.path.splitext(output or "")[1].lower()
+    suffix = "" if os.path.isdir(output or "") else os.path.splitext(output or "")[1].lower()
     chosen = format or (SUFFIXES.get(suffix, suffix) if suffix else formats[0])
     if chosen not in formats:
         raise UsageError(

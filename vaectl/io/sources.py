@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +137,7 @@ def picture_items(inputs: Sequence[str], frame: Frame, bad: Bad) -> Iterator[Ite
 
 def read_ahead(
     inputs: Sequence[str],
-    picture: Callable[[str, bytes, str], T],
+    picture: Callable[..., T],
     row: Callable[[str, Array], T],
     stack_shape: Callable[[tuple[int, ...], str], tuple[int, ...]],
     bad: Bad,
@@ -145,16 +145,10 @@ def read_ahead(
 ) -> Iterator[T]:
     """What `picture` makes, in threads, of each picture's name, bytes and name in errors; and `row` of each row of an array."""
 
-    def attempt(*arguments: Any) -> T | VaectlError:
-        try:
-            return picture(*arguments)
-        except VaectlError as error:
-            return error
-
     def works() -> Iterator[T | VaectlError | Callable[[], T | VaectlError]]:
         for part in parts.parts_of(inputs, "a PICTURE, a folder or an NPY", bad):
             if part.kind in files.PICTURES:
-                yield partial(attempt, part.next_name(), parts.picture_bytes(part), part.reader.name)
+                yield parts.work_on(part, partial(picture, part.next_name(), told=part.reader.name))
             elif part.kind in ARRAYS:
                 yield from (row(*item) for item in parts.array_items(part, stack_shape, pictures.pixels))
             else:
@@ -171,6 +165,8 @@ def latent_items(inputs: Sequence[str], width: int | None, encode: Callable[[Ima
         nonlocal width
         if width is None and found:
             width = found[-1]
+        if width == 0:
+            raise VaectlError(f"{path} is an array of {found}: latents have one dimension at least")
         if found[-1:] != (width,) or len(found) > 2:
             raise VaectlError(f"{path} is an array of {found}: latents are (N, {width}) here: encode with the same checkpoint")
         return (1, *found) if len(found) == 1 else found

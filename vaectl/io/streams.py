@@ -5,6 +5,7 @@ import re
 from vaectl.errors import VaectlError
 from vaectl.io.files import Reader
 
+SMALLEST_BMP = 26  # bytes, its two headers
 JPEG_SCAN, JPEG_END, JPEG_MARKER = 0xDA, 0xD9, re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
@@ -13,7 +14,8 @@ def end_of(data: bytes, kind: str) -> int:
     if kind == "WEBP":
         return 8 + int.from_bytes(data[4:8], "little")
     if kind == "BMP":
-        return int.from_bytes(data[2:6], "little")
+        size = int.from_bytes(data[2:6], "little")
+        return size if size >= SMALLEST_BMP else len(data)  # some writers leave it 0
     at = 2 if kind == "JPEG" else len(data)
     while at + 4 <= len(data):
         marker = data[at + 1]
