@@ -169,6 +169,8 @@ def test_a_picture_is_drawn_on_a_terminal(vae: Path, tmp_path: Path) -> None:
     code, said = on_terminal(["grid", "--steps", "3", "-c", vae], tmp_path, NO_COLOR="1", TERM="dumb")
     assert code == 0
     assert "\x1b[3" not in said and set(said) & set("#%@")
+    code, said = on_terminal(["grid", "--steps", "3", "-c", vae], tmp_path, PYTHONIOENCODING="latin-1")
+    assert code == 0 and set(said) & set("#%@")
 
 
 def test_with_a_terminal_and_no_input_it_says_what_to_give(vae: Path, tmp_path: Path) -> None:

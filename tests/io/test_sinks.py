@@ -32,7 +32,7 @@ def test_an_array_holds_all_batches(tmp_path: Path) -> None:
 def test_a_table_begins_with_the_name_and_loses_no_digit(tmp_path: Path) -> None:
     path = tmp_path / "z.csv"
     values = np.array([[1 / 3, -1e-20], [np.pi, 16777217]], np.float32)
-    odd = ["a, b\n[c].png", os.fsdecode(b"\xff.png")]
+    odd = ["a, b\n[c]\rd.png", os.fsdecode(b"\xff.png")]
     sinks.write_latents([Batch(odd, values)], sinks.destination(str(path), None, sinks.LATENT_FORMATS))
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
         head, *rows = csv.reader(stream)

@@ -237,10 +237,13 @@ def test_a_picture_that_is_too_large_is_left_out_like_a_damaged_one(
 
 
 def test_folders_may_be_nested_deeper_than_calls(tmp_path: Path) -> None:
-    deep = tmp_path.joinpath(*["a"] * 1100)
-    place = tmp_path
+    deep = tmp_path
     for _ in range(1100):
-        place /= "a"
-        place.mkdir()
+        deep /= "a"
+        deep.mkdir()
     (deep / "x.txt").touch()
     assert list(parts.files_under(str(tmp_path))) == ["a/" * 1100 + "x.txt"]
+    (deep / "x.txt").unlink()
+    while deep != tmp_path:  # what clears up after tests would call itself as often
+        deep.rmdir()
+        deep = deep.parent

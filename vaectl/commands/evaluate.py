@@ -1,11 +1,9 @@
 """vaectl evaluate."""
 
-import csv
 import json
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from io import StringIO
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -60,6 +58,7 @@ def evaluate(
     from vaectl import corruption
     from vaectl import device as devices
     from vaectl.commands import console
+    from vaectl.io import sinks
     from vaectl.io.ranking import Ranking
 
     kind = "csv" if per_image else "json"
@@ -98,7 +97,7 @@ def evaluate(
     for figures in console.watched(measured, lambda part: len(part["mse"]), lambda: expected, quiet):
         tally.add(figures)
         for index, badness in enumerate(figures.get("nll", figures["neg_elbo"]) if per_image else ()):
-            ranking.add(badness, line(names.popleft(), *(f"{values[index]:.6g}" for values in figures.values())))
+            ranking.add(badness, sinks.csv_line(names.popleft(), *(f"{values[index]:.6g}" for values in figures.values())))
     summary = {
         "checkpoint": path,
         "model": card.model,
@@ -118,7 +117,7 @@ def evaluate(
         console.say_evaluation(summary)
     if per_image:
         with files.written(output or files.STDOUT) as stream:
-            stream.write(line("name", *tally.sums))
+            stream.write(sinks.csv_line("name", *tally.sums))
             stream.writelines(ranking.largest_first())
     elif as_json or output or not files.stdout_is_terminal():
         with files.written(output or files.STDOUT) as stream:
@@ -152,10 +151,3 @@ def pictures_of(name: str, split: str | None, card: "Card", *, skip_bad: bool) -
         return (([own], picture[None]) for own, picture in zip(names, pictures, strict=True)), len(pictures)
     starts = range(0, len(pictures), AT_ONCE)
     return ((names[start : start + AT_ONCE], pictures[start : start + AT_ONCE]) for start in starts), len(pictures)
-
-
-def line(*values: str) -> bytes:
-    """One line of CSV; names with undecodable bytes go out as they came in."""
-    text = StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode("utf-8", "surrogateescape")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 
-SHADES = " .:-=+*#%@"  # from black to white, for terminals without colour
+SHADES = " .:-=+*#%@"  # from black to white, for terminals without colour or without blocks
 USUAL_CELL = (10, 20)  # pixels of a character, where the terminal does not say
 
 
@@ -43,8 +43,9 @@ def draw(console: "Console", picture: Array) -> None:
     shrink = min(1.0, console.width / width, 2 * rows_free(console.height) / height)
     size = (max(1, int(width * shrink)), max(2, int(height * shrink) // 2 * 2))
     pixels = np.asarray(pictures.to_image(picture).convert("RGB").resize(size, pictures.SMOOTH))
+    blocks = console.color_system and console.encoding.startswith("utf")
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
-        console.print(half_blocks(upper, lower) if console.color_system else shades(upper, lower))
+        console.print(half_blocks(upper, lower) if blocks else shades(upper, lower))
 
 
 def graphics() -> Literal["kitty", "sixel"] | None:

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from io import TextIOWrapper
+from io import StringIO
 from itertools import count
 from shutil import copyfileobj
 from tempfile import SpooledTemporaryFile
@@ -155,15 +155,18 @@ def write_npy(batches: Iterable[Batch], path: str) -> None:
 def write_csv(batches: Iterable[Batch], path: str) -> None:
     """One line an item: its name, then z0, z1, ... with as many digits as float32 holds."""
     with files.written(path) as stream:
-        text = TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
-        table = csv.writer(text, lineterminator="\n")
         for index, batch in enumerate(batches):
             if index == 0:
-                table.writerow(["name", *(f"z{dimension}" for dimension in range(batch.arrays.shape[1]))])
+                stream.write(csv_line("name", *(f"z{dimension}" for dimension in range(batch.arrays.shape[1]))))
             for name, z in zip(batch.names, batch.arrays, strict=True):
-                table.writerow([name, *(str(value) for value in z)])
-        text.flush()
-        text.detach()
+                stream.write(csv_line(name, *map(str, z)))
+
+
+def csv_line(*values: str) -> bytes:
+    """One line of a table; names with undecodable bytes go out as they came in."""
+    text = StringIO()
+    csv.writer(text).writerow(values)  # with its own end of line, or it would not quote a \r
+    return text.getvalue().removesuffix("\r\n").encode("utf-8", "surrogateescape") + b"\n"
 
 
 def write_each(batches: Iterable[Batch], place: Destination) -> None:
