@@ -52,7 +52,7 @@ def alone(path: str, what: str = "training") -> Iterator[None]:
     sweep(folder)
     try:
         descriptor = lock_file(lock)
-    except OSError as error:  # held by a process, or the file of another user's one
+    except (BlockingIOError, PermissionError) as error:  # held by a process, or the file of another user's one
         raise VaectlError(f"{path!r}: another {what} writes it: wait for it, or choose another place") from error
     try:
         yield
