@@ -179,6 +179,10 @@ def test_a_checkpoint_goes_to_stdout_alone(shell: Call, small_data: Path, tmp_pa
     one_line(shell(f"vaectl train ae --data {small_data} --json -o -"), "name a file with -o")
 
 
-def test_every_checkpoint_has_a_state_of_its_own() -> None:
-    assert states.path_for("a/run3.safetensors") == "a/run3.resume.safetensors"
-    assert states.path_for("a/run3") == "a/run3.resume"
+@pytest.mark.fault(30)
+def test_two_checkpoints_of_one_state_are_not_trained_at_once(tmp_path: Path) -> None:
+    run3 = str(tmp_path / "run3")
+    options = {"resume": False, "force": False}
+    refused = pytest.raises(VaectlError, match="another training writes it")
+    with states.keeping(run3, "", **options), refused, states.keeping(f"{run3}.safetensors", "", **options):
+        pass

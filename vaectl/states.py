@@ -142,7 +142,7 @@ def keeping(checkpoint: str, command: str, *, resume: bool, force: bool) -> Iter
         yield Keeper(None, command, None)
         return
     path = path_for(checkpoint)
-    with locks.alone(checkpoint):
+    with locks.alone(checkpoint), locks.alone(path):  # `run3` and `run3.safetensors` have one state
         if os.path.exists(checkpoint) and not force and not resume:
             raise VaectlError(f"{checkpoint!r} is there already: replace it with --force, or name another file with -o")
         if os.path.exists(path) and not force and not resume:
@@ -171,9 +171,8 @@ def difference(name: str, before: Any, now: Any) -> str:
 
 
 def path_for(checkpoint: str) -> str:
-    """The file of the state: `run3.resume.safetensors` beside `run3.safetensors`, `run3.resume` beside `run3`."""
-    stem = checkpoint.removesuffix(SUFFIX)
-    return f"{stem}.resume{checkpoint[len(stem) :]}"
+    """The file of the state: `run3.resume.safetensors` beside `run3.safetensors`."""
+    return f"{checkpoint.removesuffix(SUFFIX)}.resume{SUFFIX}"
 
 
 def save(path: str, kept: Kept) -> None:
