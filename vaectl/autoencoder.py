@@ -85,7 +85,10 @@ class Autoencoder:
             VaectlError: as `encode`, or the model gives points and no distribution.
         """
         if not self.card.network.variational:
-            raise VaectlError("this model encodes to points, not to a distribution: use a vae, with a --beta above 0")
+            kind = self.card.model
+            raise VaectlError(
+                f"this model, of kind {kind!r}, encodes to points, no distribution: use a vae with a --beta above 0"
+            )
         both = self.points(pictures)
         return both[:, : self.latent], both[:, self.latent :]
 

@@ -65,10 +65,11 @@ class Verb(TyperCommand):
     """One verb; typer's bounds let NaN and infinity pass, and no option means anything by them."""
 
     def invoke(self, ctx: Any) -> Any:
-        for name, value in ctx.params.items():
+        for option in self.params:
+            value = ctx.params.get(option.name or "")
             numbers = value if isinstance(value, tuple) else (value,)
             if any(isinstance(number, float) and not isfinite(number) for number in numbers):
-                raise UsageError(f"--{name.replace('_', '-')} {' '.join(map(str, numbers))}: give finite numbers")
+                raise UsageError(f"{option.opts[0]} {' '.join(map(str, numbers))}: give finite numbers")
         return super().invoke(ctx)
 
 

@@ -36,7 +36,9 @@ def sample(
     path = options.checkpoint_file(checkpoint)
     model = autoencoder.load(path, device)
     if not model.card.network.variational:
-        raise VaectlError(f"{path!r} encodes to points and has no prior to draw from: use a vae, with a --beta above 0")
+        raise VaectlError(
+            f"{path!r} is of kind {model.card.model!r} and has no prior to draw from: use a vae with a --beta above 0"
+        )
     names = [f"sample-{index:05d}" for index in range(count)]
     drawn = Batch(names, latents.prior(count, model.latent, seed))
     sinks.write_either([drawn], place, model.decode, sinks.Layout(terminal.show, columns, scale, fps))

@@ -85,7 +85,7 @@ def train(
     ] = None,
     corrupt: options.Corrupt = None,
     samples: Annotated[
-        int, typer.Option("--samples", min=1, max=10_000, metavar="L", help="Draws of z for each picture, the paper's L.")
+        int, typer.Option("--samples", min=1, max=1_000_000, metavar="L", help="Draws of z for each picture, the paper's L.")
     ] = 1,
     likelihood: Annotated[
         Literal["bernoulli", "gaussian"] | None,
