@@ -140,7 +140,8 @@ def main() -> NoReturn:
     except OSError as error:  # on a file of the system's or of Python's own
         if os.environ.get("VAECTL_DEBUG"):
             traceback.print_exc()
-        say(f"{error.filename or 'stdout'}: {(error.strerror or str(error)).lower()}")
+        name = f"{error.filename!r}: " if error.filename else ""
+        say(f"{name}{(error.strerror or str(error)).lower()}")
         silence_stdout()
         code = 1
     sys.exit(code)
