@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Latent arithmetic in a pipe: digits made thinner and bolder by adding a direction that a few lines of NumPy find.
-# What you add to the line goes to the training: arithmetic.sh --latent 20
+# Latent arithmetic in a pipe: a direction found with a few lines of NumPy makes digits thinner and bolder.
+# Further arguments go to the training: arithmetic.sh --latent 20
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -10,7 +10,7 @@ export VAECTL_CHECKPOINT=arithmetic.safetensors
 python "$here/digits.py" digits 1000
 vaectl encode digits/ -o z.npy
 
-# Bold minus thin: the mean latent of the tenth of the digits with the most ink, less that of the tenth with the least.
+# Bold minus thin: the mean latent of the tenth of the digits with the most ink, minus that of the tenth with the least.
 cat > add_bold.py <<'PYTHON'
 import sys
 from io import BytesIO
@@ -28,5 +28,5 @@ np.save(result, changed.reshape(-1, z.shape[1]))
 sys.stdout.buffer.write(result.getvalue())
 PYTHON
 
-# Thinnest above, boldest below; the middle row is what the model makes of the digits themselves.
+# Thinnest in the top row, boldest in the bottom row; the middle row has the reconstructions.
 python add_bold.py < z.npy | vaectl decode --columns 10 --scale 2 -o arithmetic.png

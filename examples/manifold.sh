@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The plane of a two-dimensional latent space, as in figure 4 of Kingma & Welling.
-# What you add to the line goes to the training: manifold.sh --epochs 40
+# Further arguments go to the training: manifold.sh --epochs 40
 set -euo pipefail
 
 vaectl train vae --latent 2 -o plane.safetensors --force "$@"
 
-# Steps of equal probability under the prior, so that every region gets its share of the picture.
+# In steps of equal probability under the prior, so that every region gets its share of the image.
 vaectl grid -c plane.safetensors --spacing quantile --steps 16 -o manifold.png

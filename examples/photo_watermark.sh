@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Takes a watermark off photographs at their full size: photo_watermark.sh photos/ another.jpg
-# Learns from the folder what the logo hides, and shows another photograph: clean, marked and mended.
-# What you add to the line goes to the training: photo_watermark.sh photos/ another.jpg --epochs 50
+# Remove a watermark from photos at full size: photo_watermark.sh photos/ another.jpg
+# Trains on the folder, and shows another photo: clean, with the watermark, and restored.
+# Further arguments go to the training: photo_watermark.sh photos/ another.jpg --epochs 50
 set -euo pipefail
 photos=$1 another=$2
 
-# A logo with a transparent ground; bring your own PNG instead.
+# A logo with a transparent background; use your own PNG instead.
 python - <<'PYTHON'
 from PIL import Image, ImageDraw
 logo = Image.new("RGBA", (160, 64), (255, 255, 255, 0))

@@ -1,4 +1,4 @@
-"""What the tests share: a way to call vaectl as a shell does, and small models trained once through it."""
+"""Fixtures shared by all tests: ways to call vaectl as a shell does, and small models trained once."""
 
 import os
 import subprocess
@@ -9,34 +9,35 @@ import numpy as np
 import pytest
 from matrix import FAULTS
 from numpy.typing import NDArray
-from support import VAECTL, Nursery, Result, environment
+from support import VAECTL, ForkServer, Result, environment, write_png
 
-from vaectl import datasets
+from vaectl.datasets.load import Dataset, load_dataset
 
 Call = Callable[..., Result]
+TORCH_COMMANDS = ("train", "evaluate")
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Callable[[str], Nursery]]:
-    """The nursery for a verb, started when it is first needed."""
-    started: dict[bool, Nursery] = {}
+def fork_server() -> Iterator[Callable[[str], ForkServer]]:
+    """Returns the fork server for a command, started when first needed."""
+    started: dict[bool, ForkServer] = {}
 
-    def find(verb: str) -> Nursery:
-        torch = verb in ("train", "evaluate")
+    def find(command: str) -> ForkServer:
+        torch = command in TORCH_COMMANDS
         if torch not in started:
-            started[torch] = Nursery(torch)
+            started[torch] = ForkServer(torch)
         return started[torch]
 
     yield find
-    for each in started.values():
-        each.close()
+    for server in started.values():
+        server.close()
 
 
 @pytest.fixture
-def run(tmp_path: Path, nursery: Callable[[str], Nursery]) -> Call:
-    """Calls vaectl in an empty folder: `run("encode", "a.png", input=b"")`; the exit code is checked against `code`.
+def run(tmp_path: Path, fork_server: Callable[[str], ForkServer]) -> Call:
+    """Calls vaectl in an empty folder, `run("encode", "a.png", input=b"")`, and checks that it exits with `code`.
 
-    With `buffering` it is a process from its very start, whose standard streams Python buffers or not.
+    With `buffering`, "buffered" or "unbuffered", it starts a new process whose standard streams are so.
     """
 
     def call(
@@ -53,7 +54,8 @@ def run(tmp_path: Path, nursery: Callable[[str], Nursery]) -> Call:
             env = environment(buffering) | variables
             result = subprocess.run([str(VAECTL), *words], input=input, capture_output=True, cwd=cwd, env=env, timeout=120)
         else:
-            result = nursery(words[0] if words else "").call(words, cwd=cwd, input=input, memory=memory, **variables)
+            server = fork_server(words[0] if words else "")
+            result = server.call(words, cwd=cwd, input=input, memory=memory, **variables)
         assert result.returncode == code, result.stderr.decode()
         return result
 
@@ -61,11 +63,11 @@ def run(tmp_path: Path, nursery: Callable[[str], Nursery]) -> Call:
 
 
 @pytest.fixture(scope="session")
-def run_in(nursery: Callable[[str], Nursery]) -> Callable[..., None]:
+def run_in(fork_server: Callable[[str], ForkServer]) -> Callable[..., None]:
     """Calls vaectl in a folder, where it must succeed."""
 
     def call(folder: Path, *arguments: str) -> None:
-        result = nursery(arguments[0]).call(arguments, cwd=folder)
+        result = fork_server(arguments[0]).call(arguments, cwd=folder)
         assert result.returncode == 0, result.stderr.decode()
 
     return call
@@ -73,7 +75,7 @@ def run_in(nursery: Callable[[str], Nursery]) -> Callable[..., None]:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Call:
-    """Runs a line of bash, with vaectl on the path, in an empty folder."""
+    """Runs a line of bash in an empty folder, with vaectl on the path."""
 
     def call(line: str, *, buffering: str = "buffered", cwd: Path = tmp_path, **variables: str) -> Result:
         env = environment(buffering) | variables
@@ -84,23 +86,37 @@ def shell(tmp_path: Path) -> Call:
 
 
 @pytest.fixture(scope="session")
-def digits() -> NDArray[np.uint8]:
-    """The first 64 test pictures of MNIST, (64, 28, 28, 1)."""
-    return datasets.load("mnist").test[:64]
+def mnist() -> Dataset:
+    """MNIST."""
+    return load_dataset("mnist")
 
 
 @pytest.fixture(scope="session")
-def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2,000 training and 500 test pictures of MNIST as an NPZ."""
-    whole = datasets.load("mnist")
+def digits(mnist: Dataset) -> NDArray[np.uint8]:
+    """The first 64 test images of MNIST, (64, 28, 28, 1)."""
+    return np.asarray(mnist.test[:64])
+
+
+@pytest.fixture
+def digits_folder(tmp_path: Path, digits: NDArray[np.uint8]) -> Path:
+    """A folder of 12 digits, 00.png to 09.png, more/10.png and more/11.png."""
+    for index in range(12):
+        write_png(tmp_path / "digits" / ("more" if index >= 10 else "") / f"{index:02d}.png", digits[index])
+    return tmp_path / "digits"
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory, mnist: Dataset) -> Path:
+    """2,000 training and 500 test images of MNIST as an NPZ file."""
+    assert isinstance(mnist.train, np.ndarray) and isinstance(mnist.test, np.ndarray)
     path = tmp_path_factory.mktemp("data") / "small.npz"
-    np.savez(path, x_train=whole.train[:2000, :, :, 0], x_test=whole.test[:500, :, :, 0])
+    np.savez(path, x_train=mnist.train[:2000, :, :, 0], x_test=mnist.test[:500, :, :, 0])
     return path
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory, small_data: Path, run_in: Callable[..., None]) -> Path:
-    """A folder with a small vae.safetensors, ae.safetensors and dae.safetensors of 2, 4 and 32 dimensions."""
+    """A folder with a small vae.safetensors, ae.safetensors and dae.safetensors of 2, 4 and 32 latent dimensions."""
     folder = tmp_path_factory.mktemp("models")
     run_in(folder, "train", "ae", "--latent", "4", "--hidden", "64,32", "--data", str(small_data), "--epochs", "40")
     run_in(folder, "train", "dae", "--latent", "32", "--hidden", "200", "--data", str(small_data), "--epochs", "40")
@@ -124,21 +140,23 @@ def ae(models: Path) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, the README, and note in each report which faults the test holds."""
-    items.sort(key=lambda item: "test_readme" not in item.nodeid)
+    """Start with the slowest tests, those of the documentation, and record in each report which faults a test covers."""
+    items.sort(key=lambda item: "test_docs" not in item.nodeid)
     for item in items:
         for mark in item.iter_markers("fault"):
             item.user_properties += [("fault", number) for number in mark.args]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which rows of the fault matrix hold, where they were asked for: `pytest -m "fault and not long"`."""
+    """Print which faults are covered, when faults were selected: `pytest -m "fault and not long"`."""
     if "fault" not in str(config.option.markexpr):
         return
-    kinds = {kind: terminalreporter.stats.get(kind, []) for kind in ("passed", "failed", "error")}
-    rows = {kind: {value for report in reports for _, value in report.user_properties} for kind, reports in kinds.items()}
-    broken = rows["failed"] | rows["error"]
-    held = rows["passed"] - broken
-    terminalreporter.write_line(f"{len(held)} of the {len(FAULTS)} faults are held")
-    for number in sorted(FAULTS.keys() - held):
-        terminalreporter.write_line(f"{'broken' if number in broken else 'not tested'}: {number}, {FAULTS[number]}")
+    outcomes = {outcome: terminalreporter.stats.get(outcome, []) for outcome in ("passed", "failed", "error")}
+    faults = {
+        outcome: {value for report in reports for _, value in report.user_properties} for outcome, reports in outcomes.items()
+    }
+    failed = faults["failed"] | faults["error"]
+    passed = faults["passed"] - failed
+    terminalreporter.write_line(f"{len(passed)} of the {len(FAULTS)} faults are handled")
+    for number in sorted(FAULTS.keys() - passed):
+        terminalreporter.write_line(f"{'failed' if number in failed else 'not tested'}: {number}, {FAULTS[number]}")

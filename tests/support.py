@@ -1,33 +1,37 @@
-"""Ways to call vaectl as a shell does, and to look at what it said."""
+"""Helpers that call vaectl as a shell does, inspect the result, and make test files."""
 
 import json
 import os
+import pty
 import signal
 import socket
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread, Timer
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaectl import checkpoint, networks
+from vaectl import checkpoint
 from vaectl.checkpoint import Card, Checkpoint
-from vaectl.latents import LatentStatistics
+from vaectl.latents import LatentStats
+from vaectl.networks.network import build_mlp
 
 VAECTL = Path(sys.executable).with_name("vaectl")
+FORMAT1 = Path(__file__).parent / "fixtures" / "format1"
 
 Result = subprocess.CompletedProcess[bytes]
 
 
 def environment(buffering: str = "buffered") -> dict[str, str]:
-    """This environment without the variables that vaectl reads, and with Python's streams as asked."""
+    """The environment without the variables that vaectl reads; Python's streams are "buffered" or "unbuffered"."""
     own = ("VAECTL_CHECKPOINT", "VAECTL_DEVICE", "VAECTL_DEBUG", "PYTHONUNBUFFERED", "OPENBLAS_NUM_THREADS")
     kept = {name: value for name, value in os.environ.items() if name not in own}
     # Several tests run at once, and their networks are too small for threads.
@@ -35,16 +39,16 @@ def environment(buffering: str = "buffered") -> dict[str, str]:
     return kept | ({"PYTHONUNBUFFERED": "1"} if buffering == "unbuffered" else {})
 
 
-class Nursery:
-    """Where calls of vaectl are forked from a process that has done its imports; `torch` among them or not."""
+class ForkServer:
+    """Calls vaectl in forks of a process that has done its imports, with or without those that need `torch`."""
 
     def __init__(self, torch: bool) -> None:
         own, other = socket.socketpair()
-        command = [sys.executable, str(Path(__file__).with_name("nursery.py")), *(["torch"] if torch else [])]
+        command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), *(["torch"] if torch else [])]
         self.process = subprocess.Popen(command, stdin=other.fileno(), env=environment())
         other.close()
         self.socket = own
-        self.answers = own.makefile("rb")
+        self.replies = own.makefile("rb")
 
     def call(
         self,
@@ -57,21 +61,21 @@ class Nursery:
         number: signal.Signals = signal.SIGKILL,
         **variables: str,
     ) -> Result:
-        """Call vaectl; it may have so many bytes of `memory` more than it begins with, where that is not 0.
+        """Call vaectl. If not 0, `memory` limits how many more bytes it may use than it starts with.
 
-        After `timeout` seconds it gets the signal `number`.
+        After `timeout` seconds it receives the signal `number`.
         """
-        asked = {"arguments": arguments, "cwd": str(cwd), "environment": environment() | variables, "memory": memory}
+        request = {"arguments": arguments, "cwd": str(cwd), "environment": environment() | variables, "memory": memory}
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             reading, writing = os.pipe()
-            socket.send_fds(self.socket, [json.dumps(asked).encode()], [reading, out.fileno(), err.fileno()])
+            socket.send_fds(self.socket, [json.dumps(request).encode()], [reading, out.fileno(), err.fileno()])
             os.close(reading)
-            process = int(self.answers.readline())
+            process = int(self.replies.readline())
             feeder = Thread(target=feed, args=(writing, input))
             feeder.start()
             timer = Timer(timeout, os.kill, (process, number))
             timer.start()
-            code = int(self.answers.readline())
+            code = int(self.replies.readline())
             timer.cancel()
             feeder.join()
             out.seek(0)
@@ -79,21 +83,36 @@ class Nursery:
             return Result(["vaectl", *arguments], code, out.read(), err.read())
 
     def close(self) -> None:
-        """End it."""
-        self.answers.close()
+        """Stop the server."""
+        self.replies.close()
         self.socket.close()
         self.process.wait()
 
 
 def feed(pipe: int, data: bytes) -> None:
-    """Write the data into a pipe, as far as somebody reads it."""
+    """Write data to a pipe until its reader closes it."""
     with suppress(BrokenPipeError), open(pipe, "wb", buffering=0) as stream:
         while data:
             data = data[stream.write(data) :]
 
 
+def run_on_terminal(arguments: Sequence[object], cwd: Path, program: object = VAECTL, **variables: str) -> tuple[int, str]:
+    """Run a program with a terminal as all its standard streams, and return its exit code and what it wrote."""
+    main, terminal = pty.openpty()
+    env = environment() | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "30"} | variables
+    command = [str(program), *map(str, arguments)]
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, cwd=cwd, env=env)
+    os.close(terminal)
+    text = b""
+    with suppress(OSError):  # raised when the program has closed the terminal
+        while more := os.read(main, 4096):
+            text += more
+    os.close(main)
+    return process.wait(timeout=60), text.decode()
+
+
 def one_line(result: Result, *words: str) -> str:
-    """The one line that an error is, in which each of the words stands; nothing came on stdout."""
+    """The single line on stderr, which must contain all the words; stdout must be empty."""
     text = result.stderr.decode()
     assert text.count("\n") == 1 and text.endswith("\n"), text
     assert "Traceback" not in text
@@ -104,7 +123,7 @@ def one_line(result: Result, *words: str) -> str:
 
 
 def contents(folder: Path) -> dict[str, bytes | int]:
-    """Every file under a folder, with its bytes, or its kind where it is none."""
+    """Everything under a folder by path: the bytes of a regular file, the file type of anything else."""
     found: dict[str, bytes | int] = {}
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
@@ -114,37 +133,40 @@ def contents(folder: Path) -> dict[str, bytes | int]:
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> Path:
-    """A picture file of (H, W) or (H, W, 3) bytes, or (H, W, 1)."""
+    """Write an image of (H, W), (H, W, 1) or (H, W, 3) bytes, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(path)
     return path
 
 
-def rewritten(path: Path, change: object, key: str = "vaectl") -> None:
-    """Change the JSON under `key` in a safetensors file, or its header."""
+# Changes the JSON under a metadata key, or the header, of a safetensors file in place.
+Edit = Callable[[dict[str, Any], dict[str, Any]], object]
+
+
+def edit_safetensors(path: Path, edit: Edit, key: str = "vaectl") -> None:
+    """Edit the JSON under `key` in a safetensors file, or its header."""
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     values = json.loads(header["__metadata__"][key])
-    assert callable(change)
-    change(values, header)
+    edit(values, header)
     if key in header.get("__metadata__", {}):
         header["__metadata__"][key] = json.dumps(values)
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
 
 
-def idx(array: NDArray[np.uint8]) -> bytes:
-    """The format in which MNIST and its kin are stored."""
+def to_idx(array: NDArray[np.uint8]) -> bytes:
+    """The array as an IDX file, the format of MNIST."""
     return bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
 
 
-def tiny_checkpoint(path: Path) -> Path:
-    """A checkpoint of a vae with pictures of 2 x 2 and one dimension."""
-    network = networks.mlp((2, 2, 1), 1, [2], variational=True)
+def write_tiny_checkpoint(path: Path) -> Path:
+    """Write the checkpoint of an untrained VAE with images of 2 x 2 and one latent dimension, and return its path."""
+    network = build_mlp((2, 2, 1), 1, [2], variational=True)
     rng = np.random.default_rng(0)
-    tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in network.tensors().items()}
-    spread = LatentStatistics([0.0], [1.0], [-2.0], [2.0])
-    card = Card("vae", network, "crop", "bernoulli", None, 1.0, [], spread, {}, {}, {}, [], {})
-    checkpoint.save(str(path), Checkpoint(card, tensors))
+    weights = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in network.weight_shapes().items()}
+    stats = LatentStats([0.0], [1.0], [-2.0], [2.0])
+    card = Card("vae", network, "crop", "bernoulli", None, 1.0, [], stats, {}, {}, {}, [], {})
+    checkpoint.save(str(path), Checkpoint(card, weights))
     return path

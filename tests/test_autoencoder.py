@@ -1,43 +1,185 @@
+"""The Python API: loading, training and evaluating models, and what each method takes."""
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
+from support import FORMAT1, Result, write_png
 
 import vaectl
+from vaectl import Autoencoder, VaectlError
+
+Call = Callable[..., Result]
 
 
-def test_pictures_come_back(vae: Path, ae: Path, digits: NDArray[np.uint8]) -> None:
+@pytest.fixture
+def unet() -> Autoencoder:
+    """A U-Net that denoises color images of any size."""
+    return vaectl.load(FORMAT1 / "unet.safetensors")
+
+
+def test_the_module_shows_only_its_public_names() -> None:
+    names = {"Autoencoder", "Evaluation", "Progress", "VaectlError", "VaectlWarning", "evaluate", "load", "train"}
+    assert set(dir(vaectl)) == names | {"__version__"}
+    assert set(vaectl.__all__) == names
+    assert all(getattr(vaectl, name) is not None for name in dir(vaectl))
+    with pytest.raises(AttributeError, match="module 'vaectl' has no attribute 'fit'"):
+        vaectl.fit  # noqa: B018
+
+
+def test_two_lines_load_a_model_and_encode_with_it(vae: Path, digits_folder: Path) -> None:
+    model = vaectl.load(vae)
+    z = model.encode(digits_folder / "00.png")
+    assert z.shape == (1, 2) and z.dtype == np.float32
+
+
+def test_reconstructions_resemble_the_images(vae: Path, ae: Path, digits: NDArray[np.uint8]) -> None:
     for path in (vae, ae):
         model = vaectl.load(path)
-        pictures = model.decode(model.encode(digits))
-        assert pictures.shape == (64, 28, 28, 1)
-        assert pictures.dtype == np.float32
-        assert 0 <= pictures.min() <= pictures.max() <= 1
-        blank = np.square(digits.mean(0) / 255 - digits / 255).mean()
-        assert np.square(pictures - digits / 255).mean() < 0.9 * blank
+        images = model.decode(model.encode(digits))
+        assert images.shape == (64, 28, 28, 1)
+        assert images.dtype == np.float32
+        assert 0 <= images.min() <= images.max() <= 1
+        error_of_the_mean = np.square(digits.mean(0) / 255 - digits / 255).mean()
+        assert np.square(images - digits / 255).mean() < 0.9 * error_of_the_mean
 
 
 def test_both_engines_encode_and_decode_alike(vae: Path, digits: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     on_numpy = vaectl.load(vae)
-    monkeypatch.setattr("vaectl.device.resolve", lambda name: "cpu")
+    monkeypatch.setattr("vaectl.autoencoder.resolve_device", lambda name: "cpu")
     on_torch = vaectl.load(vae, device="cuda")
     z = on_numpy.encode(digits)
     np.testing.assert_allclose(on_torch.encode(digits), z, atol=1e-4)
     np.testing.assert_allclose(on_torch.decode(z), on_numpy.decode(z), atol=1e-5)
 
 
-def test_bytes_and_fractions_one_and_many_are_the_same_pictures(vae: Path, digits: NDArray[np.uint8]) -> None:
+def test_after_much_work_numpy_hands_over_to_torch(vae: Path, digits: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = vaectl.load(vae, device="cpu")
+    z = model.encode(digits)
+    monkeypatch.setattr("vaectl.autoencoder.NUMPY_MAC_LIMIT", 0)
+    np.testing.assert_allclose(model.encode(digits), z, atol=1e-4)
+
+
+def test_large_batches_are_run_in_chunks(vae: Path, digits: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = vaectl.load(vae)
+    z = model.encode(digits)
+    monkeypatch.setattr("vaectl.autoencoder.MAX_BATCH_VALUES", 5 * 784)
+    np.testing.assert_allclose(model.encode(digits), z, atol=1e-5)
+
+
+def test_bytes_and_floats_one_image_and_many_are_accepted(vae: Path, digits: NDArray[np.uint8]) -> None:
     model = vaectl.load(vae)
     z = model.encode(digits)
     assert z.shape == (64, 2)
     np.testing.assert_allclose(model.encode(digits / 255), z, atol=1e-5)
     np.testing.assert_allclose(model.encode(digits[..., 0]), z, atol=1e-5)
+    np.testing.assert_allclose(model.encode(digits.reshape(64, 784)), z, atol=1e-5)
+    np.testing.assert_allclose(model.encode(digits[:5].tolist()), z[:5], atol=1e-5)
     np.testing.assert_allclose(model.encode(digits[3]), z[3:4], atol=1e-5)
     np.testing.assert_allclose(model.decode(z[3]), model.decode(z)[3:4], atol=1e-5)
 
 
-def test_draws_follow_the_posterior(vae: Path, digits: NDArray[np.uint8]) -> None:
+def test_paths_folders_pillow_images_and_references_are_encoded_alike(
+    vae: Path, digits_folder: Path, digits: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    model = vaectl.load(vae)
+    z = model.encode(digits)
+    np.save(tmp_path / "digits.npy", digits[:5])
+    pillow = [Image.fromarray(digit[..., 0]) for digit in digits]
+    same: list[tuple[Any, slice]] = [
+        (digits_folder / "03.png", slice(3, 4)),
+        (str(digits_folder / "03.png"), slice(3, 4)),
+        (pillow[3], slice(3, 4)),
+        ("mnist:3", slice(3, 4)),
+        (digits_folder, slice(12)),
+        (tmp_path / "digits.npy", slice(5)),
+        ([digits_folder / "02.png", str(digits_folder / "03.png"), pillow[4], "mnist:5"], slice(2, 6)),
+        ((pillow[2], pillow[3]), slice(2, 4)),
+    ]
+    for images, rows in same:
+        np.testing.assert_allclose(model.encode(images), z[rows], atol=1e-5)
+        np.testing.assert_allclose(model.denoise(images), model.decode(z[rows]), atol=1e-5)
+        np.testing.assert_allclose(model.posterior(images)[0], z[rows], atol=1e-5)
+
+
+def test_an_iterator_of_paths_is_encoded(vae: Path, digits_folder: Path, digits: NDArray[np.uint8]) -> None:
+    model = vaectl.load(vae)
+    z = model.encode(path for path in sorted(digits_folder.glob("0*.png")))
+    np.testing.assert_allclose(z, model.encode(digits[:10]), atol=1e-5)
+
+
+def test_a_data_set_by_name_is_encoded_whole(vae: Path, digits: NDArray[np.uint8]) -> None:
+    model = vaectl.load(vae)
+    z = model.encode("mnist:test")
+    assert z.shape == (10000, 2)
+    np.testing.assert_allclose(z[:64], model.encode(digits), atol=1e-5)
+
+
+def test_pillow_images_of_any_size_and_mode_are_resized(vae: Path, digits: NDArray[np.uint8]) -> None:
+    model = vaectl.load(vae)
+    digit = Image.fromarray(digits[0, :, :, 0])
+    z = model.encode(digit)
+    np.testing.assert_allclose(model.encode(digit.convert("RGB")), z, atol=0.02)
+    large = digit.resize((112, 112), Image.Resampling.BICUBIC)
+    np.testing.assert_allclose(model.encode(large), z, atol=0.3)
+    np.testing.assert_allclose(model.encode([digit, large]), np.concatenate([z, model.encode(large)]), atol=1e-5)
+
+
+def test_the_python_api_encodes_a_file_as_the_command_does(run: Call, vae: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    write_png(tmp_path / "photo.png", pixels)
+    run("encode", "photo.png", "-c", vae, "-o", "z.npy")
+    expected = np.load(tmp_path / "z.npy")
+    model = vaectl.load(vae)
+    np.testing.assert_allclose(model.encode(tmp_path / "photo.png"), expected, atol=1e-5)
+    np.testing.assert_allclose(model.encode(Image.fromarray(pixels)), expected, atol=1e-5)
+
+
+def test_a_missing_file_is_refused(vae: Path) -> None:
+    with pytest.raises(VaectlError, match="no such file"):
+        vaectl.load(vae).encode("missing.png")
+
+
+def test_a_damaged_file_is_refused(vae: Path, digits_folder: Path) -> None:
+    (digits_folder / "03.png").write_bytes((digits_folder / "03.png").read_bytes()[:60])
+    with pytest.raises(VaectlError, match=r"03\.png' is damaged"):
+        vaectl.load(vae).encode(digits_folder)
+
+
+def test_a_unet_denoises_arrays_paths_and_pillow_images_of_any_size(unet: Autoencoder, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (18, 20, 3), np.uint8)
+    path = write_png(tmp_path / "photo.png", pixels)
+    expected = unet.denoise(pixels)
+    assert expected.shape == (1, 18, 20, 3)
+    for images in (pixels / 255, pixels[np.newaxis], path, str(path), Image.fromarray(pixels), [path]):
+        np.testing.assert_allclose(unet.denoise(images), expected, atol=1e-5)
+    assert unet.denoise([path, Image.fromarray(pixels)]).shape == (2, 18, 20, 3)
+    assert unet.denoise("mnist:3").shape == (1, 28, 28, 3)
+
+
+def test_a_unet_refuses_arrays_that_are_not_images_of_its_channels(unet: Autoencoder) -> None:
+    for shape in ((18, 20), (2, 18, 20, 1), (0, 18, 20, 3)):
+        with pytest.raises(VaectlError, match=r"this model takes images of any size, \(N, H, W, 3\)"):
+            unet.denoise(np.zeros(shape, np.uint8))
+
+
+def test_a_unet_has_no_latent(unet: Autoencoder) -> None:
+    uses: list[Callable[[], object]] = [
+        lambda: unet.encode(np.zeros((1, 8, 8, 3))),
+        lambda: unet.decode(np.zeros((1, 2))),
+    ]
+    for use in uses:
+        with pytest.raises(VaectlError, match="has no latent"):
+            use()
+    with pytest.raises(VaectlError, match="use a vae"):
+        unet.sample()
+
+
+def test_samples_of_q_follow_the_posterior(vae: Path, digits: NDArray[np.uint8]) -> None:
     model = vaectl.load(vae)
     mu, logvar = model.posterior(digits[:1])
     np.testing.assert_array_equal(model.encode(digits[:1]), mu)
@@ -46,19 +188,48 @@ def test_draws_follow_the_posterior(vae: Path, digits: NDArray[np.uint8]) -> Non
     np.testing.assert_allclose(z.std(0), np.exp(logvar[0] / 2), rtol=0.05)
 
 
-def test_no_pictures_give_no_latents(vae: Path) -> None:
+def test_samples_of_the_prior_are_decoded_and_repeatable(vae: Path, ae: Path) -> None:
+    model = vaectl.load(vae)
+    images = model.sample(5, seed=3)
+    assert images.shape == (5, 28, 28, 1)
+    np.testing.assert_array_equal(images, model.sample(5, seed=3))
+    np.testing.assert_array_equal(images, model.decode(model.sample_latents(5, seed=3)))
+    assert (images != model.sample(5, seed=4)).any()
+    assert model.sample().shape == (1, 28, 28, 1)
+    z = model.sample_latents(20000)
+    np.testing.assert_allclose(z.mean(0), 0, atol=0.03)
+    np.testing.assert_allclose(z.std(0), 1, atol=0.03)
+    with pytest.raises(VaectlError, match="has no prior to sample: use a vae"):
+        vaectl.load(ae).sample()
+
+
+def test_a_saved_model_is_the_same_file(vae: Path, tmp_path: Path) -> None:
+    vaectl.load(vae).save(tmp_path / "copy.safetensors")
+    assert (tmp_path / "copy.safetensors").read_bytes() == vae.read_bytes()
+    with pytest.raises(VaectlError, match="no such file"):
+        vaectl.load(vae).save(tmp_path / "missing" / "copy.safetensors")
+
+
+def test_a_model_knows_its_card_its_image_shape_and_its_latent_dimension(vae: Path) -> None:
+    model = vaectl.load(vae)
+    assert (model.card.model, model.image_shape, model.latent_dim) == ("vae", (28, 28, 1), 2)
+
+
+def test_no_images_give_no_latents(vae: Path) -> None:
     model = vaectl.load(vae)
     assert model.encode(np.zeros((0, 28, 28), np.uint8)).shape == (0, 2)
     assert model.decode(np.zeros((0, 2))).shape == (0, 28, 28, 1)
 
 
-def test_what_does_not_fit_is_told(vae: Path, ae: Path, digits: NDArray[np.uint8]) -> None:
+def test_arrays_of_the_wrong_shape_or_range_are_refused(vae: Path, ae: Path, digits: NDArray[np.uint8]) -> None:
     model = vaectl.load(vae)
-    with pytest.raises(vaectl.VaectlError, match="28 x 28 x 1 are expected"):
+    with pytest.raises(VaectlError, match=r"images of shape \(N, 28, 28, 1\) are expected"):
         model.encode(digits[:, :27])
-    with pytest.raises(vaectl.VaectlError, match=r"latents are \(N, 2\)"):
+    with pytest.raises(VaectlError, match=r"not in \[0, 1\]"):
+        model.encode(digits * 1.0)
+    with pytest.raises(VaectlError, match=r"latents of shape \(N, 2\)"):
         model.decode(np.zeros((3, 4)))
-    with pytest.raises(vaectl.VaectlError, match="NaN"):
+    with pytest.raises(VaectlError, match="NaN"):
         model.decode([[np.nan, 0]])
-    with pytest.raises(vaectl.VaectlError, match="use a vae"):
+    with pytest.raises(VaectlError, match="use a vae"):
         vaectl.load(ae).posterior(digits)

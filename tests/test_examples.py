@@ -1,4 +1,4 @@
-"""Every example runs, at a small size, and makes the picture that the README shows."""
+"""Every example runs, at a small size, and makes the image that examples/README.md shows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,8 @@ from support import Result, write_png
 
 Call = Callable[..., Result]
 ROOT = Path(__file__).parents[1]
-PICTURES = {
+GALLERY = ROOT / "docs" / "images"
+IMAGES = {
     "manifold": "manifold.png",
     "denoise": "denoise.png",
     "watermark": "watermark.png",
@@ -24,14 +25,14 @@ PICTURES = {
 
 
 def test_every_example_is_listed_and_shown() -> None:
-    assert {path.stem for path in (ROOT / "examples").glob("*.sh")} == set(PICTURES)
-    readme = (ROOT / "README.md").read_text()
-    for name, picture in PICTURES.items():
-        assert f"examples/{name}.sh" in readme and f"docs/{picture}" in readme and (ROOT / "docs" / picture).exists()
+    assert {path.stem for path in (ROOT / "examples").glob("*.sh")} == set(IMAGES)
+    page = (ROOT / "examples" / "README.md").read_text()
+    for name, image in IMAGES.items():
+        assert f"({name}.sh)" in page and f"../docs/images/{image}" in page and (GALLERY / image).exists()
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_an_example_makes_its_picture(name: str, shell: Call, small_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_example_makes_its_image(name: str, shell: Call, small_data: Path, tmp_path: Path) -> None:
     for index in range(3):
         pixels = np.random.default_rng(index).integers(0, 256, (90, 110, 3), np.uint8)
         write_png(tmp_path / "photos" / f"{index}.png", pixels)
@@ -42,6 +43,6 @@ def test_an_example_makes_its_picture(name: str, shell: Call, small_data: Path, 
     }.get(name, f"--data {small_data} --epochs 3 --hidden 32")
     result = shell(f"{ROOT}/examples/{name}.sh {quick}")
     assert result.returncode == 0, result.stderr.decode()
-    with Image.open(tmp_path / PICTURES[name]) as made, Image.open(ROOT / "docs" / PICTURES[name]) as shown:
-        # Photographs come at their own size: three of them, one above the other.
+    with Image.open(tmp_path / IMAGES[name]) as made, Image.open(GALLERY / IMAGES[name]) as shown:
+        # Photos keep their own size: three of them, above one another.
         assert made.size == ((110, 270) if name.startswith("photo") else shown.size)

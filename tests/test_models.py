@@ -1,29 +1,12 @@
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
 from vaectl import models
-from vaectl.models import Settings
-
-
-def test_what_is_left_open_is_chosen_by_the_pictures() -> None:
-    def chosen(pictures: int, **given: Any) -> Settings:
-        return models.settings("mlp", pictures, beta=1.0, corrupt=(), **given)
-
-    assert (chosen(60000).epochs, chosen(60000).batch_size) == (15, 256)
-    assert chosen(60000).lr == pytest.approx(0.005, rel=0.02)
-    assert chosen(60000, epochs=2).lr == pytest.approx(0.01)
-    assert chosen(60000, epochs=2, lr=0.3).lr == 0.3
-    assert chosen(60000, batch_size=64, epochs=1).lr < chosen(60000, epochs=1).lr
-    assert chosen(60000, epochs=2, widest=6144).lr < 0.003
-    few = chosen(100)
-    assert few.batch_size == 100
-    assert few.epochs * (100 // few.batch_size) >= 1000
 
 
 @pytest.mark.parametrize(
-    ("model", "picture", "latent"),
+    ("model", "image_shape", "latent_dim"),
     [
         ("vae", (28, 28, 1), 10),
         ("dae", (28, 28, 1), 128),
@@ -33,14 +16,38 @@ def test_what_is_left_open_is_chosen_by_the_pictures() -> None:
         ("vae", (1, 1, 1), 1),
     ],
 )
-def test_natural_pictures_have_a_larger_latent_and_tiny_ones_a_smaller(
-    model: str, picture: tuple[int, int, int], latent: int
+def test_natural_images_have_a_larger_latent_and_tiny_ones_a_smaller(
+    model: str, image_shape: tuple[int, int, int], latent_dim: int
 ) -> None:
-    assert models.usual_latent(model, picture) == latent
+    assert models.default_latent_dim(model, image_shape) == latent_dim
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "architecture", "likelihood"),
+    [
+        ((28, 28, 1), "mlp", "bernoulli"),
+        ((32, 32, 1), "mlp", "bernoulli"),
+        ((28, 33, 1), "conv", "gaussian"),
+        ((28, 28, 3), "conv", "gaussian"),
+    ],
+)
+def test_the_architecture_and_the_likelihood_suit_the_images(
+    image_shape: tuple[int, int, int], architecture: str, likelihood: str
+) -> None:
+    assert models.default_architecture(image_shape) == architecture
+    assert models.default_likelihood(architecture, image_shape) == likelihood
+    assert models.default_likelihood("unet", image_shape) == "gaussian"
 
 
 @pytest.mark.parametrize("size", [16, 28, 64, 128, 256])
-def test_convolutions_take_equally_long_at_every_scale_and_end_at_eight_pixels(size: int) -> None:
-    widths = models.conv_widths((size, size, 3))
+def test_convolutions_halve_images_to_about_eight_pixels_and_double_their_channels(size: int) -> None:
+    widths = models.default_conv_widths((size, size, 3))
     assert 4 <= size / 2 ** len(widths) <= 8
     assert all(later == 2 * earlier for earlier, later in pairwise(widths))
+
+
+@pytest.mark.parametrize(("architecture", "has_latent"), [("mlp", True), ("conv", True), ("unet", False)])
+def test_every_architecture_builds_with_its_default_sizes(architecture: str, has_latent: bool) -> None:
+    network = models.build_network(architecture, (64, 64, 3), 5, None, variational=False)
+    assert network.image_shape == (64, 64, 3)
+    assert network.has_latent == has_latent

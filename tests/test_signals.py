@@ -6,31 +6,31 @@ import pytest
 from vaectl import signals
 
 
-def test_the_first_signal_waits_and_the_second_does_not() -> None:
-    with pytest.raises(KeyboardInterrupt), signals.deferred() as waiting:
+def test_the_first_signal_is_deferred_and_the_second_is_not() -> None:
+    with pytest.raises(KeyboardInterrupt), signals.defer_signals() as deferred:
         os.kill(os.getpid(), signal.SIGINT)
-        assert waiting
-        waiting.let_through()
-    with pytest.raises(KeyboardInterrupt), signals.deferred() as waiting:
+        assert deferred
+        deferred.deliver()
+    with pytest.raises(KeyboardInterrupt), signals.defer_signals() as deferred:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
-        raise AssertionError("the second signal waited")
+        raise AssertionError("the second signal was deferred")
 
 
-def test_a_signal_that_waited_to_the_end_of_the_block_strikes_there() -> None:
+def test_a_deferred_signal_is_delivered_at_the_end_of_the_block() -> None:
     before = signal.getsignal(signal.SIGINT)
-    done = []
-    with pytest.raises(KeyboardInterrupt), signals.deferred():
+    finished = False
+    with pytest.raises(KeyboardInterrupt), signals.defer_signals():
         os.kill(os.getpid(), signal.SIGINT)
-        done.append("all")
-    assert done == ["all"] and signal.getsignal(signal.SIGINT) is before
+        finished = True
+    assert finished and signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
+def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with signals.deferred() as waiting:
+        with signals.defer_signals() as deferred:
             os.kill(os.getpid(), signal.SIGINT)
-            assert not waiting
+            assert not deferred
     finally:
         signal.signal(signal.SIGINT, before)

@@ -1,23 +1,42 @@
-"""Autoencoders in the shell, and the same in Python: `model = vaectl.load("vae.safetensors")`."""
+"""Autoencoders in the shell and in Python.
 
-from typing import TYPE_CHECKING, Any
+model = vaectl.train("vae", "mnist", latent_dim=2)
+model = vaectl.load("vae.safetensors")
+z = model.encode("mnist:test")
+vaectl.evaluate(model).metrics["neg_elbo"]
+"""
 
-if TYPE_CHECKING:
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+if _TYPE_CHECKING:
     from vaectl.autoencoder import Autoencoder, load
-    from vaectl.errors import VaectlError
+    from vaectl.errors import VaectlError, VaectlWarning
+    from vaectl.training.evaluation import Evaluation, evaluate
+    from vaectl.training.loop import Progress
+    from vaectl.training.run import train
 
-__version__ = "0.1.0"
-__all__ = ["Autoencoder", "VaectlError", "load"]
+__version__ = "0.2.0"
+__all__ = ["Autoencoder", "Evaluation", "Progress", "VaectlError", "VaectlWarning", "evaluate", "load", "train"]
+
+# Imported on first use, so that `vaectl --help` pays for neither NumPy nor torch.
+_MODULES = {
+    "Autoencoder": "vaectl.autoencoder",
+    "Evaluation": "vaectl.training.evaluation",
+    "Progress": "vaectl.training.loop",
+    "VaectlError": "vaectl.errors",
+    "VaectlWarning": "vaectl.errors",
+    "evaluate": "vaectl.training.evaluation",
+    "load": "vaectl.autoencoder",
+    "train": "vaectl.training.run",
+}
 
 
-def __getattr__(name: str) -> Any:
-    """Import the Python door on first use, so that `vaectl --help` never pays for NumPy."""
-    if name == "VaectlError":
-        from vaectl.errors import VaectlError
-
-        return VaectlError
-    if name in __all__:
-        from vaectl import autoencoder
-
-        return getattr(autoencoder, name)
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return getattr(_import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'vaectl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

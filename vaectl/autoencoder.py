@@ -1,125 +1,101 @@
-"""A trained model in use, the same for every verb and for Python callers."""
+"""A trained model in use, the same for every command and for Python."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from math import prod
 from os import PathLike, fspath
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL.Image import Image
 
-from vaectl import checkpoint, device
-from vaectl.checkpoint import Card, Checkpoint, Tensors
-from vaectl.engines import numpy as numpy_engine
+from vaectl import checkpoint, latents
+from vaectl.checkpoint import Card, Checkpoint
+from vaectl.datasets.named import open_source
 from vaectl.errors import VaectlError
-from vaectl.frame import Frame
-from vaectl.io import arrays, pictures
-from vaectl.layers import Row, Shape, multiplications
-from vaectl.networks import weights_of
-from vaectl.tiles import tiled
+from vaectl.io import arrays, images, inputs
+from vaectl.io.inputs import ImageList, Source
+from vaectl.networks import numpy as numpy_engine
+from vaectl.networks.device import resolve_device
+from vaectl.networks.layers import Layer, Shape, count_macs
+from vaectl.networks.network import Network, half_weights
+from vaectl.networks.tiling import run_tiled
+from vaectl.types import Array
 
-Array = NDArray[np.float32]
-Run = Callable[[Array], Array]
+Forward = Callable[[Array], Array]
+# A path, a folder, a data set's name, a Pillow image, several of these, or an array.
+Images = str | PathLike[str] | Image | Iterable[str | PathLike[str] | Image] | ArrayLike
 
-AT_ONCE = 1 << 20  # values of pictures that go through the network together
-# Multiplications that NumPy has done in about the time in which torch is imported.
-LITTLE = 10_000_000_000
+MAX_BATCH_VALUES = 1 << 20  # pixel values that pass through the network together
+# The multiply-adds that NumPy has done in about the time it takes to import torch.
+NUMPY_MAC_LIMIT = 10_000_000_000
 
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """An encoder and a decoder, ready to run, and the card that says what they are."""
+    """A trained encoder and decoder, ready to run."""
 
-    card: Card
-    encoder: Run
-    decoder: Run
-
-    @property
-    def picture(self) -> Shape:
-        """The shape of one picture, (H, W, C)."""
-        return self.card.network.picture
+    checkpoint: Checkpoint
+    encoder: Forward
+    decoder: Forward
 
     @property
-    def latent(self) -> int:
+    def card(self) -> Card:
+        """What the checkpoint says about the model."""
+        return self.checkpoint.card
+
+    @property
+    def network(self) -> Network:
+        """The layers of the encoder and the decoder."""
+        return self.card.network
+
+    @property
+    def image_shape(self) -> Shape:
+        """The shape of one image, (H, W, C)."""
+        return self.network.image_shape
+
+    @property
+    def latent_dim(self) -> int:
         """D, the number of latent dimensions."""
-        return self.card.network.latent
+        return self.network.latent_dim
 
-    def encode(self, pictures: ArrayLike, *, rng: np.random.Generator | None = None) -> Array:
-        """The latents of pictures: z for an AE, mu of q(z|x) for a VAE.
+    def encode(self, images: Images, *, rng: np.random.Generator | None = None) -> Array:
+        """Encode images: z for an AE, mu of q(z|x) for a VAE.
 
         Args:
-            pictures: (N, H, W, C), or one of (H, W, C); the channel axis may be left out where C is 1, and a picture may be
-                flat. Pixels in [0, 1], or whole numbers up to 255.
-            rng: draw z = mu + sigma * epsilon with it instead (Kingma & Welling, section 2.4).
+            images: paths, folders, Pillow images or a data set's name ("mnist:test"), which are resized; or an array (N, H, W, C)
+                of the model's size, with pixels in [0, 1] or integers up to 255. One image, flat images and, if C is 1, a missing
+                channel axis are accepted.
+            rng: sample z = mu + sigma * epsilon with it instead (Kingma & Welling, section 2.4).
 
         Returns:
             (N, D) float32.
 
         Raises:
-            VaectlError: pictures of another size, pixels out of range, a draw from a model that has no distribution, or a model
-                that has no latent.
+            VaectlError: images of another size or pixels out of range; sampling from a model without a distribution; or a model
+                without a latent.
         """
         if rng is None:
-            return self.points(pictures)[:, : self.latent]
-        mu, logvar = self.posterior(pictures)
+            return self._encoded(images)[:, : self.latent_dim]
+        mu, logvar = self.posterior(images)
         epsilon = rng.standard_normal(mu.shape, np.float32)
         sigma: Array = np.exp(np.float32(0.5) * logvar)
         return mu + sigma * epsilon
 
-    @property
-    def frame(self) -> Frame:
-        """What pictures are brought to before they are encoded."""
-        return self.card.frame
-
-    def encode_one(self, image: Image) -> Array:
-        """The latent, (D,), of a picture that Pillow has opened, brought to the model's size and colours."""
-        z: Array = self.encode(pictures.fit(image, self.frame))[0]
-        return z
-
-    def posterior(self, pictures: ArrayLike) -> tuple[Array, Array]:
+    def posterior(self, images: Images) -> tuple[Array, Array]:
         """mu and logvar of q(z|x) = N(mu, exp(logvar)) (Kingma & Welling, equation 9), each (N, D) float32.
 
         Raises:
-            VaectlError: as `encode`, or the model gives points and no distribution.
+            VaectlError: as `encode`, or the model has no distribution.
         """
-        if not self.card.network.variational:
-            kind = self.card.model
-            raise VaectlError(
-                f"this model, of kind {kind!r}, encodes to points, no distribution: use a vae with a --beta above 0"
-            )
-        both = self.points(pictures)
-        return both[:, : self.latent], both[:, self.latent :]
-
-    def points(self, pictures: ArrayLike) -> Array:
-        """What the encoder puts out, (N, D) or (N, 2 D)."""
-        if not self.latent:
-            raise VaectlError("this model, a unet, has no latent, it makes a picture of a picture: use vaectl denoise with it")
-        return self.in_chunks(self.encoder, stack(pictures, self.picture))
-
-    def denoise(self, pictures: ArrayLike) -> Array:
-        """What the model makes of pictures: encoded, then decoded.
-
-        A model that learned from spoiled pictures, as a dae does, gives back clean ones; any other, its reconstruction.
-
-        Args:
-            pictures: as for `encode`; for a unet of any size, (N, H, W, C), or one of (H, W, C).
-
-        Returns:
-            (N, H, W, C) float32 in [0, 1].
-
-        Raises:
-            VaectlError: as `encode`.
-        """
-        if self.latent:
-            return self.decode(self.encode(pictures))
-        rows = self.card.network.decoder
-        each = photographs(pictures, self.picture[2])
-        return np.concatenate([tiled(self.decoder, rows, each[index : index + 1]) for index in range(len(each))])
+        if not self.network.variational:
+            raise VaectlError(f"a model of kind {self.card.model!r} has no q(z|x): use a vae with beta above 0")
+        both = self._encoded(images)
+        return both[:, : self.latent_dim], both[:, self.latent_dim :]
 
     def decode(self, latents: ArrayLike) -> Array:
-        """The pictures of latents: the mean of p(x|z).
+        """Decode latents to images: the mean of p(x|z).
 
         Args:
             latents: (N, D), or one of (D,).
@@ -128,71 +104,139 @@ class Autoencoder:
             (N, H, W, C) float32 in [0, 1].
 
         Raises:
-            VaectlError: latents of another width, NaN or infinity.
+            VaectlError: latents of another width, NaN or infinite; or a model without a latent.
         """
-        if not self.latent:
-            raise VaectlError("this model, a unet, has no latent to decode: train with --net conv or mlp")
+        self.require_latent()
         z = np.atleast_2d(np.asarray(latents))
-        if z.ndim != 2 or z.shape[1] != self.latent:
-            raise VaectlError(f"an array of {z.shape}: this model's latents are (N, {self.latent}): encode with its checkpoint")
-        return self.in_chunks(self.decoder, arrays.finite(z, "latents"))
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            expected = f"(N, {self.latent_dim})"
+            raise VaectlError(f"an array of shape {z.shape}: this model takes latents of shape {expected}: encode with it first")
+        return self._run(self.decoder, arrays.to_finite(z, "latents"))
 
-    def in_chunks(self, run: Run, batch: Array) -> Array:
-        """`run` over a large batch, a part at a time, so that what lies between the layers stays small."""
-        size = max(1, AT_ONCE // prod(self.picture))
-        return np.concatenate([run(batch[start : start + size]) for start in range(0, max(1, len(batch)), size)])
+    def denoise(self, images: Images) -> Array:
+        """Denoise images: encode and decode them.
+
+        A model trained on corrupted images, such as a dae, returns clean ones; any other returns its reconstruction.
+
+        Args:
+            images: as for `encode`; for a unet of any size, all of one size: (N, H, W, C), or one of (H, W, C).
+
+        Returns:
+            (N, H, W, C) float32 in [0, 1].
+
+        Raises:
+            VaectlError: as `encode`.
+        """
+        if self.network.has_latent:
+            return self.decode(self.encode(images))
+        return np.concatenate([run_tiled(self.decoder, self.network.decoder, photo) for photo in self._photos(images)])
+
+    def sample(self, count: int = 1, *, seed: int = 0) -> Array:
+        """Decode samples of the prior N(0, I): images (count, H, W, C).
+
+        Raises:
+            VaectlError: a model without a prior.
+        """
+        return self.decode(self.sample_latents(count, seed=seed))
+
+    def sample_latents(self, count: int = 1, *, seed: int = 0) -> Array:
+        """Samples of the prior N(0, I), (count, D).
+
+        Raises:
+            VaectlError: a model without a prior.
+        """
+        if not self.network.variational:
+            raise VaectlError(f"a model of kind {self.card.model!r} has no prior to sample: use a vae with beta above 0")
+        return latents.sample_normal(count, self.latent_dim, seed)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model's checkpoint.
+
+        Raises:
+            VaectlError: the file cannot be written.
+        """
+        checkpoint.save(fspath(path), self.checkpoint)
+
+    def require_latent(self) -> None:
+        """Raise a VaectlError if the model has no latent."""
+        if not self.network.has_latent:
+            raise VaectlError("this model, a unet, has no latent: use it to denoise, or train with --net mlp or conv")
+
+    def _encoded(self, images: Images) -> Array:
+        """The encoder's output, (N, D) or (N, 2 D)."""
+        self.require_latent()
+        return self._run(self.encoder, self._resized(images))
+
+    def _run(self, forward: Forward, batch: Array) -> Array:
+        """`forward` on a large batch, in chunks that keep activations small."""
+        size = max(1, MAX_BATCH_VALUES // prod(self.image_shape))
+        return np.concatenate([forward(batch[start : start + size]) for start in range(0, max(1, len(batch)), size)])
+
+    def _resized(self, values: Images) -> Array:
+        """Images at the model's size, (N, H, W, C) in [0, 1]."""
+        sources = as_sources(values)
+        if sources:
+            return np.concatenate([batch.arrays for batch in inputs.read_images(sources, self.card.resize_spec)])
+        array = np.asarray(values)
+        return images.to_pixels(array.reshape(images.stack_shape(array.shape, self.image_shape, "images")))
+
+    def _photos(self, values: Images) -> Iterable[Array]:
+        """Images at their own size, each (1, H, W, C) in [0, 1]."""
+        channels = self.image_shape[2]
+        sources = as_sources(values)
+        if sources:
+            return (batch.arrays[..., :channels] for batch in inputs.read_photos(sources, channels))
+        array = np.asarray(values)
+        stack = array[np.newaxis] if array.ndim == 3 else array
+        if stack.ndim != 4 or stack.shape[3] != channels or not stack.size:
+            raise VaectlError(f"an array of shape {array.shape}: this model takes images of any size, (N, H, W, {channels})")
+        return np.split(images.to_pixels(stack), len(stack))
+
+
+def as_sources(values: Images) -> list[Source]:
+    """The sources that paths and Pillow images stand for; none for an array."""
+    items = list(values) if isinstance(values, list | tuple | Iterator) else [values]
+    if not all(isinstance(item, str | PathLike | Image) for item in items):
+        return []
+    return [ImageList([item]) if isinstance(item, Image) else open_source(fspath(item)) for item in items]  # type: ignore[arg-type]
 
 
 def load(path: str | PathLike[str], device: str = "auto") -> Autoencoder:
-    """The model in a checkpoint, ready to run.
+    """Load a checkpoint, ready to run.
 
     Args:
         path: a file that `vaectl train` wrote.
-        device: "auto" is NumPy for the first ten billion multiplications, and then torch on the fastest device; "cpu" is NumPy
-            for as many, and then torch on the CPU; "cuda", "cuda:1", "mps" and "xpu" are torch from the beginning.
+        device: "auto" runs in NumPy for the first ten billion multiply-adds, then in torch on the fastest device; "cpu" is the
+            same on the CPU; "cuda", "cuda:1", "mps" and "xpu" run in torch from the start.
 
     Raises:
-        VaectlError: no checkpoint, a damaged one, or no such device.
+        VaectlError: a missing or damaged checkpoint, or no such device.
     """
-    return ready(checkpoint.load(fspath(path)), device)
+    return from_checkpoint(checkpoint.load(fspath(path)), device)
 
 
-def ready(found: Checkpoint, device: str = "auto") -> Autoencoder:
-    """A model that was just trained or loaded, ready to run; `device` is as in `load`."""
-    encoder, decoder = (runner(rows, weights_of(half, found.tensors), device) for half, rows in found.card.network.halves())
-    return Autoencoder(found.card, encoder, decoder)
+def from_checkpoint(found: Checkpoint, device: str = "auto") -> Autoencoder:
+    """A checkpoint as a model ready to run; `device` is as in `load`."""
+    network = found.card.network
+    encoder, decoder = (make_forward(layers, half_weights(half, found.weights), device) for half, layers in network.halves())
+    return Autoencoder(found, encoder, decoder)
 
 
-def runner(rows: tuple[Row, ...], tensors: Tensors, name: str) -> Run:
+def make_forward(layers: tuple[Layer, ...], weights: dict[str, Array], device: str) -> Forward:
     """One half of the network on the engine for a device."""
 
     @cache
-    def torch_run() -> Run:
-        from vaectl.engines import torch as torch_engine
+    def torch_forward() -> Forward:
+        from vaectl.networks import torch as torch_engine
 
-        return torch_engine.runner(rows, tensors, device.resolve(name))
+        return torch_engine.make_forward(layers, weights, resolve_device(device))
 
-    numpy_run = numpy_engine.runner(rows, tensors)
-    done = 0
+    numpy_forward = numpy_engine.make_forward(layers, weights)
+    macs = 0
 
-    def run(batch: Array) -> Array:
-        nonlocal done
-        done += len(batch) * multiplications(rows, batch.shape[1:])
-        return numpy_run(batch) if done < LITTLE and name in ("auto", "cpu") else torch_run()(batch)
+    def forward(batch: Array) -> Array:
+        nonlocal macs
+        macs += len(batch) * count_macs(layers, batch.shape[1:])
+        return numpy_forward(batch) if macs < NUMPY_MAC_LIMIT and device in ("auto", "cpu") else torch_forward()(batch)
 
-    return run
-
-
-def stack(values: ArrayLike, picture: Shape) -> Array:
-    """Pictures as (N, H, W, C) float32 in [0, 1], from any array that `Autoencoder.encode` takes."""
-    array = np.asarray(values)
-    return pictures.pixels(array.reshape(pictures.stack_shape(array.shape, picture, "pictures")), "pictures")
-
-
-def photographs(values: ArrayLike, channels: int) -> Array:
-    """Pictures of any size as (N, H, W, C) float32 in [0, 1]."""
-    array = np.asarray(values)
-    whole = array[np.newaxis] if array.ndim == 3 else array
-    if whole.ndim != 4 or whole.shape[3] != channels or not whole.size:
-        raise VaectlError(f"an array of {array.shape}: this model takes pictures of any size, (N, H, W, {channels})")
-    return pictures.pixels(whole, "pictures")
+    return forward

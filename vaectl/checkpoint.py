@@ -1,7 +1,6 @@
-"""A trained model as one safetensors file: the weights, and a card that says everything needed to run them.
+"""A trained model as one safetensors file: the weights, and a card with everything needed to run them.
 
-The card is the sorted JSON under the metadata key `vaectl`. Nothing is unpickled, and nothing in the file is believed
-before it has been checked.
+The card is sorted JSON under the metadata key `vaectl`. Nothing is unpickled, and everything is validated before it is used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,29 +8,27 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vaectl import layers, networks
+from vaectl import format1
 from vaectl.errors import VaectlError
-from vaectl.frame import Frame
-from vaectl.io import tensors
-from vaectl.io.tensors import numbers, typed, whole_numbers
-from vaectl.latents import LatentStatistics
-from vaectl.networks import Network
+from vaectl.io import safetensors
+from vaectl.io.images import ResizeSpec
+from vaectl.io.safetensors import check_type, floats
+from vaectl.latents import LatentStats
+from vaectl.networks.network import Network, network_from_json, network_to_json
+from vaectl.types import Array
 
-Array = NDArray[np.float32]
-Tensors = Mapping[str, Array]
-
-FORMAT = 1
+FORMAT = 2
 KEY = "vaectl"
+LAYOUT = "images are (N, height, width, channel); flatten and unflatten run over height, width, channel"
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a checkpoint says of its model.
+    """What a checkpoint says about its model.
 
     Raises:
-        ValueError: latent statistics of another width, or a fit that is not known.
+        ValueError: latent statistics of another dimension, or an unknown fit.
     """
 
     model: str
@@ -41,91 +38,95 @@ class Card:
     sigma: float | None
     beta: float
     corrupt: Sequence[str]
-    latent: LatentStatistics
+    latent_stats: LatentStats
     training: Mapping[str, Any]
     data: Mapping[str, Any]
-    figures: Mapping[str, Any]
+    metrics: Mapping[str, Any]
     epochs: Sequence[Mapping[str, float]]
     versions: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        if any(len(spread) != self.network.latent for spread in asdict(self.latent).values()):
-            raise ValueError(f"its latent statistics are not of {self.network.latent} dimensions")
-        Frame(self.network.picture, self.fit)
+        if any(len(values) != self.network.latent_dim for values in asdict(self.latent_stats).values()):
+            raise ValueError(f"its latent statistics do not have {self.network.latent_dim} dimensions")
+        if self.likelihood not in ("bernoulli", "gaussian"):
+            raise ValueError(f"its likelihood {self.likelihood!r} is unknown")
+        self.resize_spec  # noqa: B018 - validates the fit
 
     @property
-    def frame(self) -> Frame:
-        """What pictures are brought to before they are encoded."""
-        return Frame(self.network.picture, self.fit)
+    def resize_spec(self) -> ResizeSpec:
+        """How images are resized before they are encoded."""
+        return ResizeSpec(self.network.image_shape, self.fit)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A card and the weights it describes, named `encoder.<row>.weight` and so on."""
+    """A card and the weights it describes, named `encoder.<layer>.weight` and so on."""
 
     card: Card
-    tensors: Tensors
+    weights: Mapping[str, Array]
 
 
 def save(path: str, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint to `path`, whole or not at all.
+    """Write a checkpoint, atomically.
 
     Raises:
         VaectlError: the file cannot be written.
     """
-    floats = {name: np.asarray(tensor, np.float32) for name, tensor in checkpoint.tensors.items()}
-    tensors.write(path, floats, KEY, to_json(checkpoint.card))
+    weights = {name: np.asarray(weight, np.float32) for name, weight in checkpoint.weights.items()}
+    safetensors.write(path, weights, KEY, card_to_json(checkpoint.card))
 
 
 def load(path: str) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint of this format or an earlier one.
 
     Raises:
-        VaectlError: no checkpoint, a damaged one, or one of a newer format.
+        VaectlError: the file is missing, damaged, not a checkpoint, or of a newer format.
     """
     try:
-        card, found = tensors.read(path, KEY, from_json, due)
-    except tensors.DAMAGE as error:
-        raise VaectlError(f"{path!r} is no checkpoint of vaectl: {error}: give one that vaectl train wrote") from error
-    return Checkpoint(card, found)
+        (card, format), weights = safetensors.read(path, KEY, parse_card, expected_weights)
+        return Checkpoint(card, format1.upgrade_weights(card.network, weights) if format == 1 else weights)
+    except safetensors.CORRUPTION_ERRORS as error:
+        raise VaectlError(f"{path!r} is not a vaectl checkpoint: {error}: use one that vaectl train wrote") from error
 
 
-def due(card: Card) -> tensors.Due:
-    """The weights of a card's network."""
-    return {name: (shape, np.float32) for name, shape in card.network.tensors().items()}
+def parse_card(values: dict[str, Any]) -> tuple[Card, int]:
+    """The card, and the format in which it was written."""
+    format = check_type(values["format"], int)
+    if format > FORMAT:
+        raise VaectlError(f"a checkpoint of format {format}, newer than this program's {FORMAT}: upgrade vaectl")
+    if format < 1:
+        raise ValueError(f"it has format {format}")
+    return card_from_json(format1.upgrade_card(values) if format == 1 else values), format
 
 
-def to_json(card: Card) -> dict[str, Any]:
+def expected_weights(parsed: tuple[Card, int]) -> safetensors.Expected:
+    """The weights a card's network needs."""
+    return {name: (shape, np.float32) for name, shape in parsed[0].network.weight_shapes().items()}
+
+
+def card_to_json(card: Card) -> dict[str, Any]:
     """The card as JSON values."""
-    return {**asdict(card), "network": networks.to_json(card.network), "format": FORMAT}
+    return {**asdict(card), "network": network_to_json(card.network), "format": FORMAT, "layout": LAYOUT}
 
 
-def from_json(values: Mapping[str, Any]) -> Card:
-    """The card that `to_json` wrote; ValueError, KeyError or TypeError where it is anything else.
+def card_from_json(values: Mapping[str, Any]) -> Card:
+    """The card that `card_to_json` wrote.
 
     Raises:
-        VaectlError: a newer format.
+        ValueError, KeyError, TypeError: anything else.
     """
-    if values["format"] > FORMAT:
-        raise VaectlError(f"a checkpoint of format {values['format']}, newer than this program's {FORMAT}: upgrade vaectl")
-    network = values["network"]
     return Card(
-        model=typed(values["model"], str),
-        network=Network(
-            picture=tuple(whole_numbers(network["picture"])),
-            latent=whole_numbers([network["latent"]])[0],
-            encoder=layers.from_json(network["encoder"]),
-            decoder=layers.from_json(network["decoder"]),
-        ),
-        fit=typed(values.get("fit", "crop"), str),  # the first checkpoints knew no other
-        likelihood=typed(values["likelihood"], str),
-        sigma=None if values["sigma"] is None else numbers([values["sigma"]])[0],
-        beta=numbers([values["beta"]])[0],
-        corrupt=[typed(spec, str) for spec in typed(values["corrupt"], list)],
-        latent=LatentStatistics(**{name: numbers(spread) for name, spread in typed(values["latent"], dict).items()}),
-        training=typed(values["training"], dict),
-        data=typed(values["data"], dict),
-        figures=typed(values["figures"], dict),
-        epochs=[typed(epoch, dict) for epoch in typed(values["epochs"], list)],
-        versions=typed(values["versions"], dict),
+        model=check_type(values["model"], str),
+        network=network_from_json(values["network"]),
+        fit=check_type(values["fit"], str),
+        likelihood=check_type(values["likelihood"], str),
+        sigma=None if values["sigma"] is None else floats([values["sigma"]])[0],
+        beta=floats([values["beta"]])[0],
+        corrupt=[check_type(spec, str) for spec in check_type(values["corrupt"], list)],
+        latent_stats=LatentStats(**{name: floats(stat) for name, stat in check_type(values["latent_stats"], dict).items()}),
+        training=check_type(values["training"], dict),
+        data=check_type(values["data"], dict),
+        metrics=check_type(values["metrics"], dict),
+        epochs=[check_type(epoch, dict) for epoch in check_type(values["epochs"], list)],
+        versions=check_type(values["versions"], dict),
     )

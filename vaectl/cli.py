@@ -1,4 +1,4 @@
-"""The table of contents, and the one place where errors, signals and broken pipes are met."""
+"""The table of commands, and the one place where errors, signals and broken pipes are handled."""
 
 import os
 import signal
@@ -16,24 +16,24 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from vaectl import __version__
-from vaectl.errors import Remark, UsageError, VaectlError
-from vaectl.signals import Terminated, die_of, terminate
+from vaectl.errors import UsageError, VaectlError, VaectlWarning
+from vaectl.signals import Terminated, die_by_signal, raise_terminated
 
-VERBS = {
+COMMANDS = {
     "train": "Train an autoencoder and write its checkpoint.",
-    "encode": "Turn pictures into latents.",
-    "decode": "Turn latents into pictures.",
-    "denoise": "Turn spoiled pictures into clean ones.",
-    "interpolate": "Walk through the latent space from one picture to the next.",
-    "sample": "Draw latents or pictures from the prior.",
-    "grid": "Draw the latent plane as one picture.",
-    "evaluate": "Measure how good a model is.",
-    "info": "Say what a checkpoint holds.",
+    "encode": "Encode images to latents.",
+    "decode": "Decode latents to images.",
+    "denoise": "Denoise images.",
+    "interpolate": "Interpolate between images in the latent space.",
+    "sample": "Sample latents or images from the prior.",
+    "grid": "Draw the latent plane as one image.",
+    "evaluate": "Evaluate a model.",
+    "info": "Show the card of a checkpoint.",
 }
 
-COMPLETION = "_VAECTL_COMPLETE"  # set by the shell that asks what a line may go on with
+COMPLETION = "_VAECTL_COMPLETE"  # set by a shell that asks for completions
 
-HELP = """Autoencoders in the shell: stdout is data, and verbs chain.
+HELP = """Autoencoders in the shell: train one, then encode, decode, denoise and sample in pipelines.
 
 \b
   vaectl train vae --latent 2
@@ -42,27 +42,29 @@ HELP = """Autoencoders in the shell: stdout is data, and verbs chain.
 """
 
 
-class Verbs(TyperGroup):
-    """Knows every verb by its line in the table, and imports a verb's module only when that verb is called."""
+class CommandGroup(TyperGroup):
+    """Lists every command from the table, and imports a command's module only when it is called."""
 
     def list_commands(self, ctx: object) -> list[str]:
-        return list(VERBS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | None:
-        return TyperCommand(cmd_name, help=VERBS[cmd_name]) if cmd_name in VERBS else None
+        # With a short help, because completion would cut the help.
+        return TyperCommand(cmd_name, short_help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, TyperCommand | None, list[str]]:
-        if args[0] not in VERBS:
+        if args[0] not in COMMANDS:
             from difflib import get_close_matches
 
-            near = " or ".join(get_close_matches(args[0], VERBS, 1) or VERBS)
-            raise UsageError(f"there is no verb {args[0]!r}: did you mean {near}? See vaectl --help")
-        name, line, rest = super().resolve_command(ctx, args)
-        return name, load(line.name) if line and line.name else None, rest
+            guesses = get_close_matches(args[0], COMMANDS, 1)
+            advice = f"did you mean {guesses[0]}?" if guesses else "see vaectl --help"
+            raise UsageError(f"there is no command {args[0]!r}", advice)
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(command.name) if command and command.name else None, rest
 
 
-class Verb(TyperCommand):
-    """One verb; typer's bounds let NaN and infinity pass, and no option means anything by them."""
+class Command(TyperCommand):
+    """One command. Its options take finite numbers only, which typer's bounds do not ensure."""
 
     def invoke(self, ctx: Any) -> Any:
         for option in self.params:
@@ -73,20 +75,20 @@ class Verb(TyperCommand):
         return super().invoke(ctx)
 
 
-def load(verb: str) -> TyperCommand:
-    """A verb with all its options."""
-    function = getattr(import_module(f"vaectl.commands.{verb}"), verb)
+def load_command(name: str) -> TyperCommand:
+    """A command with all its options."""
+    function = getattr(import_module(f"vaectl.commands.{name}"), name)
     own = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
-    own.command(verb, cls=Verb, help=f"{VERBS[verb]}\n\n{getdoc(function)}")(function)
+    own.command(name, cls=Command, help=f"{COMMANDS[name]}\n\n{getdoc(function)}")(function)
     return cast(TyperCommand, typer.main.get_command(own))
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
-app = typer.Typer(cls=Verbs, help=HELP, rich_markup_mode=None, context_settings=CONTEXT)
+app = typer.Typer(cls=CommandGroup, help=HELP, rich_markup_mode=None, context_settings=CONTEXT)
 
 
 def print_version(wanted: bool) -> None:
-    """Print the version and leave, when `wanted`."""
+    """Print the version and exit, if `wanted`."""
     if wanted:
         typer.echo(f"vaectl {__version__}")
         raise typer.Exit
@@ -96,27 +98,27 @@ def print_version(wanted: bool) -> None:
 def root(
     version: bool = typer.Option(False, "-V", "--version", is_eager=True, callback=print_version, help="Print the version."),
 ) -> None:
-    """Options that belong to no verb."""
+    """Options that belong to no command."""
 
 
 def main() -> NoReturn:
-    """Run a verb and leave with its exit code: 0 done, 1 failed, 2 called wrongly. Death by a signal is a real one."""
+    """Run a command and exit: 0 done, 1 failed, 2 called wrongly. A signal ends the process as it would have by default."""
     guard_standard_streams()
-    # A small call gains nothing from BLAS threads, and their start costs it tens of milliseconds.
+    # A small call gains nothing from BLAS threads, whose start costs tens of milliseconds.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Threads that wait for work spin for a moment only: a training alone is as fast, two at once are twice as fast.
+    # Idle threads spin only briefly: one training run is as fast, and two at once are twice as fast.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    signal.signal(signal.SIGTERM, terminate)
-    warnings.simplefilter("always", Remark)
-    # Pillow's word on large and damaged pictures; ours is an error.
+    signal.signal(signal.SIGTERM, raise_terminated)
+    warnings.simplefilter("always", VaectlWarning)
+    # Pillow warns of large and damaged images, which are errors here.
     warnings.filterwarnings("ignore", module="PIL")
-    # NumPy's on arrays that Python 2 wrote; they are read all the same.
+    # NumPy warns of arrays that Python 2 wrote, but reads them.
     warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional header parsing")
     warnings.showwarning = show_warning
     if COMPLETION in os.environ:
         app(prog_name="vaectl")
     try:
-        # Not app(): it would turn Ctrl-C and broken pipes into exit codes of its own.
+        # Not app(), which would turn Ctrl-C and broken pipes into exit codes of its own.
         group = typer.main.get_command(app)
         with group.make_context("vaectl", sys.argv[1:] or ["--help"]) as context:
             group.invoke(context)
@@ -126,29 +128,29 @@ def main() -> NoReturn:
     except (VaectlError, TyperException) as error:
         if os.environ.get("VAECTL_DEBUG"):
             traceback.print_exc()
-        say(usage(error) if isinstance(error, TyperException) else str(error))
+        print_line(format_usage_error(error) if isinstance(error, TyperException) else str(error))
         code = error.exit_code
     except MemoryError:
-        say("there is not enough memory for this: use smaller pictures, or fewer at once")
+        print_line("not enough memory: use smaller images, or fewer at once")
         code = 1
     except KeyboardInterrupt:
-        die_of(signal.SIGINT)
+        die_by_signal(signal.SIGINT)
     except Terminated:
-        die_of(signal.SIGTERM)
+        die_by_signal(signal.SIGTERM)
     except BrokenPipeError:
-        die_of(signal.SIGPIPE)
-    except OSError as error:  # on a file of the system's or of Python's own
+        die_by_signal(signal.SIGPIPE)
+    except OSError as error:  # on a file of the system or of Python itself
         if os.environ.get("VAECTL_DEBUG"):
             traceback.print_exc()
         name = f"{error.filename!r}: " if error.filename else ""
-        say(f"{name}{(error.strerror or str(error)).lower()}")
-        silence_stdout()
+        print_line(f"{name}{(error.strerror or str(error)).lower()}")
+        discard_stdout()
         code = 1
     sys.exit(code)
 
 
 def guard_standard_streams() -> None:
-    """Put a dead end where a standard stream is closed, so that no file opened later takes its number and its bytes."""
+    """Open the null device in place of a closed standard stream, so that no file opened later gets its number."""
     for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
@@ -156,25 +158,25 @@ def guard_standard_streams() -> None:
             os.open(os.devnull, mode)
 
 
-def silence_stdout() -> None:
-    """Lead what was not written to stdout nowhere, or Python would try again on leaving."""
+def discard_stdout() -> None:
+    """Redirect stdout to the null device, or Python would retry at exit what could not be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def usage(error: TyperException) -> str:
+def format_usage_error(error: TyperException) -> str:
     """What is wrong with the call, on one line, and where to read how it should be."""
-    return f"{' '.join(error.format_message().split()).rstrip('.')}: see {called()} --help"
+    return f"{' '.join(error.format_message().split()).rstrip('.')}: see {called_as()} --help"
 
 
-def called() -> str:
-    """What the user called: `vaectl VERB`."""
-    return " ".join(["vaectl", *(word for word in sys.argv[1:2] if word in VERBS)])
+def called_as() -> str:
+    """What the user called: `vaectl COMMAND`."""
+    return " ".join(["vaectl", *(word for word in sys.argv[1:2] if word in COMMANDS)])
 
 
-def say(message: str) -> None:
-    """One line to a person, on stderr: `vaectl VERB: MESSAGE`."""
+def print_line(message: str) -> None:
+    """Print one line on stderr: `vaectl COMMAND: MESSAGE`."""
     with suppress(OSError):
-        os.write(2, os.fsencode(f"{called()}: {' '.join(message.splitlines())}\n"))
+        os.write(2, os.fsencode(f"{called_as()}: {' '.join(message.splitlines())}\n"))
 
 
 def show_warning(
@@ -185,5 +187,6 @@ def show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Our remarks as one line, other warnings as Python shows them."""
-    say(str(message) if issubclass(category, Remark) else warnings.formatwarning(message, category, filename, lineno, line))
+    """Print vaectl's own warnings as one line, others as Python does."""
+    own = issubclass(category, VaectlWarning)
+    print_line(str(message) if own else warnings.formatwarning(message, category, filename, lineno, line))

@@ -1,7 +1,7 @@
-"""What is done to a picture before it is encoded; the target stays clean (Vincent et al. 2008, the denoising autoencoder).
+"""Corruptions: what is done to an image before it is encoded, while the target stays clean (Vincent et al. 2008).
 
-The functions use only what NumPy arrays and torch tensors share, so that training and the other verbs spoil pictures alike.
-Pictures are (N, H, W, C) in [0, 1]; each is spoiled on its own, and anew at every call.
+They use only what NumPy arrays and torch tensors have in common, so training and every command corrupt images alike. Images
+are (N, H, W, C) in [0, 1]; each image is corrupted independently, and anew at every call.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,29 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaectl.errors import UsageError
-from vaectl.io import codecs, files, pictures
+from vaectl.io import codecs, files, images
 
 Shape = tuple[int, ...]
 
 
-class Draw(Protocol):
-    """Random numbers as arrays of one kind, NumPy's or torch's."""
+class Random(Protocol):
+    """A source of random arrays, NumPy's or torch's."""
 
     def normal(self, shape: Shape) -> Any:
-        """From N(0, 1)."""
+        """Samples of N(0, 1)."""
 
     def uniform(self, shape: Shape) -> Any:
-        """From [0, 1)."""
+        """Samples of U[0, 1)."""
 
-    def integers(self, below: int, shape: Shape) -> Any:
-        """Whole numbers from 0 up to, but without, `below`."""
+    def integers(self, high: int, shape: Shape) -> Any:
+        """Integers in [0, high)."""
 
     def constant(self, array: NDArray[Any]) -> Any:
-        """What is not random, as an array of the same kind."""
+        """A constant as an array of the same kind."""
 
 
-class NumpyDraw:
-    """Random numbers as NumPy arrays."""
+class NumpyRandom:
+    """Random NumPy arrays."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -46,150 +46,157 @@ class NumpyDraw:
     def uniform(self, shape: Shape) -> NDArray[np.float32]:
         return self.rng.random(shape, np.float32)
 
-    def integers(self, below: int, shape: Shape) -> NDArray[np.int64]:
-        return self.rng.integers(below, size=shape)
+    def integers(self, high: int, shape: Shape) -> NDArray[np.int64]:
+        return self.rng.integers(high, size=shape)
 
     def constant(self, array: NDArray[Any]) -> NDArray[Any]:
         return array
 
 
-Corruption = Callable[[Any, Draw], Any]
+Corruption = Callable[[Any, Random], Any]
 
 
 @dataclass(frozen=True)
-class Gaussian:
-    """White noise of standard deviation `strength` on every value, clipped to [0, 1]."""
+class GaussianNoise:
+    """White Gaussian noise on every value, clipped to [0, 1]."""
 
-    strength: float
+    sigma: float
 
-    def __call__(self, clean: Any, draw: Draw) -> Any:
-        return (clean + self.strength * draw.normal(tuple(clean.shape))).clip(0, 1)
+    def __call__(self, clean: Any, random: Random) -> Any:
+        return (clean + self.sigma * random.normal(tuple(clean.shape))).clip(0, 1)
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A share of the pixels is black, in all channels."""
+    """Pixels set to black, each with the given probability, in all channels."""
 
-    share: float
+    probability: float
 
-    def __call__(self, clean: Any, draw: Draw) -> Any:
-        return clean * (draw.uniform((*clean.shape[:3], 1)) >= self.share)
+    def __call__(self, clean: Any, random: Random) -> Any:
+        return clean * (random.uniform((*clean.shape[:3], 1)) >= self.probability)
 
 
 @dataclass(frozen=True)
 class SaltAndPepper:
-    """A share of the pixels is black or white, either as likely, in all channels."""
+    """Pixels set to black or white, equally often, each with the given probability, in all channels."""
 
-    share: float
+    probability: float
 
-    def __call__(self, clean: Any, draw: Draw) -> Any:
-        chance = draw.uniform((*clean.shape[:3], 1))
-        pepper, salt = chance < self.share / 2, (chance >= self.share / 2) & (chance < self.share)
+    def __call__(self, clean: Any, random: Random) -> Any:
+        u = random.uniform((*clean.shape[:3], 1))
+        pepper, salt = u < self.probability / 2, (u >= self.probability / 2) & (u < self.probability)
         return clean * ~(pepper | salt) + salt
 
 
-WORDS = "vaectl"
-# A mark's longer side is at most this share of the picture's, or a photograph's mark this share of its own, in so many steps.
-SMALLEST, LARGEST, SIZES = 0.4, 1.0, 8
-FAINTEST = 0.4
+DEFAULT_TEXT = "vaectl"
+# A watermark takes one of N_SCALES sizes: its longer side, relative to the largest that fits, or to its own on crops.
+MIN_SCALE, MAX_SCALE, N_SCALES = 0.4, 1.0, 8
+MIN_OPACITY = 0.4
 
 
 @dataclass(frozen=True)
 class Watermark:
-    """A picture laid over at a random place, size and strength; where it is transparent, the clean picture shows through.
+    """An image laid over the clean one at a random position, size and opacity; its own alpha is respected.
 
-    `mark` is the file it is read from; "" is a built-in mark of letters. It is made as large as the picture or smaller; on
-    `photographs`, of which a crop may be all there is, it has its own size or a smaller one, and may lie partly beyond the edge.
+    `file` is read once; "" is a built-in text. The watermark is scaled to fit the image, or on crops of larger photos
+    (`on_crops`) keeps its own size or a smaller one and may extend beyond the edge.
     """
 
-    mark: str
-    photographs: bool = False
+    file: str
+    on_crops: bool = False
 
-    def __call__(self, clean: Any, draw: Draw) -> Any:
-        layers, down, right = stamps(self.mark, tuple(clean.shape[1:]), self.photographs)
-        size = draw.integers(SIZES, (len(clean),))
-        rows, columns = down.places(size, draw), right.places(size, draw)
-        stamp = draw.constant(layers)[size[:, None, None], rows[:, :, None], columns[:, None, :]]
-        strength = FAINTEST + (1 - FAINTEST) * draw.uniform((len(clean), 1, 1, 1))
-        return clean * (1 - strength * stamp[..., -1:]) + strength * stamp[..., :-1]
+    def __call__(self, clean: Any, random: Random) -> Any:
+        stamps, vertical, horizontal = render_stamps(self.file, tuple(clean.shape[1:]), self.on_crops)
+        scale = random.integers(N_SCALES, (len(clean),))
+        rows, columns = vertical.sample(scale, random), horizontal.sample(scale, random)
+        stamp = random.constant(stamps)[scale[:, None, None], rows[:, :, None], columns[:, None, :]]
+        opacity = MIN_OPACITY + (1 - MIN_OPACITY) * random.uniform((len(clean), 1, 1, 1))
+        return clean * (1 - opacity * stamp[..., -1:]) + opacity * stamp[..., :-1]
 
 
-class Side:
-    """Where marks of several lengths may lie along one side of a picture; one that does not fit lies partly beyond its edge."""
+class Positions:
+    """Random positions of stamps of several lengths along one axis of an image; one that does not fit crosses the edge."""
 
-    def __init__(self, room: int, lengths: NDArray[np.int64]) -> None:
-        self.pixels = np.arange(room)
-        self.outside = int(lengths.max())  # the place in a layer where there is no mark
-        self.choices = np.where(lengths <= room, room - lengths + 1, room + lengths - 1)
-        self.first = np.where(lengths <= room, 0, 1 - lengths)
+    def __init__(self, size: int, lengths: NDArray[np.int64]) -> None:
+        self.pixels = np.arange(size)
+        self.outside = int(lengths.max())  # an index in a stamp's canvas where it is transparent
+        self.choices = np.where(lengths <= size, size - lengths + 1, size + lengths - 1)
+        self.first = np.where(lengths <= size, 0, 1 - lengths)
 
-    def places(self, size: Any, draw: Draw) -> Any:
-        """For layers of `size`, (N,), laid down anywhere: which of their places is on each pixel along the side, (N, pixels)."""
-        start = draw.integers(1 << 30, tuple(size.shape)) % draw.constant(self.choices)[size] + draw.constant(self.first)[size]
-        place = draw.constant(self.pixels)[None] - start[:, None]
-        return place.clip(-1, self.outside) % (self.outside + 1)
+    def sample(self, scale: Any, random: Random) -> Any:
+        """For stamps of `scale` (N,): the index into the stamp's canvas at each pixel along the axis, (N, size)."""
+        start = random.integers(1 << 30, tuple(scale.shape)) % random.constant(self.choices)[scale]
+        start = start + random.constant(self.first)[scale]
+        index = random.constant(self.pixels)[None] - start[:, None]
+        return index.clip(-1, self.outside) % (self.outside + 1)
 
 
 @lru_cache(maxsize=4)
-def stamps(mark: str, shape: Shape, photographs: bool) -> tuple[NDArray[np.float32], Side, Side]:
-    """A mark in SIZES sizes for pictures of `shape`, and where it may lie, downwards and rightwards.
+def render_stamps(file: str, image_shape: Shape, on_crops: bool) -> tuple[NDArray[np.float32], Positions, Positions]:
+    """A watermark in N_SCALES sizes for images of `image_shape`, and its vertical and horizontal positions.
 
-    Each stands in the upper left of a layer that is transparent beyond it: colours times alpha, and alpha as last channel.
+    Each stands in the upper left of a transparent canvas: premultiplied color, then alpha as the last channel.
     """
-    height, width, channels = shape
-    picture = pictures.premultiplied(read_mark(mark), channels)
-    largest = LARGEST if photographs else LARGEST * min(height / picture.shape[0], width / picture.shape[1])
-    shares = np.linspace(SMALLEST / LARGEST, 1, SIZES) * largest
-    sizes = np.maximum(1, np.rint(np.outer(shares, picture.shape[:2]))).astype(np.int64)
-    layers = np.zeros((SIZES, *(sizes[-1] + 1), channels + 1), np.float32)
-    for layer, (rows, columns) in zip(layers, sizes.tolist(), strict=True):
-        layer[:rows, :columns] = pictures.resized(picture, (rows, columns))
-    return layers, Side(height, sizes[:, 0]), Side(width, sizes[:, 1])
+    height, width, channels = image_shape
+    mark = images.premultiply(read_watermark(file), channels)
+    largest = MAX_SCALE if on_crops else MAX_SCALE * min(height / mark.shape[0], width / mark.shape[1])
+    scales = np.linspace(MIN_SCALE / MAX_SCALE, 1, N_SCALES) * largest
+    sizes = np.maximum(1, np.rint(np.outer(scales, mark.shape[:2]))).astype(np.int64)
+    stamps = np.zeros((N_SCALES, *(sizes[-1] + 1), channels + 1), np.float32)
+    for stamp, (rows, columns) in zip(stamps, sizes.tolist(), strict=True):
+        stamp[:rows, :columns] = images.resize_pixels(mark, (rows, columns))
+    return stamps, Positions(height, sizes[:, 0]), Positions(width, sizes[:, 1])
 
 
 @lru_cache(maxsize=4)
-def read_mark(mark: str) -> Any:
-    """The mark as a Pillow picture; a pipe gives it once."""
-    if not mark:
-        return pictures.lettering(WORDS)
-    with files.opened(mark) as reader:
-        return codecs.opened(reader.read(files.LARGEST_PICTURE), reader.name)
+def read_watermark(file: str) -> Any:
+    """The watermark as a Pillow image; cached, because a pipe can be read only once."""
+    if not file:
+        return images.render_text(DEFAULT_TEXT)
+    with files.open_reader(file) as reader:
+        return codecs.open_image(reader.read(files.MAX_IMAGE_BYTES), reader.name)
 
 
-def applied(corruptions: Sequence[Corruption], clean: Any, draw: Draw) -> Any:
-    """The pictures, spoiled by one corruption after another."""
-    spoiled = clean
+def apply_corruptions(corruptions: Sequence[Corruption], clean: Any, random: Random) -> Any:
+    """Apply corruptions to images one after another."""
+    corrupted = clean
     for corruption in corruptions:
-        spoiled = corruption(spoiled, draw)
-    return spoiled
+        corrupted = corruption(corrupted, random)
+    return corrupted
 
 
-SHARES: dict[str, Callable[[float], Corruption]] = {"gaussian": Gaussian, "mask": Mask, "salt-pepper": SaltAndPepper}
+BY_STRENGTH: dict[str, Callable[[float], Corruption]] = {
+    "gaussian": GaussianNoise,
+    "mask": Mask,
+    "salt-pepper": SaltAndPepper,
+}
 
 
-def parse(specs: Sequence[str], *, photographs: bool = False) -> tuple[Corruption, ...]:
-    """Corruptions from their specs, `NAME:STRENGTH` or `watermark:PICTURE`, in the order in which they are applied.
+def parse_corruptions(specs: Sequence[str], *, on_crops: bool = False) -> tuple[Corruption, ...]:
+    """Parse specs `NAME:STRENGTH` or `watermark:FILE`, in the order in which they are applied.
 
-    `photographs` are of any size, and a watermark on them is not fitted to it.
+    `on_crops` keeps a watermark at its own size, for images that are crops of larger photos.
 
     Raises:
-        UsageError: a name that is not known, or a strength that is no number above 0 and up to 1.
+        UsageError: an unknown name, or a strength outside (0, 1].
         VaectlError: a watermark that cannot be read.
     """
-    return tuple(parse_one(spec, photographs) for spec in specs)
+    return tuple(parse_corruption(spec, on_crops) for spec in specs)
 
 
-def parse_one(spec: str, photographs: bool) -> Corruption:
-    """One of `parse`."""
+def parse_corruption(spec: str, on_crops: bool) -> Corruption:
+    """Parse one spec."""
     name, _, value = spec.partition(":")
     if name == "watermark":
-        read_mark(value)  # one that cannot be read is told now
-        return Watermark(value, photographs)
+        read_watermark(value)  # fail now if it is unreadable
+        return Watermark(value, on_crops)
     try:
         strength = float(value)
     except ValueError:
-        strength = 0
-    if name not in SHARES or not 0 < strength <= 1:
-        known = ", ".join(f"{name}:0.25" for name in SHARES)
-        raise UsageError(f"{spec!r} is no corruption: give {known} (up to 1) or watermark:PICTURE")
-    return SHARES[name](strength)
+        strength = 0.0
+    if name in BY_STRENGTH and 2 <= strength <= 255:
+        raise UsageError(f"{spec!r}: strengths are between 0 and 1: {strength:g} of 255 is {name}:{strength / 255:.2g}")
+    if name not in BY_STRENGTH or not 0 < strength <= 1:
+        known = ", ".join(f"{name}:0.25" for name in BY_STRENGTH)
+        raise UsageError(f"{spec!r} is not a corruption: use {known} (up to 1) or watermark:IMAGE")
+    return BY_STRENGTH[name](strength)

@@ -1,10 +1,12 @@
-"""What can go wrong in a way the user can mend, and what is worth a remark."""
+"""Errors the user can fix, and warnings worth a line on stderr."""
+
+import warnings
 
 
 class VaectlError(Exception):
-    """The work failed: the message says what is wrong, then what to do; `cli.main` renders it as one line.
+    """The work failed. The message says what is wrong, then what to do; `cli.main` prints it as one line.
 
-    `what` is the first half, where both were given.
+    `what` is the first half where both are given.
     """
 
     exit_code = 1
@@ -15,10 +17,15 @@ class VaectlError(Exception):
 
 
 class UsageError(VaectlError):
-    """The command was called wrongly."""
+    """The call itself is wrong: an unknown option, or options that contradict each other."""
 
     exit_code = 2
 
 
-class Remark(UserWarning):
-    """Something the user should know although the work goes on."""
+class VaectlWarning(UserWarning):
+    """Something the user should know although the work continues."""
+
+
+def warn(message: str) -> None:
+    """Issue a `VaectlWarning`; the shell prints it as one line on stderr."""
+    warnings.warn(message, VaectlWarning, stacklevel=3)

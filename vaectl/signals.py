@@ -1,7 +1,8 @@
-"""What happens when somebody asks the process to stop."""
+"""How the process reacts to SIGINT and SIGTERM."""
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,26 +12,26 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 class Terminated(BaseException):
-    """SIGTERM came; raised so that temporary files go before the process does."""
+    """SIGTERM arrived; raised so that temporary files are removed before the process ends."""
 
 
-STOPPED = (KeyboardInterrupt, Terminated)
+INTERRUPTIONS = (KeyboardInterrupt, Terminated)
 
 
-def terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """Leave from wherever SIGTERM finds us, through every clean-up."""
+def raise_terminated(number: int, frame: FrameType | None) -> NoReturn:
+    """Handle SIGTERM by unwinding the stack, so that every cleanup runs."""
     raise Terminated
 
 
-def die_of(number: signal.Signals) -> NoReturn:
-    """End as the signal would have ended us, so that a shell loop stops and `$?` tells why."""
+def die_by_signal(number: signal.Signals) -> NoReturn:
+    """End the process as the signal would have, so that a shell loop stops and `$?` tells why."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     raise SystemExit(128 + number)
 
 
-class Deferred:
-    """A SIGINT or SIGTERM that waits until it is let through; a second one does not wait."""
+class DeferredSignal:
+    """A SIGINT or SIGTERM held back until it is delivered; true if one has arrived. A second one is delivered at once."""
 
     def __init__(self) -> None:
         self.handlers: dict[int, Handler] = {}
@@ -39,30 +40,31 @@ class Deferred:
     def __bool__(self) -> bool:
         return self.number is not None
 
-    def meet(self, number: int, frame: FrameType | None) -> None:
-        """Note the first signal, and let the second through."""
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Hold back the first signal, and pass a second one to its own handler."""
         if self:
             self.handlers[number](number, frame)
         self.number = number
 
-    def let_through(self) -> None:
-        """Let the signal that waits, if one does, have its effect."""
+    def deliver(self) -> None:
+        """Deliver the signal that was held back, if any."""
         if self.number is not None:
             self.handlers[self.number](self.number, None)
 
 
 @contextmanager
-def deferred() -> Iterator[Deferred]:
-    """Within, the first SIGINT or SIGTERM waits: until it is let through, or until the end of the block."""
-    waiting = Deferred()
-    for number in (signal.SIGINT, signal.SIGTERM):
+def defer_signals() -> Iterator[DeferredSignal]:
+    """Hold back the first SIGINT or SIGTERM until it is delivered, at the latest when the block ends."""
+    deferred = DeferredSignal()
+    in_main_thread = threading.current_thread() is threading.main_thread()  # Python handles signals there alone
+    for number in (signal.SIGINT, signal.SIGTERM) if in_main_thread else ():
         handler = signal.getsignal(number)
-        if callable(handler):  # not where it is ignored, as SIGINT is in the background of a shell script
-            waiting.handlers[number] = handler
-            signal.signal(number, waiting.meet)
+        if callable(handler):  # an ignored signal stays ignored, such as SIGINT in the background of a script
+            deferred.handlers[number] = handler
+            signal.signal(number, deferred.handle)
     try:
-        yield waiting
+        yield deferred
     finally:
-        for deferred_number, handler in waiting.handlers.items():
+        for deferred_number, handler in deferred.handlers.items():
             signal.signal(deferred_number, handler)
-    waiting.let_through()
+    deferred.deliver()

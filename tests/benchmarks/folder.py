@@ -1,8 +1,8 @@
-"""Pictures a second and memory of `vaectl encode FOLDER`, beside two threads that decode and resize them with Pillow alone.
+"""Images per second and memory of `vaectl encode FOLDER`, compared with two threads of Pillow that only decode and resize.
 
 python tests/benchmarks/folder.py FOLDER CHECKPOINT [RUNS]
 
-The folder's JPEGs should be some thousands. Memory is that of twice as many, and of a tenth of these.
+The folder should hold some thousand JPEGs. Memory is measured on twice as many images, and on a tenth of that.
 """
 
 import os
@@ -19,14 +19,14 @@ from PIL import Image
 import vaectl
 
 
-def decoded(path: Path, size: tuple[int, int]) -> int:
-    """Decode and resize one picture, as a few lines of Pillow do."""
+def decode(path: Path, size: tuple[int, int]) -> int:
+    """Decode and resize one image with Pillow."""
     with Image.open(path) as image:
         return image.convert("RGB").resize(size, Image.Resampling.LANCZOS).width
 
 
 def megabytes(paths: list[Path], times: int, folder: Path, checkpoint: Path) -> float:
-    """The memory of encoding a folder in which each picture stands so many times."""
+    """The peak memory of encoding a folder that contains each image so many times."""
     for copy in range(times):
         (folder / str(copy)).mkdir(parents=True)
         for path in paths:
@@ -35,24 +35,24 @@ def megabytes(paths: list[Path], times: int, folder: Path, checkpoint: Path) -> 
 
 
 def main(folder: Path, checkpoint: Path, runs: int) -> None:
-    height, width, _ = vaectl.load(checkpoint).picture
+    height, width, _ = vaectl.load(checkpoint).image_shape
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    pillow, own = [], []
+    pillow_rates, vaectl_rates = [], []
     with tempfile.TemporaryDirectory() as name:
         encode = [VAECTL, "encode", str(folder), "-c", str(checkpoint), "-o", f"{name}/z.npy"]
         for _ in range(runs):
             start = time.perf_counter()
             with ThreadPoolExecutor(2) as pool:
-                for _ in pool.map(lambda path: decoded(path, (width, height)), paths):
+                for _ in pool.map(lambda path: decode(path, (width, height)), paths):
                     pass
-            pillow.append(len(paths) / (time.perf_counter() - start))
-            own.append(len(paths) / measure(encode, Path(name)).seconds)
+            pillow_rates.append(len(paths) / (time.perf_counter() - start))
+            vaectl_rates.append(len(paths) / measure(encode, Path(name)).seconds)
         memory = [megabytes(paths[::step], 2, Path(name) / str(step), checkpoint) for step in (1, 10)]
-    plain, rate = statistics.median(pillow), statistics.median(own)
-    print(f"two threads of Pillow        {plain:8.0f} pictures/s")
-    print(f"vaectl encode                {rate:8.0f} pictures/s  {rate / plain:.0%}")
-    print(f"memory for {2 * len(paths):>7} pictures   {memory[0]:8.1f} MB")
-    print(f"memory for {2 * len(paths) // 10:>7} pictures   {memory[1]:8.1f} MB  {memory[0] / memory[1]:.1%}")
+    pillow, rate = statistics.median(pillow_rates), statistics.median(vaectl_rates)
+    print(f"two threads of Pillow        {pillow:8.0f} images/s")
+    print(f"vaectl encode                {rate:8.0f} images/s  {rate / pillow:.0%}")
+    print(f"memory for {2 * len(paths):>7} images     {memory[0]:8.1f} MB")
+    print(f"memory for {2 * len(paths) // 10:>7} images     {memory[1]:8.1f} MB  {memory[0] / memory[1]:.1%}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The training loop of the study that vaectl grew out of, as the measure of speed and quality.
+"""The plain PyTorch VAE of the study that vaectl grew out of: the baseline for speed and quality.
 
-A DataLoader with ToTensor, batches of 64, ReLU, Adam at 1e-3, sums of cross-entropy and KL.
+A DataLoader with ToTensor, batches of 64, ReLU, Adam at 1e-3, and the sum of cross-entropy and KL as loss.
 
     python tests/benchmarks/study.py EPOCHS LATENT
 """
@@ -15,33 +15,33 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from vaectl import datasets
+from vaectl.datasets.load import load_dataset
 
 
 class Digits(Dataset[Tensor]):
-    """MNIST picture by picture, as torchvision hands it out."""
+    """MNIST image by image, as torchvision returns it."""
 
-    def __init__(self, pictures: Tensor) -> None:
-        self.pictures = pictures
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
         self.to_tensor = transforms.ToTensor()
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        result: Tensor = self.to_tensor(Image.fromarray(self.pictures[index].numpy()))
+        result: Tensor = self.to_tensor(Image.fromarray(self.images[index].numpy()))
         return result
 
 
-class Vae(nn.Module):
-    """784-500-500-latent and back."""
+class VAE(nn.Module):
+    """784-500-500-latent_dim and back."""
 
-    def __init__(self, latent: int) -> None:
+    def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(784, 500), nn.ReLU(), nn.Linear(500, 500), nn.ReLU())
-        self.mu, self.logvar = nn.Linear(500, latent), nn.Linear(500, latent)
-        back = (nn.Linear(latent, 500), nn.ReLU(), nn.Linear(500, 500), nn.ReLU(), nn.Linear(500, 784), nn.Sigmoid())
-        self.decoder = nn.Sequential(*back)
+        self.mu, self.logvar = nn.Linear(500, latent_dim), nn.Linear(500, latent_dim)
+        decoder = (nn.Linear(latent_dim, 500), nn.ReLU(), nn.Linear(500, 500), nn.ReLU(), nn.Linear(500, 784), nn.Sigmoid())
+        self.decoder = nn.Sequential(*decoder)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         hidden = self.encoder(x)
@@ -50,16 +50,16 @@ class Vae(nn.Module):
 
 
 def neg_elbo(x: Tensor, decoded: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
-    """Summed over the batch."""
+    """-ELBO, summed over the batch."""
     kl = -0.5 * torch.sum(1 + logvar - mu.square() - logvar.exp())
     return functional.binary_cross_entropy(decoded, x, reduction="sum") + kl
 
 
-def main(epochs: int, latent: int) -> None:
+def main(epochs: int, latent_dim: int) -> None:
     torch.manual_seed(0)
-    mnist = datasets.load("mnist")
+    mnist = load_dataset("mnist")
     train, test = (DataLoader(Digits(torch.from_numpy(part[..., 0])), 64, shuffle=True) for part in (mnist.train, mnist.test))
-    model = Vae(latent)
+    model = VAE(latent_dim)
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     for epoch in range(epochs):
         start = time.perf_counter()

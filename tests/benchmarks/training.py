@@ -1,4 +1,4 @@
-"""Seconds, memory and quality of training, beside the study's own loop, in one run.
+"""Time, memory and quality of training, compared with the study's training loop in one run.
 
 python tests/benchmarks/training.py
 """
@@ -8,11 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import VAECTL, Measured, measure, median_seconds
+from measure import VAECTL, Measurement, measure, median_seconds
 
 STUDY = str(Path(__file__).with_name("study.py"))
 
-TRAININGS = {
+RUNS = {
     "vaectl train vae --epochs 2": ["vae", "--epochs", "2"],
     "vaectl train vae --latent 2": ["vae", "--latent", "2"],
     "vaectl train vae": ["vae"],
@@ -21,25 +21,25 @@ TRAININGS = {
 }
 
 
-def train(arguments: list[str], folder: Path) -> tuple[Measured, dict[str, float]]:
-    """A training from start to end, and the figures on its checkpoint's card."""
+def train(arguments: list[str], folder: Path) -> tuple[Measurement, dict[str, float]]:
+    """Train a model; returns the measurement and the metrics of its checkpoint."""
     run = measure([VAECTL, "train", *arguments, "-f", "-q", "-o", "model.safetensors"], folder)
-    card = json.loads(measure([VAECTL, "info", "--json", "model.safetensors"], folder).said)
-    return run, card["figures"]
+    card = json.loads(measure([VAECTL, "info", "--json", "model.safetensors"], folder).output)
+    return run, card["metrics"]
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        quick = [train(TRAININGS["vaectl train vae --epochs 2"], folder)[0] for _ in range(3)]
+        quick = [train(RUNS["vaectl train vae --epochs 2"], folder)[0] for _ in range(3)]
         study = measure([sys.executable, STUDY, "10", "10"], folder)
-        quick += [train(TRAININGS["vaectl train vae --epochs 2"], folder)[0] for _ in range(3)]
-        print(f"study, 10 epochs: {study.seconds:.1f} s, {study.said.strip().splitlines()[-1]}")
+        quick += [train(RUNS["vaectl train vae --epochs 2"], folder)[0] for _ in range(3)]
+        print(f"study, 10 epochs: {study.seconds:.1f} s, {study.output.strip().splitlines()[-1]}")
         ratio = study.seconds / median_seconds(quick)
         print(f"vaectl train vae --epochs 2: {median_seconds(quick):.1f} s, {ratio:.1f} times faster")
-        for label, arguments in TRAININGS.items():
-            run, figures = train(arguments, folder)
-            quality = ", ".join(f"{figure} {figures[figure]:.4g}" for figure in ("neg_elbo", "mse", "psnr"))
+        for label, arguments in RUNS.items():
+            run, metrics = train(arguments, folder)
+            quality = ", ".join(f"{name} {metrics[name]:.4g}" for name in ("neg_elbo", "mse", "psnr"))
             share = run.seconds / study.seconds
             print(f"{label:<30}{run.seconds:6.1f} s ({share:.0%} of the study)  {run.megabytes:5.0f} MB  {quality}")
 

@@ -17,21 +17,21 @@ def pixels(data: bytes) -> NDArray[np.float64]:
     return np.asarray(Image.open(BytesIO(data))) / 255
 
 
-def test_one_latent_is_one_picture(run: Call, vae: Path, tmp_path: Path) -> None:
+def test_one_latent_becomes_one_image(run: Call, vae: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "z.npy", [0.5, -1.0])
     expected = vaectl.load(vae).decode([0.5, -1.0])[0, ..., 0]
     np.testing.assert_allclose(pixels(run("decode", "z.npy", "-c", vae).stdout), expected, atol=0.51 / 255)
 
 
 @pytest.mark.parametrize("dtype", [">f8", "<f2", "<i4"])
-def test_latents_of_any_numbers_decode_alike(dtype: str, run: Call, vae: Path, tmp_path: Path) -> None:
+def test_latents_of_any_dtype_decode_alike(dtype: str, run: Call, vae: Path, tmp_path: Path) -> None:
     z = np.array([[1, -1], [0, 2]])
     np.save(tmp_path / "a.npy", z.astype(np.float32))
     np.save(tmp_path / "b.npy", np.asfortranarray(z.astype(dtype)))
     assert run("decode", "a.npy", "-c", vae).stdout == run("decode", "b.npy", "-c", vae).stdout
 
 
-def test_many_latents_are_a_sheet_of_columns(run: Call, vae: Path, tmp_path: Path) -> None:
+def test_many_latents_become_a_sheet_with_columns(run: Call, vae: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "z.npy", np.zeros((6, 2)))
     run("decode", "z.npy", "-c", vae, "-o", "sheet.jpg", "--columns", 4, "--scale", 2)
     assert Image.open(tmp_path / "sheet.jpg").size == (4 * 56, 2 * 56)
@@ -45,7 +45,7 @@ def test_latents_decode_into_a_folder_and_numbered_files(run: Call, vae: Path, t
     assert (tmp_path / "f02.png").exists() and not (tmp_path / "f03.png").exists()
 
 
-def test_latents_that_will_not_do_are_told(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+def test_an_input_without_proper_latents_is_named(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
     write_png(tmp_path / "0.png", digits[0])
     np.save(tmp_path / "wide.npy", np.zeros((2, 5)))
     np.save(tmp_path / "nan.npy", [[0, 0], [0, np.nan]])
@@ -53,7 +53,8 @@ def test_latents_that_will_not_do_are_told(run: Call, vae: Path, tmp_path: Path,
     (tmp_path / "cut.npy").write_bytes((tmp_path / "wide.npy").read_bytes()[:-1])
     for name, words in {
         "0.png": "a PNG file: latents (NPY) are expected: run vaectl encode",
-        "wide.npy": "is an array of (2, 5): latents are (N, 2) here",
+        "mnist:17": "mnist-test-00017 is an image: latents (NPY) are expected: run vaectl encode",
+        "wide.npy": "is an array of shape (2, 5): latents of shape (N, 2) are expected",
         "nan.npy": "1 values are NaN or infinite, the first at [1, 1]",
         "words.npy": "numbers are expected",
         "none.npy": "no such file",
@@ -61,7 +62,7 @@ def test_latents_that_will_not_do_are_told(run: Call, vae: Path, tmp_path: Path,
         one_line(run("decode", name, "-c", vae, code=1), words)
 
 
-def test_the_plane_is_laid_out_rightwards_and_upwards(run: Call, vae: Path) -> None:
+def test_the_first_dimension_runs_right_and_the_second_up(run: Call, vae: Path) -> None:
     plane = pixels(run("grid", "--steps", 3, "--range", -2, 2, "-c", vae).stdout)
     assert plane.shape == (84, 84)
     model = vaectl.load(vae)
@@ -70,40 +71,41 @@ def test_the_plane_is_laid_out_rightwards_and_upwards(run: Call, vae: Path) -> N
         np.testing.assert_allclose(tile, model.decode(z)[0, ..., 0], atol=0.51 / 255)
 
 
-def test_twenty_steps_over_three_sigma_are_the_default(run: Call, vae: Path) -> None:
+def test_the_default_is_20_steps_from_minus_3_to_3(run: Call, vae: Path) -> None:
     default = run("grid", "-c", vae).stdout
     assert default == run("grid", "--range", -3, 3, "--steps", 20, "--dims", 0, 1, "--spacing", "linear", "-c", vae).stdout
     assert pixels(default).shape == (560, 560)
     assert default != run("grid", "--spacing", "quantile", "-c", vae).stdout
 
 
-def test_a_model_without_a_prior_is_shown_where_training_saw_its_latents(run: Call, ae: Path) -> None:
+def test_a_model_without_a_prior_is_drawn_over_the_percentiles_of_its_latents(run: Call, ae: Path) -> None:
     model = vaectl.load(ae)
-    seen = model.card.latent
+    stats = model.card.latent_stats
     plane = pixels(run("grid", "--steps", 2, "--dims", 3, 1, "-c", ae).stdout)
     low, high = np.zeros(4), np.zeros(4)
-    low[[3, 1]] = seen.percentile_1[3], seen.percentile_1[1]
-    high[[3, 1]] = seen.percentile_99[3], seen.percentile_99[1]
+    low[[3, 1]] = stats.percentile_1[3], stats.percentile_1[1]
+    high[[3, 1]] = stats.percentile_99[3], stats.percentile_99[1]
     np.testing.assert_allclose(plane[28:, :28], model.decode(low)[0, ..., 0], atol=0.6 / 255)
     np.testing.assert_allclose(plane[:28, 28:], model.decode(high)[0, ..., 0], atol=0.6 / 255)
 
 
-def test_the_other_dimensions_stay_where_told(run: Call, ae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
-    write_png(tmp_path / "0.png", digits[0])
-    (tmp_path / "z.npy").write_bytes(run("encode", "0.png", "-c", ae).stdout)
-    around = run("grid", "--steps", 2, "--at", "0.png", "-c", ae).stdout
+def test_the_other_dimensions_stay_at_the_given_point(run: Call, ae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    write_png(tmp_path / "17.png", digits[17])
+    (tmp_path / "z.npy").write_bytes(run("encode", "17.png", "-c", ae).stdout)
+    around = run("grid", "--steps", 2, "--at", "17.png", "-c", ae).stdout
     assert around == run("grid", "--steps", 2, "--at", "z.npy", "-c", ae).stdout
+    assert around == run("grid", "--steps", 2, "--at", "mnist:17", "-c", ae).stdout
     assert around != run("grid", "--steps", 2, "-c", ae).stdout
 
 
 @pytest.mark.parametrize(
     "arguments", [["--range", 3, -3], ["--range", "nan", 3], ["--range", "-inf", "inf"], ["--dims", 0, 0], ["--dims", 0, 2]]
 )
-def test_a_plane_that_is_none_is_wrong_usage(arguments: list[object], run: Call, vae: Path) -> None:
+def test_an_impossible_plane_is_wrong_usage(arguments: list[object], run: Call, vae: Path) -> None:
     one_line(run("grid", *arguments, "-c", vae, code=2), f"{arguments[0]} ")
 
 
 @pytest.mark.fault(41)
-def test_a_device_that_is_not_there_is_told(run: Call, vae: Path) -> None:
+def test_a_missing_device_is_an_error_that_lists_the_available_ones(run: Call, vae: Path) -> None:
     one_line(run("grid", "--device", "cuda:9", "-c", vae, code=1), "no device 'cuda:9'", "cpu")
     one_line(run("grid", "-c", vae, code=1, VAECTL_DEVICE="abacus"), "no device 'abacus'", "cpu")

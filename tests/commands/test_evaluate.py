@@ -12,47 +12,57 @@ from support import Result, one_line, write_png
 Call = Callable[..., Result]
 
 
-def test_json_says_how_it_was_measured(run: Call, vae: Path, small_data: Path) -> None:
+def test_the_json_says_how_the_metrics_were_computed(run: Call, vae: Path) -> None:
     result = run("evaluate", "-c", vae, "--samples", 30)
     found = json.loads(result.stdout)
-    assert {name: found[name] for name in ("model", "split", "pictures", "samples", "latent")} == {
+    assert {name: found[name] for name in ("model", "split", "images", "samples", "latent_dim")} == {
         "model": "vae",
         "split": "test",
-        "pictures": 500,
+        "images": 500,
         "samples": 30,
-        "latent": 2,
+        "latent_dim": 2,
     }
-    assert "grey values" in found["binarization"] and "sums over pixels" in found["reduction"]
-    figures = found["figures"]
-    assert set(figures) == {"neg_elbo", "reconstruction", "kl", "nll", "mse", "psnr", "ssim"}
-    assert figures["neg_elbo"] == pytest.approx(figures["reconstruction"] + figures["kl"])
-    assert 0 < figures["nll"] < figures["neg_elbo"]
+    assert "gray values" in found["binarization"] and "sums over pixels" in found["reduction"]
+    metrics = found["metrics"]
+    assert set(metrics) == {"neg_elbo", "reconstruction", "kl", "nll", "mse", "psnr", "ssim"}
+    assert metrics["neg_elbo"] == pytest.approx(metrics["reconstruction"] + metrics["kl"])
+    assert 0 < metrics["nll"] < metrics["neg_elbo"]
     table = result.stderr.decode()
     assert all(word in table for word in ("-ELBO", "NLL", "PSNR", "SSIM", "active units", "samples       30"))
 
 
-def test_more_samples_tighten_the_bound(run: Call, vae: Path) -> None:
+def test_the_json_has_the_keys_of_version_0_1_too(run: Call, vae: Path) -> None:
+    found = json.loads(run("evaluate", "-c", vae, "--samples", 0, "--json").stdout)
+    assert found["figures"] == found["metrics"]
+    assert found["pictures"] == found["images"] == 500
+    assert found["latent"] == found["latent_dim"] == 2
+
+
+def test_more_samples_give_a_tighter_bound(run: Call, vae: Path) -> None:
     one, hundred = (
-        json.loads(run("evaluate", "-c", vae, "--samples", count, "-q").stdout)["figures"]["nll"] for count in (1, 100)
+        json.loads(run("evaluate", "-c", vae, "--samples", count, "-q").stdout)["metrics"]["nll"] for count in (1, 100)
     )
     assert hundred < one
 
 
-def test_a_denoiser_is_measured_before_and_after(run: Call, dae: Path) -> None:
+def test_a_denoiser_is_evaluated_before_and_after(run: Call, dae: Path) -> None:
     found = json.loads(run("evaluate", "-c", dae).stdout)
     assert found["corrupt"] == ["gaussian:0.25"]
-    assert found["figures"]["psnr"] > found["figures"]["psnr_before"] + 1
-    assert found["figures"]["ssim"] > found["figures"]["ssim_before"]
-    assert "nll" not in found["figures"] and found["samples"] is None
+    assert found["metrics"]["psnr"] > found["metrics"]["psnr_before"] + 1
+    assert found["metrics"]["ssim"] > found["metrics"]["ssim_before"]
+    assert "nll" not in found["metrics"] and found["samples"] is None
 
 
-def test_binarization_changes_the_figures_and_is_said(run: Call, vae: Path) -> None:
-    grey, drawn = (json.loads(run("evaluate", "-c", vae, "--samples", 0, option).stdout) for option in ("--grey", "--binarize"))
-    assert "drawn once" in drawn["binarization"]
-    assert drawn["figures"]["mse"] > grey["figures"]["mse"]
+def test_binarization_can_be_switched_on_and_off(run: Call, vae: Path) -> None:
+    options = ("--binarize", "--grey", "--gray")
+    binary, grey, gray = (json.loads(run("evaluate", "-c", vae, "--samples", 0, option).stdout) for option in options)
+    assert "sampled once" in binary["binarization"]
+    assert "gray values" in gray["binarization"]
+    assert grey == gray
+    assert binary["metrics"]["mse"] > gray["metrics"]["mse"]
 
 
-def test_the_worst_pictures_of_a_folder_come_first(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+def test_the_worst_images_of_a_folder_come_first(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
     for index in range(5):
         write_png(tmp_path / "in" / f"{index}.png", digits[index])
     write_png(tmp_path / "in" / "odd one.png", np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8))
@@ -60,29 +70,50 @@ def test_the_worst_pictures_of_a_folder_come_first(run: Call, vae: Path, tmp_pat
     with (tmp_path / "outliers.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert rows[0]["name"] == "odd one.png"
-    badness = [float(row["nll"]) for row in rows]
-    assert len(rows) == 6 and badness == sorted(badness, reverse=True)
+    nll = [float(row["nll"]) for row in rows]
+    assert len(rows) == 6 and nll == sorted(nll, reverse=True)
 
 
-def test_the_train_split_and_other_data_can_be_named(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
-    assert json.loads(run("evaluate", "-c", vae, "--split", "train", "--samples", 0).stdout)["pictures"] == 2000
+def test_another_split_or_other_data_can_be_evaluated(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    assert json.loads(run("evaluate", "-c", vae, "--split", "train", "--samples", 0).stdout)["images"] == 2000
     np.savez(tmp_path / "own.npz", x_train=digits, x_test=digits[:7])
-    assert json.loads(run("evaluate", "-c", vae, "--data", "own.npz", "--samples", 0).stdout)["pictures"] == 7
+    assert json.loads(run("evaluate", "-c", vae, "--data", "own.npz", "--samples", 0).stdout)["images"] == 7
 
 
-def test_data_of_another_size_are_brought_to_the_model_s(run: Call, vae: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "colour.npy", np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), np.uint8))
-    assert json.loads(run("evaluate", "-c", vae, "--data", "colour.npy", "--samples", 0).stdout)["pictures"] > 0
+def test_one_split_or_image_of_a_data_set_is_evaluated_whole(run: Call, vae: Path, tmp_path: Path) -> None:
+    by_split = json.loads(run("evaluate", "-c", vae, "--data", "mnist:test", "--samples", 0).stdout)
+    by_option = json.loads(run("evaluate", "-c", vae, "--data", "mnist", "--split", "test", "--samples", 0).stdout)
+    assert by_split["images"] == by_option["images"] == 10_000
+    assert by_split["metrics"]["neg_elbo"] == pytest.approx(by_option["metrics"]["neg_elbo"], rel=1e-3)
+    run("evaluate", "-c", vae, "--data", "mnist:17", "--per-image", "-o", "one.csv", "--samples", 0)
+    with (tmp_path / "one.csv").open(newline="") as stream:
+        assert [row["name"] for row in csv.DictReader(stream)] == ["mnist-test-00017"]
 
 
-def test_data_that_are_not_there_are_told(run: Call, vae: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "colour.npy", np.zeros((30, 8), np.uint8))
-    one_line(run("evaluate", "-c", vae, "--data", "colour.npy", code=1), "an array of (30, 8)")
+def test_images_of_another_size_are_resized(run: Call, vae: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "color.npy", np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), np.uint8))
+    assert json.loads(run("evaluate", "-c", vae, "--data", "color.npy", "--samples", 0).stdout)["images"] > 0
+
+
+def test_data_that_do_not_exist_or_are_not_images_are_an_error(run: Call, vae: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", np.zeros((30, 8), np.uint8))
+    one_line(run("evaluate", "-c", vae, "--data", "flat.npy", code=1), "an array of shape (30, 8)")
     one_line(run("evaluate", "-c", vae, "--data", "none", code=1), "no data set 'none'")
-    assert os.listdir(tmp_path) == ["colour.npy"]
+    assert os.listdir(tmp_path) == ["flat.npy"]
 
 
-def test_json_goes_to_a_file_when_named(run: Call, vae: Path, tmp_path: Path) -> None:
-    result = run("evaluate", "-c", vae, "--samples", 0, "-o", "figures.json", "-q")
+def test_images_skipped_in_training_are_skipped_in_evaluation(run: Call, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    for index in range(40):
+        write_png(tmp_path / "in" / f"{index:02d}.png", digits[index])
+    (tmp_path / "in" / "05.png").write_bytes((tmp_path / "in" / "05.png").read_bytes()[:90])
+    run("train", "ae", "--data", "in", "--hidden", "4", "--latent", 2, "--epochs", 1, "--skip-bad")
+    result = run("evaluate")
+    assert json.loads(result.stdout)["images"] > 0
+    assert "in/05.png' is damaged" in result.stderr.decode()
+    one_line(run("evaluate", "--data", "in", code=1), "in/05.png' is damaged", "--skip-bad")
+
+
+def test_the_json_goes_to_the_given_file(run: Call, vae: Path, tmp_path: Path) -> None:
+    result = run("evaluate", "-c", vae, "--samples", 0, "-o", "metrics.json", "-q")
     assert result.stdout == result.stderr == b""
-    assert json.loads((tmp_path / "figures.json").read_text())["figures"]["kl"] > 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]["kl"] > 0

@@ -1,10 +1,10 @@
-"""What a fault must not do: more than one line, anything on stdout, or a change in the folder."""
+"""A fault must give one line on stderr, nothing on stdout, and leave the folder unchanged."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import Result, contents, one_line, tiny_checkpoint
+from support import Result, contents, one_line, write_tiny_checkpoint
 
 Call = Callable[..., Result]
 Fails = Callable[..., str]
@@ -13,7 +13,7 @@ MEMORY = 256 << 20
 
 @pytest.fixture
 def fails(run: Call, tmp_path: Path) -> Fails:
-    """Calls vaectl, which must fail with one line that holds all the `words`, in bounded memory, and leave all as it was."""
+    """Calls vaectl in bounded memory; it must fail with one line that contains all the `words`, and change no file."""
 
     def call(*arguments: object, words: tuple[str, ...] = (), code: int = 1, memory: int = MEMORY, **others: object) -> str:
         before = contents(tmp_path)
@@ -26,5 +26,5 @@ def fails(run: Call, tmp_path: Path) -> Fails:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """A small checkpoint: pictures of 2 x 2, one dimension."""
-    return tiny_checkpoint(tmp_path / "tiny.safetensors")
+    """A small checkpoint: images of 2 x 2, one latent dimension."""
+    return write_tiny_checkpoint(tmp_path / "tiny.safetensors")

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import threading
 import zipfile
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import Result, rewritten, write_png
+from support import FORMAT1, Edit, Result, edit_safetensors, write_png
 
 from vaectl import checkpoint
 from vaectl.errors import VaectlError
@@ -34,191 +35,227 @@ def torch_file() -> bytes:
 
 
 @pytest.mark.fault(1)
-@pytest.mark.parametrize("verb", ["info", "grid", "encode"])
+@pytest.mark.parametrize("command", ["info", "grid", "encode"])
 @pytest.mark.parametrize(
     "data",
     [b"", b"hello\n", b"\x89PNG\r\n\x1a\n" + bytes(99), pickle.dumps(Canary()), torch_file(), b"\x93NUMPY\x01\x00"],
     ids=["empty", "text", "PNG", "pickle", "torch", "NPY"],
 )
-def test_something_else_is_no_checkpoint(verb: str, data: bytes, fails: Fails, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(command: str, data: bytes, fails: Fails, tmp_path: Path) -> None:
     (tmp_path / "m.pt").write_bytes(data)
-    fails(verb, "-c", "m.pt", words=("'m.pt' is no checkpoint of vaectl", "vaectl train"))
+    fails(command, "-c", "m.pt", words=("'m.pt' is not a vaectl checkpoint", "vaectl train"))
 
 
 @pytest.mark.fault(1)
-def test_a_folder_is_no_checkpoint(fails: Fails, tmp_path: Path) -> None:
+def test_a_folder_is_not_a_checkpoint(fails: Fails, tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").mkdir()
     fails("info", "m.safetensors", words=("'m.safetensors': is a directory",))
 
 
 @pytest.mark.fault(2)
 @pytest.mark.parametrize("length", [0, 2**64 - 1, 2**63, (1 << 20) + 1, 5000])
-def test_a_header_of_absurd_length_is_refused_without_memory(length: int, tiny: Path, fails: Fails) -> None:
+def test_an_absurd_header_length_is_refused_before_memory_is_allocated(length: int, tiny: Path, fails: Fails) -> None:
     data = tiny.read_bytes()
     tiny.write_bytes(length.to_bytes(8, "little") + data[8:])
-    fails("info", tiny.name, words=("is no checkpoint",), memory=32 << 20)
+    fails("info", tiny.name, words=("is not a vaectl checkpoint",), memory=32 << 20)
 
 
 @pytest.mark.fault(2)
-def test_a_header_that_is_as_long_as_it_says_and_too_long_is_refused(tiny: Path, fails: Fails) -> None:
+def test_a_complete_header_over_the_limit_is_refused(tiny: Path, fails: Fails) -> None:
     data = tiny.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = data[8 : 8 + length] + b" " * (1 << 20)
     tiny.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
-    fails("info", tiny.name, words=("is no checkpoint",))
+    fails("info", tiny.name, words=("is not a vaectl checkpoint",))
 
 
 @pytest.mark.fault(3)
-def test_a_checkpoint_cut_at_any_byte_is_refused(tiny: Path, fails: Fails) -> None:
+def test_a_checkpoint_truncated_at_any_byte_or_with_trailing_bytes_is_refused(tiny: Path, fails: Fails) -> None:
     data = tiny.read_bytes()
     for length in range(len(data)):
         tiny.write_bytes(data[:length])
-        with pytest.raises(VaectlError, match="is no checkpoint"):
+        with pytest.raises(VaectlError, match="is not a vaectl checkpoint"):
             checkpoint.load(str(tiny))
-    fails("info", tiny.name, words=("is no checkpoint",))
+    fails("info", tiny.name, words=("is not a vaectl checkpoint",))
     for tail in (b"\0", data):
         tiny.write_bytes(data + tail)
-        fails("info", tiny.name, words=("is longer than its tensors",))
+        fails("info", tiny.name, words=("it has bytes after its tensors",))
 
 
-def offsets(name: str, begin: int, end: int) -> Callable[[Any, Any], None]:
+def move_offsets(name: str, begin: int, end: int) -> Edit:
     """Moves where a tensor begins and ends."""
 
-    def change(card: Any, header: Any) -> None:
-        tensor = header[name]["data_offsets"]
-        header[name]["data_offsets"] = [tensor[0] + begin, tensor[1] + end]
+    def edit(card: Any, header: Any) -> None:
+        offsets = header[name]["data_offsets"]
+        header[name]["data_offsets"] = [offsets[0] + begin, offsets[1] + end]
 
-    return change
+    return edit
 
 
 @pytest.mark.fault(3)
 @pytest.mark.parametrize(
-    "change",
+    "edit",
     [
-        offsets("encoder.1.bias", -4, -4),
-        offsets("encoder.1.bias", 4, 4),
-        offsets("encoder.1.bias", 8, -8),
-        offsets("encoder.1.bias", 0, 4),
-        offsets("encoder.1.bias", 0, 2**62),
-        offsets("encoder.1.bias", -(2**62), 0),
+        move_offsets("encoder.1.bias", -4, -4),
+        move_offsets("encoder.1.bias", 4, 4),
+        move_offsets("encoder.1.bias", 8, -8),
+        move_offsets("encoder.1.bias", 0, 4),
+        move_offsets("encoder.1.bias", 0, 2**62),
+        move_offsets("encoder.1.bias", -(2**62), 0),
     ],
 )
-def test_tensors_that_overlap_or_leave_holes_are_refused(change: object, tiny: Path, fails: Fails) -> None:
-    rewritten(tiny, change)
-    fails("info", tiny.name, words=("is no checkpoint",))
+def test_tensors_that_overlap_or_leave_holes_are_refused(edit: Edit, tiny: Path, fails: Fails) -> None:
+    edit_safetensors(tiny, edit)
+    fails("info", tiny.name, words=("is not a vaectl checkpoint",))
 
 
-def set_row(index: int, **sizes: object) -> Callable[[Any, Any], None]:
-    """Changes a row of the decoder."""
+def set_layer(index: int, **sizes: object) -> Edit:
+    """Changes the sizes of a layer of the decoder."""
     return lambda card, header: card["network"]["decoder"][index].update(sizes)
+
+
+def insert_layer(index: int, *layers: dict[str, object]) -> Edit:
+    """Inserts layers into the decoder."""
+    return lambda card, header: card["network"]["decoder"].__setitem__(slice(index, index), layers)
 
 
 @pytest.mark.fault(4)
 @pytest.mark.parametrize(
-    "change",
+    "edit",
     [
         lambda card, header: header["__metadata__"].clear(),
         lambda card, header: card.clear(),
         lambda card, header: card.update(network=[]),
         lambda card, header: card.update(beta=10**400),
         lambda card, header: card.update(format="1"),
+        lambda card, header: card.update(format=1),
+        lambda card, header: card.update(format=0),
         lambda card, header: card.update(fit="bend"),
-        lambda card, header: card["network"].update(latent=10**30),
-        lambda card, header: card["network"].update(picture=[2**40, 2**40, 1]),
-        lambda card, header: card["network"]["decoder"].__setitem__(slice(-1, -1), [{"layer": "silu"}] * 1001),
-        lambda card, header: card["network"]["decoder"].insert(-1, {"layer": "upsample", "factor": True}),
-        lambda card, header: card["network"]["decoder"].insert(-1, {"layer": "upsample", "factor": 1.0}),
-        lambda card, header: card["network"]["decoder"].insert(-1, {"layer": "upsample", "factor": 2**30}),
-        lambda card, header: card["network"]["decoder"].insert(0, {"layer": "torch.load"}),
-        set_row(0, outputs=2**30),
-        set_row(0, outputs=10**30),
-        set_row(0, outputs=-2),
-        set_row(0, outputs=2.0),
-        set_row(0, outputs="2"),
-        set_row(0, outputs=True),
+        lambda card, header: card["network"].update(latent_dim=10**30),
+        lambda card, header: card["network"].update(latent_dim=True),
+        lambda card, header: card["network"].update(image_shape=[2**40, 2**40, 1]),
+        lambda card, header: card["network"].update(image_shape=[2, 2.0, 1]),
+        insert_layer(-1, *[{"layer": "silu"}] * 1001),
+        insert_layer(-1, {"layer": "upsample", "scale_factor": True}),
+        insert_layer(-1, {"layer": "upsample", "scale_factor": 1.0}),
+        insert_layer(-1, {"layer": "upsample", "scale_factor": 2**30}),
+        insert_layer(0, {"layer": "torch.load"}),
+        insert_layer(0, {"layer": []}),
+        set_layer(0, out_features=2**30),
+        set_layer(0, out_features=10**30),
+        set_layer(0, out_features=-2),
+        set_layer(0, out_features=2.0),
+        set_layer(0, out_features="2"),
+        set_layer(0, out_features=True),
     ],
 )
-def test_a_card_that_will_not_do_is_refused(change: object, tiny: Path, fails: Fails) -> None:
-    rewritten(tiny, change)
-    fails("grid", "-c", tiny.name, words=("is no checkpoint",))
+def test_an_invalid_card_is_refused(edit: Edit, tiny: Path, fails: Fails) -> None:
+    edit_safetensors(tiny, edit)
+    fails("grid", "-c", tiny.name, words=("is not a vaectl checkpoint",))
 
 
 @pytest.mark.fault(4)
-def test_a_picture_as_large_as_memory_from_two_weights_is_refused(tiny: Path, fails: Fails) -> None:
-    def vast(card: Any, header: Any) -> None:
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda card, header: card.clear() or card.update(format=1),
+        lambda card, header: card.update(network=[]),
+        lambda card, header: card.update(training="abc"),
+        lambda card, header: card.update(figures=None),
+        lambda card, header: card["network"].update(latent="2"),
+        lambda card, header: card["network"].update(decoder={"layer": "sigmoid"}),
+        lambda card, header: card["network"]["decoder"].insert(0, "fold"),
+        lambda card, header: card["network"]["decoder"].insert(0, {"layer": []}),
+        lambda card, header: card["network"]["decoder"].insert(0, {"layer": "fold", "factor": 3}),
+        lambda card, header: card["network"]["decoder"].__setitem__(0, {"layer": "fold", "factor": 1}),
+        lambda card, header: card["network"]["decoder"].clear(),
+    ],
+)
+def test_an_invalid_card_of_format_1_is_refused(edit: Edit, fails: Fails, tmp_path: Path) -> None:
+    for name in ("vae.safetensors", "unet.safetensors"):
+        shutil.copy(FORMAT1 / name, tmp_path / "old.safetensors")
+        edit_safetensors(tmp_path / "old.safetensors", edit)
+        fails("info", "old.safetensors", words=("is not a vaectl checkpoint",))
+
+
+@pytest.mark.fault(4)
+def test_a_card_of_images_as_large_as_memory_is_refused_although_it_has_few_weights(tiny: Path, fails: Fails) -> None:
+    def enlarge(card: Any, header: Any) -> None:
         side = 40_000
         card["network"].update(
-            picture=[side, side, 1],
-            latent=1,
+            image_shape=[side, side, 1],
+            latent_dim=1,
             encoder=[{"layer": "crop", "height": 1, "width": 1}, {"layer": "flatten"}],
             decoder=[
-                {"layer": "reshape", "height": 1, "width": 1, "channels": 1},
-                {"layer": "upsample", "factor": side},
+                {"layer": "unflatten", "height": 1, "width": 1, "channels": 1},
+                {"layer": "upsample", "scale_factor": side},
                 {"layer": "sigmoid"},
             ],
         )
 
-    rewritten(tiny, vast)
-    fails("grid", "-c", tiny.name, words=("is no checkpoint", "larger than"))
+    edit_safetensors(tiny, enlarge)
+    fails("grid", "-c", tiny.name, words=("is not a vaectl checkpoint", "activations"))
 
 
 @pytest.mark.fault(4)
-@pytest.mark.parametrize("text", ["{", "[]", "null", "3", '"x"', '{"format": 1, "format": 1}', "[" * 100_000])
-def test_a_card_of_broken_json_is_refused(text: str, tiny: Path, fails: Fails) -> None:
+@pytest.mark.parametrize("text", ["{", "[]", "null", "3", '"x"', '{"format": 2, "format": 2}', "[" * 100_000])
+def test_a_card_of_malformed_json_is_refused(text: str, tiny: Path, fails: Fails) -> None:
     data = tiny.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     header["__metadata__"]["vaectl"] = text
     for new in (json.dumps(header), "{" + json.dumps(header)[1:-1] + "," + json.dumps(header)[1:], "[" * 5000):
         tiny.write_bytes(len(new).to_bytes(8, "little") + new.encode() + data[8 + length :])
-        fails("info", tiny.name, words=("is no checkpoint",))
+        fails("info", tiny.name, words=("is not a vaectl checkpoint",))
 
 
 @pytest.mark.fault(5)
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("edit", "words"),
     [
         (lambda card, header: header.update({"extra": header.pop("encoder.1.bias")}), "'encoder.1.bias' is missing"),
-        (
-            lambda card, header: header["encoder.1.bias"].update(shape=[2, 1]),
-            "'encoder.1.bias' is F32 [2, 1], and",
-        ),
-        (lambda card, header: header["encoder.1.bias"].update(dtype="I32"), "'encoder.1.bias' is I32"),
+        (lambda card, header: header.update({"extra": header["encoder.1.bias"]}), "'extra' is unexpected"),
+        (lambda card, header: header["encoder.1.bias"].update(shape=[2, 1]), "'encoder.1.bias' is F32 [2, 1], not F32 [2]"),
+        (lambda card, header: header["encoder.1.bias"].update(dtype="I32"), "'encoder.1.bias' is I32 [2], not F32"),
         (lambda card, header: header["encoder.1.bias"].update(dtype="BF16", shape=[4]), "'encoder.1.bias' is BF16"),
     ],
 )
-def test_a_tensor_that_will_not_do_is_named(change: object, words: str, tiny: Path, fails: Fails) -> None:
-    rewritten(tiny, change)
-    fails("info", tiny.name, words=(words,))
+def test_an_error_names_a_tensor_that_is_missing_unexpected_or_of_another_shape(
+    edit: Edit, words: str, tiny: Path, fails: Fails
+) -> None:
+    edit_safetensors(tiny, edit)
+    fails("info", tiny.name, words=(f"the tensor {words}",))
 
 
 @pytest.mark.fault(5)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_weights_that_are_no_numbers_are_named(value: float, tiny: Path, fails: Fails) -> None:
+def test_an_error_names_a_tensor_of_nan_or_infinite_weights(value: float, tiny: Path, fails: Fails) -> None:
     data = tiny.read_bytes()
     tiny.write_bytes(data[:-4] + np.float32(value).tobytes())
-    fails("info", tiny.name, words=("holds NaN or infinity", "the tensor 'encoder."))
+    fails("info", tiny.name, words=("the tensor 'encoder.", "has NaN or infinite values"))
 
 
 @pytest.mark.fault(6)
-def test_a_newer_format_asks_for_a_newer_program(tiny: Path, fails: Fails) -> None:
-    rewritten(tiny, lambda card, header: card.update(format=2, network={"as": "yet unknown"}))
-    fails("info", tiny.name, words=("format 2", "upgrade vaectl"))
+def test_a_newer_format_asks_for_an_upgrade(tiny: Path, fails: Fails) -> None:
+    edit_safetensors(tiny, lambda card, header: card.update(format=3, network={"of": "the future"}))
+    fails("info", tiny.name, words=("format 3", "upgrade vaectl"))
 
 
 @pytest.mark.fault(7)
-def test_a_checkpoint_that_ends_while_it_is_read_is_told(tiny: Path, fails: Fails, tmp_path: Path) -> None:
+def test_a_checkpoint_that_ends_while_it_is_read_is_refused(tiny: Path, fails: Fails, tmp_path: Path) -> None:
     data = tiny.read_bytes()
     os.mkfifo(tmp_path / "pipe")
     for length in (3, 100, len(data) - 1):
         writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data[:length],))
         writer.start()
-        fails("info", "pipe", words=("'pipe' is no checkpoint",))
+        fails("info", "pipe", words=("'pipe' is not a vaectl checkpoint",))
         writer.join()
 
 
 @pytest.mark.fault(8)
-def test_a_model_that_cannot_is_told_with_one_that_can(fails: Fails, ae: Path, vae: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_do_what_a_command_does_is_refused_with_one_that_can(
+    fails: Fails, ae: Path, vae: Path, tmp_path: Path
+) -> None:
     png = write_png(tmp_path / "a.png", np.zeros((28, 28), np.uint8))
     fails("sample", "-c", ae, words=("use a vae",))
     fails("denoise", "-c", vae, words=("use a dae",))
@@ -226,10 +263,7 @@ def test_a_model_that_cannot_is_told_with_one_that_can(fails: Fails, ae: Path, v
 
 
 @pytest.mark.fault(4)
-def test_a_card_does_not_write_to_a_terminal_what_it_likes(run: Call, tiny: Path) -> None:
-    def change(values: dict[str, Any], header: dict[str, Any]) -> None:
-        values["data"] = {"name": "\x1b[2J\ud800"}
-
-    rewritten(tiny, change)
-    said = run("info", tiny).stdout
-    assert b"\\x1b[2J\\xd800" in said and b"\x1b" not in said
+def test_control_characters_of_a_card_are_escaped(run: Call, tiny: Path) -> None:
+    edit_safetensors(tiny, lambda card, header: card.update(data={"name": "\x1b[2J\ud800"}))
+    output = run("info", tiny).stdout
+    assert b"\\x1b[2J\\xd800" in output and b"\x1b" not in output

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, whatever the system does meanwhile."""
+"""An output file is either the complete old one or the complete new one, whatever fails while it is written."""
 
 import os
 import re
@@ -20,10 +20,10 @@ from vaectl.io import locks
 
 Call = Callable[..., Result]
 Shell = Callable[..., Result]
-Nobody = Callable[[str], Result]
-Saving = Callable[[str], tuple[int, str, str]]
+Unprivileged = Callable[[str], Result]
+Save = Callable[[str], tuple[int, str, str]]
 
-SAVE = """
+SAVE_SCRIPT = """
 import sys
 from vaectl import checkpoint
 from vaectl.errors import VaectlError
@@ -40,38 +40,38 @@ needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="strace is 
 
 
 @pytest.fixture
-def saving(tiny: Path, tmp_path: Path) -> Saving:
-    """Replaces a checkpoint while strace injects a fault; gives the exit code, what was said, and the calls, one a line."""
+def save(tiny: Path, tmp_path: Path) -> Save:
+    """Replaces a checkpoint while strace injects a fault; returns the exit code, stderr and strace's log."""
     old = checkpoint.load(str(tiny))
     checkpoint.save(str(tmp_path / "m.safetensors"), old)
     tiny.rename(tmp_path / "new.safetensors")
-    changed = {name: tensor + 1 for name, tensor in old.tensors.items()}
+    changed = {name: weight + 1 for name, weight in old.weights.items()}
     checkpoint.save(str(tmp_path / "new.safetensors"), Checkpoint(old.card, changed))
 
-    def save(fault: str) -> tuple[int, str, str]:
-        command = [sys.executable, "-c", SAVE]
+    def run(fault: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-c", SAVE_SCRIPT]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(command, cwd=tmp_path, env=environment(), **pipes)
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         log = tmp_path.parent / f"{tmp_path.name}.log"
-        words = ["strace", "-f", "-p", str(process.pid), "-o", str(log), "-e", f"inject={fault}" if fault else "trace=all"]
-        tracer = subprocess.Popen(words, stderr=subprocess.PIPE)
+        strace = ["strace", "-f", "-p", str(process.pid), "-o", str(log), "-e", f"inject={fault}" if fault else "trace=all"]
+        tracer = subprocess.Popen(strace, stderr=subprocess.PIPE)
         assert tracer.stderr is not None and b"attached" in tracer.stderr.readline()
-        _, said = process.communicate(b"\n", timeout=60)
+        _, stderr = process.communicate(b"\n", timeout=60)
         tracer.wait(timeout=60)
-        return process.returncode, said.decode(), log.read_text()
+        return process.returncode, stderr.decode(), log.read_text()
 
-    return save
+    return run
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether the checkpoint is the old one or the new one."""
-    found = checkpoint.load(str(folder / "m.safetensors")).tensors["encoder.1.bias"]
-    new = checkpoint.load(str(folder / "new.safetensors")).tensors["encoder.1.bias"]
+def is_complete(folder: Path) -> bool:
+    """Whether the checkpoint is the old one or the new one, all of it."""
+    found = checkpoint.load(str(folder / "m.safetensors")).weights["encoder.1.bias"]
+    new = checkpoint.load(str(folder / "new.safetensors")).weights["encoder.1.bias"]
     return bool((found == new).all() or (found == new - 1).all())
 
 
-FAULTS = [
+ERRORS = [
     *(f"write:error={error}:when=1" for error in ("ENOSPC", "EIO", "EDQUOT")),
     *(f"fsync:error={error}:when=1" for error in ("EIO", "ENOSPC")),
     "rename:error=EACCES:when=1",
@@ -81,28 +81,28 @@ FAULTS = [
 
 @needs_strace
 @pytest.mark.fault(27)
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_disk_that_fails_leaves_the_old_file(fault: str, saving: Saving, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ERRORS)
+def test_a_failing_disk_leaves_the_old_file(fault: str, save: Save, tmp_path: Path) -> None:
     before = contents(tmp_path)
-    code, said, calls = saving(fault)
-    assert "INJECTED" in calls and code == 1
-    assert said.count("\n") == 1 and said.startswith("'m.safetensors': ")
+    code, stderr, log = save(fault)
+    assert "INJECTED" in log and code == 1
+    assert stderr.count("\n") == 1 and stderr.startswith("'m.safetensors': ")
     assert contents(tmp_path) == before
 
 
 @needs_strace
 @pytest.mark.fault(27)
-def test_a_folder_that_fails_after_the_rename_is_told(saving: Saving, tmp_path: Path) -> None:
-    code, said, calls = saving("fsync:error=EIO:when=2")
-    assert "INJECTED" in calls and code == 1 and said.startswith("'m.safetensors': input/output error")
-    assert sorted(os.listdir(tmp_path)) == ["m.safetensors", "new.safetensors"] and is_whole(tmp_path)
+def test_a_folder_that_fails_to_sync_after_the_rename_is_an_error(save: Save, tmp_path: Path) -> None:
+    code, stderr, log = save("fsync:error=EIO:when=2")
+    assert "INJECTED" in log and code == 1 and stderr.startswith("'m.safetensors': input/output error")
+    assert sorted(os.listdir(tmp_path)) == ["m.safetensors", "new.safetensors"] and is_complete(tmp_path)
 
 
-def after_death(folder: Path) -> None:
-    """What a killed save left is whole, and swept by the next one."""
-    assert is_whole(folder)
-    locks.sweep.cache_clear()
-    locks.sweep(str(folder))
+def check_killed(folder: Path) -> None:
+    """Check that a killed save left a complete checkpoint, and that the next save removes its temporary file."""
+    assert is_complete(folder)
+    locks.remove_stale_files.cache_clear()
+    locks.remove_stale_files(str(folder))
     assert sorted(os.listdir(folder)) == ["m.safetensors", "new.safetensors"]
 
 
@@ -111,57 +111,57 @@ def after_death(folder: Path) -> None:
 @pytest.mark.parametrize(
     "when", ["openat:when=1", "write:when=1", "fsync:when=1", "rename:when=1", "fsync:when=2", "close:when=1"]
 )
-def test_death_in_a_save_leaves_one_whole_file(when: str, saving: Saving, tmp_path: Path) -> None:
+def test_a_save_killed_at_a_system_call_leaves_a_complete_file(when: str, save: Save, tmp_path: Path) -> None:
     name, count = when.split(":")
-    assert saving(f"{name}:signal=KILL:{count}")[0] == -signal.SIGKILL
-    after_death(tmp_path)
+    assert save(f"{name}:signal=KILL:{count}")[0] == -signal.SIGKILL
+    check_killed(tmp_path)
 
 
-def calls_of(saving: Saving) -> list[tuple[str, int]]:
-    """Every system call of a save, and how often it had come by then: strace counts each by itself."""
-    code, _, log = saving("")
+def system_calls(save: Save) -> list[tuple[str, int]]:
+    """Every system call of a save, with how often it has occurred by then, as strace counts each name by itself."""
+    code, _, log = save("")
     assert code == 0
     seen: Counter[str] = Counter()
-    found = []
+    calls = []
     for name in re.findall(r"^\d+ +(?:<\.\.\. )?(\w+)", log, re.MULTILINE):
         seen[name] += 1
-        found.append((name, seen[name]))
-    return found
+        calls.append((name, seen[name]))
+    return calls
 
 
 @needs_strace
 @pytest.mark.long
 @pytest.mark.fault(29)
-def test_death_at_every_system_call_of_a_save_leaves_one_whole_file(saving: Saving, tmp_path: Path) -> None:
-    calls, deaths = calls_of(saving), 0
+def test_a_save_killed_at_every_system_call_leaves_a_complete_file(save: Save, tmp_path: Path) -> None:
+    calls, killed = system_calls(save), 0
     for name, number in calls:
-        code, _, _ = saving(f"{name}:signal=KILL:when={number}")
-        deaths += code == -signal.SIGKILL
-        after_death(tmp_path)
-    assert len(calls) > 30 and deaths > len(calls) / 2
+        code, _, _ = save(f"{name}:signal=KILL:when={number}")
+        killed += code == -signal.SIGKILL
+        check_killed(tmp_path)
+    assert len(calls) > 30 and killed > len(calls) / 2
 
 
-# The kernel gives no errors by these, or Python could not live with them.
-SPARED = ("read", "exit_group", "rt_sigaction", "munmap", "mmap", "brk", "futex", "mprotect", "rt_sigprocmask", "madvise")
+# The kernel returns no errors from these, or Python could not run with them.
+NEVER_FAIL = ("read", "exit_group", "rt_sigaction", "munmap", "mmap", "brk", "futex", "mprotect", "rt_sigprocmask", "madvise")
 
 
 @needs_strace
 @pytest.mark.long
 @pytest.mark.fault(27)
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EACCES", "EINTR", "EMFILE"])
-def test_an_error_at_every_system_call_of_a_save_leaves_one_whole_file(error: str, saving: Saving, tmp_path: Path) -> None:
-    calls = [call for call in calls_of(saving) if call[0] not in SPARED]
+def test_an_error_at_every_system_call_of_a_save_leaves_a_complete_file(error: str, save: Save, tmp_path: Path) -> None:
+    calls = [call for call in system_calls(save) if call[0] not in NEVER_FAIL]
     for name, number in calls:
-        code, said, _ = saving(f"{name}:error={error}:when={number}")
-        assert code in (0, 1) and "Traceback" not in said, (name, number, said)
-        after_death(tmp_path)
+        code, stderr, _ = save(f"{name}:error={error}:when={number}")
+        assert code in (0, 1) and "Traceback" not in stderr, (name, number, stderr)
+        check_killed(tmp_path)
     assert len(calls) > 20
 
 
 @pytest.mark.fault(27)
-def test_a_full_disk_is_told_by_every_kind_of_output(shell: Shell, tiny: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk."""
-    arrays = ("sample -n 90000 -o z.npy", "sample -n 400000 -o z.npy")  # the second waits on disk for the count of its rows
+def test_a_full_disk_is_an_error_for_every_kind_of_output(shell: Shell, tiny: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk."""
+    arrays = ("sample -n 90000 -o z.npy", "sample -n 400000 -o z.npy")  # the second is spooled to disk first
     for line in (*arrays, "sample -n 90000 -o z.csv", "sample -n 900 --scale 100 -o sheet.png"):
         before = contents(tmp_path)
         result = shell(f"unset ${{!COVERAGE_@}}; trap '' XFSZ; ulimit -f 20; vaectl {line} -c {tiny}")
@@ -171,12 +171,12 @@ def test_a_full_disk_is_told_by_every_kind_of_output(shell: Shell, tiny: Path, t
 
 
 @pytest.fixture
-def nobody(tmp_path: Path) -> Iterator[Nobody]:
-    """Runs vaectl as somebody for whom modes hold: root's power to pass them by is taken away."""
+def unprivileged(tmp_path: Path) -> Iterator[Unprivileged]:
+    """Runs vaectl without root's capability to ignore file permissions."""
     if os.geteuid() == 0 and not shutil.which("setpriv"):
-        pytest.skip("root may write everywhere, and setpriv is not installed")
-    powers = "-dac_override,-dac_read_search"
-    drop = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"] if os.geteuid() == 0 else []
+        pytest.skip("root may write anywhere, and setpriv is not installed")
+    capabilities = "-dac_override,-dac_read_search"
+    drop = ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"] if os.geteuid() == 0 else []
 
     def call(line: str) -> Result:
         command = [*drop, str(VAECTL), *line.split()]
@@ -188,7 +188,9 @@ def nobody(tmp_path: Path) -> Iterator[Nobody]:
 
 
 @pytest.mark.fault(28)
-def test_a_place_that_may_not_be_written_is_told_before_any_work(nobody: Nobody, tiny: Path, tmp_path: Path) -> None:
+def test_a_destination_without_write_permission_is_refused_before_any_work(
+    unprivileged: Unprivileged, tiny: Path, tmp_path: Path
+) -> None:
     tiny.chmod(0o644)
     (tmp_path / "closed").mkdir(mode=0o555)
     (tmp_path / "open").mkdir()
@@ -196,21 +198,21 @@ def test_a_place_that_may_not_be_written_is_told_before_any_work(nobody: Nobody,
     for line in (
         f"sample -n 1 -c {tiny} -o closed/plane.png",
         f"encode none.png -c {tiny} -o closed/z.npy",
-        f"decode none.npy -c {tiny} -o closed/pictures/",
+        f"decode none.npy -c {tiny} -o closed/images/",
         "train vae --data none -o closed/m.safetensors",
     ):
-        result = nobody(line)
+        result = unprivileged(line)
         assert result.returncode == 1
         one_line(result, "'closed/", "no permission to write there")
-        missing = nobody(line.replace("closed/", "missing/").replace("pictures/", "z.png"))
+        missing = unprivileged(line.replace("closed/", "missing/").replace("images/", "z.png"))
         assert missing.returncode == 1
-        one_line(missing, "'missing/", "make it first")
-    assert nobody(f"sample -n 1 -c {tiny} -o open/plane.png").returncode == 0
+        one_line(missing, "'missing/", "does not exist: create it first")
+    assert unprivileged(f"sample -n 1 -c {tiny} -o open/plane.png").returncode == 0
     assert os.listdir(tmp_path / "closed") == []
 
 
 @pytest.mark.fault(28)
-def test_a_folder_that_is_gone_is_told(shell: Shell, tiny: Path) -> None:
+def test_a_deleted_working_folder_is_an_error_only_for_files(shell: Shell, tiny: Path) -> None:
     for place in ("plane.png", "-"):
         result = shell(f"mkdir gone; cd gone; rmdir ../gone; vaectl sample -n 1 -c {tiny} --format png -o {place} > /dev/null")
         assert result.returncode == (0 if place == "-" else 1)
@@ -219,22 +221,22 @@ def test_a_folder_that_is_gone_is_told(shell: Shell, tiny: Path) -> None:
 
 
 @pytest.mark.fault(28)
-def test_a_checkpoint_that_may_not_be_read_is_told(nobody: Nobody, tiny: Path) -> None:
+def test_a_checkpoint_without_read_permission_is_an_error(unprivileged: Unprivileged, tiny: Path) -> None:
     tiny.chmod(0o000)
-    result = nobody(f"info {tiny}")
+    result = unprivileged(f"info {tiny}")
     assert result.returncode == 1
-    one_line(result, "permission denied", "check who may read")
+    one_line(result, "permission denied", "check its permissions")
 
 
 @pytest.mark.fault(31)
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_a_new_file_has_the_mode_that_the_umask_gives(umask: int, shell: Shell, tiny: Path, tmp_path: Path) -> None:
+def test_a_new_file_has_the_mode_given_by_the_umask(umask: int, shell: Shell, tiny: Path, tmp_path: Path) -> None:
     assert shell(f"umask {umask:03o}; vaectl sample -n 1 -c {tiny} -o plane.png").returncode == 0
     assert (tmp_path / "plane.png").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 @pytest.mark.fault(32)
-def test_a_pipe_and_a_device_are_written_to(shell: Shell, tiny: Path, tmp_path: Path) -> None:
+def test_a_pipe_and_a_device_are_written_in_place(shell: Shell, tiny: Path, tmp_path: Path) -> None:
     sample = f"vaectl sample -n 1 -c {tiny} --format png -o"
     result = shell(f"mkfifo pipe; cat pipe > copy.png & {sample} pipe; wait; {sample} /dev/null")
     assert result.returncode == 0, result.stderr
@@ -244,7 +246,7 @@ def test_a_pipe_and_a_device_are_written_to(shell: Shell, tiny: Path, tmp_path: 
 
 
 @pytest.mark.fault(32)
-def test_the_input_is_replaced_after_it_is_read(run: Call, tiny: Path, tmp_path: Path) -> None:
+def test_an_output_may_be_the_input(run: Call, tiny: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "z.npy", np.linspace(-2, 2, 500_000, dtype=np.float32)[:, np.newaxis])
     run("interpolate", "z.npy", "--steps", 2, "-o", "z.npy")
     assert np.load(tmp_path / "z.npy").shape == (500_000, 1)

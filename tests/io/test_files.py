@@ -8,31 +8,31 @@ import pytest
 
 from vaectl.errors import VaectlError
 from vaectl.io import files
-from vaectl.io.files import Reader
+from vaectl.io.files import PeekableReader
 
 
-def test_a_new_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_file_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "out.png"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), files.written(str(path)) as stream:
-        stream.write(b"half of the ne")
+    with pytest.raises(RuntimeError), files.open_output(str(path)) as stream:
+        stream.write(b"incomplete")
         stream.flush()
         assert path.read_bytes() == b"old"
         raise RuntimeError
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["out.png"]
-    with files.written(str(path)) as stream:
+    with files.open_output(str(path)) as stream:
         stream.write(b"new")
     assert path.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["out.png"]
 
 
 @pytest.mark.fault(31)
-def test_mode_and_symlink_of_the_target_are_kept(tmp_path: Path) -> None:
+def test_the_mode_and_symlink_of_the_target_are_kept(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b"old")
     (tmp_path / "real").chmod(0o604)
     (tmp_path / "link").symlink_to("real")
-    with files.written(str(tmp_path / "link"), durable=True) as stream:
+    with files.open_output(str(tmp_path / "link"), durable=True) as stream:
         stream.write(b"new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_bytes() == b"new"
@@ -40,42 +40,42 @@ def test_mode_and_symlink_of_the_target_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(32)
-def test_a_fifo_is_written_to(tmp_path: Path) -> None:
+def test_a_fifo_is_written_in_place(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    got: list[bytes] = []
-    thread = threading.Thread(target=lambda: got.append(fifo.read_bytes()))
+    received: list[bytes] = []
+    thread = threading.Thread(target=lambda: received.append(fifo.read_bytes()))
     thread.start()
     files.check_writable(str(fifo))
-    with files.written(str(fifo)) as stream:
+    with files.open_output(str(fifo)) as stream:
         stream.write(b"through")
     thread.join()
-    assert got == [b"through"]
+    assert received == [b"through"]
     assert stat.S_ISFIFO(fifo.stat().st_mode)
 
 
-def test_a_place_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(VaectlError, match="make it first"):
+def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(VaectlError, match="create it first"):
         files.check_writable(str(tmp_path / "none" / "out.png"))
-    with pytest.raises(VaectlError, match="is a folder: name a file"):
+    with pytest.raises(VaectlError, match="is a folder: give a file name"):
         files.check_writable(str(tmp_path))
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(VaectlError, match="is a file: name another folder"):
-            files.check_folder(str(path))
-    files.check_folder(str(tmp_path / "new" / "below"))
+        with pytest.raises(VaectlError, match="is a file: give another folder"):
+            files.check_folder_writable(str(path))
+    files.check_folder_writable(str(tmp_path / "new" / "below"))
     assert not (tmp_path / "new").exists()
 
 
 class Trickle(BytesIO):
-    """A stream that gives one byte at a time, as a pipe may."""
+    """A stream that returns one byte at a time, as a pipe may."""
 
     def read(self, size: int | None = -1) -> bytes:
         return super().read(1 if size else 0)
 
 
-def test_a_reader_looks_ahead_without_losing_anything() -> None:
-    reader = Reader(Trickle(b"abcdefgh"), "x")
+def test_peeking_consumes_nothing() -> None:
+    reader = PeekableReader(Trickle(b"abcdefgh"), "x")
     assert reader.peek(3) == b"abc"
     assert reader.peek(5) == b"abcde"
     assert reader.read(2) == b"ab"
@@ -85,12 +85,12 @@ def test_a_reader_looks_ahead_without_losing_anything() -> None:
     assert reader.read(9) == b""
 
 
-def test_a_reader_allocates_what_comes_and_not_what_is_asked_for() -> None:
-    assert Reader(BytesIO(b"abc"), "x").read(1 << 60) == b"abc"
+def test_reading_allocates_no_more_than_arrives() -> None:
+    assert PeekableReader(BytesIO(b"abc"), "x").read(1 << 60) == b"abc"
 
 
 @pytest.mark.parametrize(
-    ("head", "kind"),
+    ("head", "format"),
     [
         (b"\x89PNG\r\n\x1a\n....", "PNG"),
         (b"\xff\xd8\xff\xe0", "JPEG"),
@@ -103,5 +103,5 @@ def test_a_reader_allocates_what_comes_and_not_what_is_asked_for() -> None:
         (b"%!PS-Adobe", "unknown"),
     ],
 )
-def test_kinds_are_known_by_their_first_bytes(head: bytes, kind: str) -> None:
-    assert files.kind_of(Reader(BytesIO(head), "x")) == kind
+def test_formats_are_recognized_by_their_first_bytes(head: bytes, format: str) -> None:
+    assert files.sniff_format(PeekableReader(BytesIO(head), "x")) == format

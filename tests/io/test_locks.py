@@ -12,47 +12,47 @@ from vaectl.io import files, locks
 HOLD = """
 import sys, time
 from vaectl.io import files, locks
-with {what}:
-    print("in", flush=True)
+with {block}:
+    print("inside", flush=True)
     time.sleep(60)
 """
 
 WRITE = """
 from vaectl.io import files, locks
 for _ in range(200):
-    locks.sweep.cache_clear()
-    with files.written("out") as stream:
+    locks.remove_stale_files.cache_clear()
+    with files.open_output("out") as stream:
         stream.write(b"x")
 """
 
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Callable[[str], subprocess.Popen[bytes]]:
-    """Starts another process, which stays within a block."""
+    """Start another process that stays inside a `with` block."""
 
-    def start(what: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, "-c", HOLD.format(what=what)], cwd=tmp_path, stdout=subprocess.PIPE)
-        assert process.stdout is not None and process.stdout.readline() == b"in\n"
+    def start(block: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, "-c", HOLD.format(block=block)], cwd=tmp_path, stdout=subprocess.PIPE)
+        assert process.stdout is not None and process.stdout.readline() == b"inside\n"
         return process
 
     return start
 
 
 def write(path: Path) -> None:
-    """Write a file as a new process would, which sweeps first."""
-    locks.sweep.cache_clear()
-    with files.written(str(path)) as stream:
+    """Write a file as a new process would, after removing stale files."""
+    locks.remove_stale_files.cache_clear()
+    with files.open_output(str(path)) as stream:
         stream.write(b"x")
 
 
 @pytest.mark.fault(29)
-def test_what_a_killed_process_left_is_swept_and_what_a_live_one_holds_is_not(
+def test_temporary_files_of_killed_processes_are_removed_and_those_of_live_ones_are_not(
     holder: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    process = holder("files.written('out')")
-    (left,) = os.listdir(tmp_path)
+    process = holder("files.open_output('out')")
+    (temporary,) = os.listdir(tmp_path)
     write(tmp_path / "other")
-    assert sorted(os.listdir(tmp_path)) == [left, "other"]
+    assert sorted(os.listdir(tmp_path)) == [temporary, "other"]
     process.kill()
     process.wait()
     write(tmp_path / "third")
@@ -60,41 +60,41 @@ def test_what_a_killed_process_left_is_swept_and_what_a_live_one_holds_is_not(
 
 
 @pytest.mark.fault(30)
-def test_only_one_is_alone_with_a_file_and_death_lets_go(
+def test_one_process_at_a_time_holds_a_lock_and_its_death_releases_it(
     holder: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    process = holder("locks.alone('m.safetensors')")
+    process = holder("locks.exclusive_lock('m.safetensors')")
     with (
-        pytest.raises(VaectlError, match=r"m\.safetensors': another training writes it"),
-        locks.alone(f"{tmp_path}/m.safetensors"),
+        pytest.raises(VaectlError, match=r"m\.safetensors' is in use by another training run"),
+        locks.exclusive_lock(f"{tmp_path}/m.safetensors"),
     ):
         pass
     (tmp_path / "link").symlink_to("m.safetensors")
-    with pytest.raises(VaectlError, match="another training"), locks.alone(f"{tmp_path}/link"):
+    with pytest.raises(VaectlError, match="another training run"), locks.exclusive_lock(f"{tmp_path}/link"):
         pass
-    with locks.alone(f"{tmp_path}/n.safetensors"):
+    with locks.exclusive_lock(f"{tmp_path}/n.safetensors"):
         pass
     process.kill()
     process.wait()
-    with locks.alone(f"{tmp_path}/m.safetensors"):
+    with locks.exclusive_lock(f"{tmp_path}/m.safetensors"):
         assert sorted(os.listdir(tmp_path)) == [".vaectl-m.safetensors.lock", "link"]
     assert os.listdir(tmp_path) == ["link"]
 
 
-def test_many_who_write_and_sweep_at_once_all_succeed(tmp_path: Path) -> None:
-    many = [subprocess.Popen([sys.executable, "-c", WRITE], cwd=tmp_path) for _ in range(4)]
-    assert [process.wait() for process in many] == [0] * 4
+def test_concurrent_writers_all_succeed(tmp_path: Path) -> None:
+    writers = [subprocess.Popen([sys.executable, "-c", WRITE], cwd=tmp_path) for _ in range(4)]
+    assert [process.wait() for process in writers] == [0] * 4
     assert os.listdir(tmp_path) == ["out"]
 
 
-def test_a_folder_with_the_longest_names_is_written_to(tmp_path: Path) -> None:
+def test_files_with_the_longest_names_are_locked_and_written(tmp_path: Path) -> None:
     name = "ä" * 127
-    with locks.alone(str(tmp_path / name)):
+    with locks.exclusive_lock(str(tmp_path / name)):
         write(tmp_path / name)
     assert os.listdir(tmp_path) == [name]
 
 
-def test_a_user_s_file_that_begins_like_ours_stays(tmp_path: Path) -> None:
+def test_user_files_with_the_temporary_prefix_are_kept(tmp_path: Path) -> None:
     (tmp_path / ".vaectl-notes.txt").touch()
     write(tmp_path / "out")
     assert (tmp_path / ".vaectl-notes.txt").exists()

@@ -1,33 +1,46 @@
-"""Everything that is said to a person, on stderr.
+"""Everything that is shown to a person, on stderr, and JSON results.
 
-rich is imported where it is used, for most verbs say nothing.
+rich is imported where it is used, because most commands print nothing.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vaectl import latents
 from vaectl.autoencoder import Autoencoder
 from vaectl.checkpoint import Card
 from vaectl.commands import terminal
-from vaectl.io import files, sheets
+from vaectl.io import files
+from vaectl.io.inputs import Batch, Source, count_inputs
+from vaectl.types import UInt8Array
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
-    from vaectl.training import Progress
+    from vaectl.training.evaluation import Evaluation
+    from vaectl.training.loop import Progress
 
-Array = NDArray[np.float32]
-T = TypeVar("T")
-
-MOMENT = 1.0  # seconds
+BAR_DELAY = 1.0  # seconds of work before a bar appears
+BAR_INTERVAL = 0.1
+LINE_INTERVAL = 60.0
+N_PREVIEW = 8
+# Keys of JSON results that version 0.1 called otherwise; both are written.
+OLD_KEYS = {
+    "metrics": "figures",
+    "images": "pictures",
+    "latent_dim": "latent",
+    "latent_stats": "latent",
+    "image_shape": "picture",
+    "betas": "adam",
+}
 
 
 def stderr_console() -> "Console":
@@ -37,109 +50,144 @@ def stderr_console() -> "Console":
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
-@contextmanager
-def training(quiet: bool, as_json: bool) -> Iterator[Callable[["Progress"], None]]:
-    """What shows a training as it goes on: a bar on a terminal, a line an epoch elsewhere, nothing when `quiet`.
+class TrainingDisplay:
+    """Shows a training run: on a terminal a bar below one line per epoch; elsewhere one line per epoch and at least one a minute.
 
-    With `as_json` each epoch is also a JSON line on stdout.
+    With `as_json`, each epoch is also a JSON line on stdout. Use it as a context manager.
     """
-    with shown(quiet) as show:
 
-        def report(progress: "Progress") -> None:
-            show(progress)
-            if as_json and progress.ends_epoch:
-                files.write_line(json.dumps({"epoch": progress.epoch, **progress.means()}))
+    def __init__(self, quiet: bool, as_json: bool) -> None:
+        self.quiet = quiet
+        self.as_json = as_json
+        self.console = stderr_console()
+        self.start = perf_counter()  # of training, once all images are read
+        self.next_update = perf_counter() + (BAR_DELAY if self.console.is_terminal else LINE_INTERVAL)
+        self.bar: Bar | None = None
+        self.task: TaskID | None = None
 
-        yield report
+    def __enter__(self) -> "TrainingDisplay":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        if self.bar:
+            self.bar.stop()
+
+    def on_read(self, done: int, total: int | None) -> None:
+        """Show how many images have been read."""
+        self.start = perf_counter()
+        if self.is_due():
+            self.update(f"reading: {done:,}{f' of {total:,}' if total else ''} images", done, total)
+
+    def on_progress(self, progress: "Progress") -> None:
+        """Show how far training is."""
+        if progress.ends_epoch and self.as_json:
+            write_json({"epoch": progress.epoch, **progress.means()}, indent=None)
+        if self.is_due() or progress.ends_epoch:
+            seconds = perf_counter() - self.start
+            text = describe_progress(progress, seconds)
+            if progress.ends_epoch:
+                self.print(text)
+                self.schedule()
+            self.update(text, progress.step, progress.steps, printed=progress.ends_epoch)
+
+    def on_end(self, model: Autoencoder, held_out: UInt8Array) -> None:
+        """Show what was learned."""
+        self.stop()
+        if not self.quiet:
+            print_preview(model, held_out)
+            print_trained(model.card)
+
+    def is_due(self) -> bool:
+        """Whether enough time has passed since the last update."""
+        return not self.quiet and perf_counter() >= self.next_update
+
+    def schedule(self) -> None:
+        """Set the time of the next update."""
+        self.next_update = perf_counter() + (BAR_INTERVAL if self.console.is_terminal else LINE_INTERVAL)
+
+    def print(self, line: str) -> None:
+        """Print a line that stays."""
+        if not self.quiet:
+            self.console.print(line)
+
+    def update(self, text: str, done: int, total: int | None, *, printed: bool = False) -> None:
+        """Move the bar, or print a line where there is none."""
+        self.schedule()
+        if self.quiet:
+            return
+        if not self.console.is_terminal:
+            if not printed:
+                self.print(text)
+            return
+        if self.bar is None:
+            self.bar = make_bar(self.console)
+            self.task = self.bar.add_task("", total=None)
+            self.bar.start()
+        assert self.task is not None
+        self.bar.update(self.task, description=text, total=total, completed=done)
 
 
-@contextmanager
-def shown(quiet: bool) -> Iterator[Callable[["Progress"], None]]:
-    """What shows the progress of a training to a person."""
-    console = stderr_console()
-    if quiet:
-        yield lambda progress: None
-    elif console.is_terminal:
-        with training_bar(console) as report:
-            yield report
-    else:
-        start = perf_counter()
-        yield lambda progress: say_epoch(console, progress, perf_counter() - start)
-
-
-@contextmanager
-def training_bar(console: "Console") -> Iterator[Callable[["Progress"], None]]:
-    """A bar with the loss and its parts, pictures a second and the time left."""
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+def make_bar(console: "Console") -> "Bar":
+    """A progress bar that disappears when it stops."""
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    columns = (
-        TextColumn("epoch {task.fields[epoch]}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[loss]}", markup=False),
-    )
-    with Bar(*columns, TimeRemainingColumn(), TextColumn("left"), console=console, transient=True) as bar:
-        task = bar.add_task("", total=None, epoch="", loss="")
-        start = perf_counter()
-
-        def report(progress: "Progress") -> None:
-            loss = f"{described(progress)}  {speed(progress, perf_counter() - start)}"
-            epoch = f"{progress.epoch}/{progress.settings.epochs}"
-            bar.update(task, total=progress.steps, completed=progress.step, epoch=epoch, loss=loss)
-
-        yield report
+    return Bar(TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), console=console, transient=True)
 
 
-def say_epoch(console: "Console", progress: "Progress", seconds: float) -> None:
-    """One line at the end of an epoch."""
-    if progress.ends_epoch:
-        left = seconds / (progress.step - progress.begun_at) * (progress.steps - progress.step)
-        epoch = f"epoch {progress.epoch}/{progress.settings.epochs}"
-        console.print(f"{epoch}: {described(progress)}, {speed(progress, seconds)}, {left:.0f} s left")
-
-
-def described(progress: "Progress") -> str:
-    """The loss and its parts, in nats an image."""
+def describe_progress(progress: "Progress", seconds: float) -> str:
+    """The epoch, the loss and its parts, the speed and the time left."""
+    config, done = progress.config, progress.step - progress.first_step
     parts = f" = {progress.reconstruction:.2f} + {progress.kl:.2f} KL" if progress.kl else ""
-    return f"loss {progress.loss:.2f}{parts} nats"
-
-
-def speed(progress: "Progress", seconds: float) -> str:
-    """Pictures a second since this run began."""
-    return f"{(progress.step - progress.begun_at) * progress.settings.batch_size / seconds:,.0f} pictures/s"
+    speed = f"{done * config.batch_size / max(seconds, 1e-9):,.0f} images/s"
+    left = seconds / done * (progress.steps - progress.step)
+    return f"epoch {progress.epoch}/{config.epochs}: loss {progress.loss:.2f}{parts} nats, {speed}, {left:.0f} s left"
 
 
 @contextmanager
-def counting(total: int | None) -> Iterator[Callable[[int], None]]:
-    """What shows how many pictures of `total` are done: a bar with the rate and the time left."""
+def counter(quiet: bool) -> Iterator[Callable[[int, Callable[[], int | None]], None]]:
+    """A function that counts images, called with how many more are done and a function that returns the total.
+
+    On a terminal it shows a bar if the work takes more than a moment; only then is the total asked for.
+    """
+    if quiet or not os.isatty(2):
+        yield lambda more, total: None
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("left"))
-    with Bar(*columns, console=stderr_console(), transient=True) as bar:
-        task = bar.add_task("", total=total, rate="")
-        start = perf_counter()
-        yield lambda done: bar.update(task, completed=done, rate=f"{done / (perf_counter() - start):,.0f} pictures/s")
-
-
-def watched(batches: Iterable[T], size: Callable[[T], int], total: Callable[[], int | None], quiet: bool) -> Iterator[T]:
-    """The batches as they come, `size` of each pictures; work that takes longer than a moment gets a bar, on a terminal.
-
-    `total` is asked how many pictures there are only then.
-    """
-    if quiet or not os.isatty(2):
-        yield from batches
-        return
+    bar = Bar(*columns, console=stderr_console(), transient=True)
+    task = bar.add_task("", total=None, rate="")
     start, done = perf_counter(), 0
-    with ExitStack() as stack:
-        report: Callable[[int], None] | None = None
+
+    def count(more: int, total: Callable[[], int | None]) -> None:
+        nonlocal done
+        done += more
+        seconds = perf_counter() - start
+        if seconds < BAR_DELAY:
+            return
+        if not bar.live.is_started:
+            bar.update(task, total=total())
+            bar.start()
+        bar.update(task, completed=done, rate=f"{done / seconds:,.0f} images/s")
+
+    try:
+        yield count
+    finally:
+        bar.stop()
+
+
+def track(batches: Iterable[Batch], sources: Sequence[Source], quiet: bool) -> Iterator[Batch]:
+    """The batches read from sources, with a bar on a terminal if they take more than a moment."""
+    with counter(quiet) as count:
         for batch in batches:
             yield batch
-            done += size(batch)
-            if report is None and perf_counter() - start > MOMENT:
-                report = stack.enter_context(counting(total()))
-            if report:
-                report(done)
+            count(len(batch), lambda: count_inputs(sources))
 
 
 LABELS = {
@@ -153,49 +201,76 @@ LABELS = {
 }
 
 
-def say_figures(figures: Mapping[str, float]) -> None:
-    """The figures, one a line, each beside what it was before where pictures were spoiled."""
+def print_metrics(metrics: Mapping[str, float]) -> None:
+    """The metrics, one per line, beside those of the corrupted images if there are any."""
     console = stderr_console()
     for name, (label, unit) in LABELS.items():
         # Without a distribution there is no bound, only its first part.
-        if name not in figures or (not figures["kl"] and name in ("neg_elbo", "kl")):
+        if name not in metrics or (not metrics["kl"] and name in ("neg_elbo", "kl")):
             continue
         digits = ".2f" if unit else ".4f"
-        before = f"  (spoiled: {figures[f'{name}_before']:{digits}})" if f"{name}_before" in figures else ""
-        console.print(f"  {label:<14}{figures[name]:>9{digits}} {unit}{before}".rstrip())
+        before = f"  (corrupted: {metrics[f'{name}_before']:{digits}})" if f"{name}_before" in metrics else ""
+        console.print(f"  {label:<14}{metrics[name]:>9{digits}} {unit}{before}".rstrip())
 
 
-def say_trained(card: Card) -> None:
-    """How good the trained model is."""
-    parts = "pictures" if card.network.latent else "crops"
-    stderr_console().print(f"on {card.figures['pictures']:,} {card.figures['split']} {parts}:")
-    say_figures({name: value for name, value in card.figures.items() if isinstance(value, float)})
+def print_trained(card: Card) -> None:
+    """The metrics of a model that was just trained."""
+    what = "images" if card.network.has_latent else "crops"
+    stderr_console().print(f"on {card.metrics['images']:,} {card.metrics['split']} {what}:")
+    print_metrics({name: value for name, value in card.metrics.items() if isinstance(value, float)})
 
 
-def say_evaluation(summary: Mapping[str, Any]) -> None:
-    """How good a model is, and how that was measured."""
+def print_evaluation(evaluation: "Evaluation") -> None:
+    """The metrics of a model, and how they were computed."""
     console = stderr_console()
-    names = ("checkpoint", "model", "data", "split", "pictures", "binarization", "likelihood", "samples", "corrupt", "reduction")
-    for name in names:
-        if summary[name]:
-            value = ", ".join(summary[name]) if isinstance(summary[name], list) else summary[name]
+    values = evaluation.to_json()
+    for name in (
+        "checkpoint",
+        "model",
+        "data",
+        "split",
+        "images",
+        "binarization",
+        "likelihood",
+        "samples",
+        "corrupt",
+        "reduction",
+    ):
+        if values[name]:
+            value = ", ".join(values[name]) if isinstance(values[name], list) else values[name]
             console.print(f"{name:<14}{value}")
-    say_figures(summary["figures"])
-    if summary["latent"]:
-        console.print(f"  {'active units':<14}{summary['active_units']:>9} of {summary['latent']}")
+    print_metrics(evaluation.metrics)
+    if evaluation.latent_dim:
+        console.print(f"  {'active units':<14}{evaluation.active_units:>9} of {evaluation.latent_dim}")
 
 
-def preview(model: Autoencoder, held_out: NDArray[np.uint8]) -> None:
-    """On a terminal, a look at what was learned: the plane of two dimensions, else pictures and what is made of them below."""
+def print_preview(model: Autoencoder, held_out: UInt8Array) -> None:
+    """On a terminal, show what was learned: the latent plane if it has two dimensions, else held-out images."""
     console = stderr_console()
     if not console.is_terminal:
         return
-    if model.latent == 2 and model.card.network.variational:
-        points = latents.grid(
-            np.zeros(2, np.float32), (0, 1), latents.spaced(-3, 3, 8, "linear"), latents.spaced(-3, 3, 4, "linear")
-        )
-        learned = model.decode(points)
-    else:
-        clean = held_out[:8].astype(np.float32) / 255
-        learned = np.concatenate([clean, model.denoise(clean)])
-    terminal.draw(console, sheets.sheet(learned, 8))
+    if model.latent_dim == 2 and model.network.variational:
+        across, up = (latents.spaced(-3, 3, steps, "linear") for steps in (N_PREVIEW, N_PREVIEW // 2))
+        terminal.draw(console, model.decode(latents.grid(np.zeros(2, np.float32), (0, 1), across, up)), N_PREVIEW)
+        console.print("the latent plane from -3 to 3")
+        return
+    clean = held_out[:N_PREVIEW].astype(np.float32) / 255
+    terminal.draw(console, np.concatenate([clean, model.denoise(clean)]), len(clean))
+    console.print("held-out images above, their reconstructions below")
+
+
+def to_json(values: Mapping[str, Any], indent: int | None = 2) -> str:
+    """JSON with the keys of this version and, beside them, those of version 0.1."""
+
+    def with_old_keys(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        new = {name: with_old_keys(item) for name, item in value.items()}
+        return new | {OLD_KEYS[name]: item for name, item in new.items() if name in OLD_KEYS}
+
+    return json.dumps(with_old_keys(values), sort_keys=indent is not None, indent=indent)
+
+
+def write_json(values: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Write a JSON result to stdout."""
+    files.write_line(to_json(values, indent))

@@ -8,60 +8,64 @@ from vaectl.commands import options
 from vaectl.errors import VaectlError
 
 if TYPE_CHECKING:
-    from vaectl.autoencoder import Array
+    from vaectl.types import Array
 
 
 def denoise(
-    inputs: options.Pictures = None,
+    inputs: options.Images = None,
     corrupt: options.Corrupt = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Show the clean, the spoiled and the restored picture, one above the other.")
+        bool, typer.Option("--compare", help="Show the clean, the corrupted and the denoised image above each other.")
     ] = False,
     invert: options.Invert = False,
     skip_bad: options.SkipBad = False,
     checkpoint: options.CheckpointFile = None,
     output: options.Output = None,
-    format: options.PictureFormat = None,
+    format: options.ImageFormat = None,
     columns: options.Columns = None,
-    scale: options.Scale = 1,
+    scale: options.Scale = None,
     animate: options.Animate = False,
     fps: options.FramesPerSecond = 10,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """The model must have learned from spoiled pictures: a dae, or any other trained with --corrupt. One of --net unet takes
-    pictures of any size, and keeps their alpha and their 16 bits; others bring them to the size of those they learned from.
+    """The model must be a dae, or another one trained with --corrupt. A unet takes images of any size, and keeps their alpha and,
+    in PNG, their 16 bits; other networks resize images to the size they were trained on.
 
     \b
       vaectl denoise noisy/ -o clean/
-      vaectl denoise img.png --corrupt gaussian:0.25 --compare -o compared.png
+      vaectl denoise mnist:17 --corrupt gaussian:0.25 --compare -o compared.png
     """
     import numpy as np
 
-    from vaectl import autoencoder, corruption
+    from vaectl import autoencoder
     from vaectl.commands import console, terminal
-    from vaectl.io import parts, sinks, sources
+    from vaectl.corruption import NumpyRandom, apply_corruptions, parse_corruptions
+    from vaectl.datasets.named import open_sources
+    from vaectl.io.inputs import read_images, read_photos
+    from vaectl.io.outputs import IMAGE_FORMATS, Layout, parse_destination, write_images
 
-    place = sinks.destination(output, format, sinks.PICTURE_FORMATS, animate=animate)
-    path = options.checkpoint_file(checkpoint, first="dae")
+    destination = parse_destination(output, format, IMAGE_FORMATS, animate=animate)
+    path = options.find_checkpoint(checkpoint, preferred="dae")
     model = autoencoder.load(path, device)
-    corruptions = corruption.parse(corrupt or [], photographs=not model.latent)
+    corruptions = parse_corruptions(corrupt or [], on_crops=not model.network.has_latent)
     if not model.card.corrupt:
-        raise VaectlError(f"{path!r} is of kind {model.card.model!r} and learned from clean pictures: use a dae")
-    draw = corruption.NumpyDraw(seed)
+        raise VaectlError(f"{path!r} is of kind {model.card.model!r} and was trained on clean images: use a dae")
+    random = NumpyRandom(seed)
 
-    def restored(clean: "Array") -> "Array":
-        channels = model.picture[2]
-        colours, alpha = clean[..., :channels], clean[..., channels:]
-        spoiled = corruption.applied(corruptions, colours, draw).astype(np.float32)
-        result = model.denoise(spoiled)
-        rows = ([colours, spoiled, result] if corruptions else [colours, result]) if compare else [result]
-        return np.concatenate([np.concatenate([row, alpha], axis=3) for row in rows], axis=1)
+    def denoised(images: "Array") -> "Array":
+        channels = model.image_shape[2]
+        clean, alpha = images[..., :channels], images[..., channels:]
+        corrupted = apply_corruptions(corruptions, clean, random).astype(np.float32)
+        result = model.denoise(corrupted)
+        shown = ([clean, corrupted, result] if corruptions else [clean, result]) if compare else [result]
+        return np.concatenate([np.concatenate([stack, alpha], axis=3) for stack in shown], axis=1)
 
-    if model.latent:
-        batches = sources.read_pictures(inputs or [], model.frame, invert=invert, skip_bad=skip_bad)
+    sources = open_sources(inputs or [], "an IMAGE, a folder or an NPY")
+    if model.network.has_latent:
+        batches = read_images(sources, model.card.resize_spec, invert=invert, skip_bad=skip_bad)
     else:
-        batches = sources.read_photographs(inputs or [], model.picture[2], invert=invert, skip_bad=skip_bad)
-    watched = console.watched(batches, len, lambda: parts.expected(inputs or []), quiet)
-    sinks.write_pictures((batch.map(restored) for batch in watched), place, sinks.Layout(terminal.show, columns, scale, fps))
+        batches = read_photos(sources, model.image_shape[2], invert=invert, skip_bad=skip_bad)
+    tracked = console.track(batches, sources, quiet)
+    write_images((batch.map(denoised) for batch in tracked), destination, Layout(terminal.show, columns, scale, fps))

@@ -6,42 +6,41 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vaectl.commands import options
+from vaectl.commands.options import option
 from vaectl.errors import UsageError
 
 if TYPE_CHECKING:
-    from vaectl.autoencoder import Array, Autoencoder
+    from vaectl.autoencoder import Autoencoder
+    from vaectl.types import Array
 
-PRIOR_RANGE = (-3.0, 3.0)
+VAE_RANGE = (-3.0, 3.0)
+DEFAULT_STEPS = 20
+
+
+RANGE_HELP = "Range of both dimensions (default: -3 3 for a VAE, else the 1st to 99th percentile in training)."
+RANGE = option("--range", metavar="LOW HIGH", help=RANGE_HELP)
+STEPS_HELP = "Images along each side (default: 20; on a terminal, as many as are readable)."
+STEPS = option("--steps", min=1, max=200, metavar="N", help=STEPS_HELP)
+DIMS = typer.Option("--dims", metavar="I J", help="The dimensions that vary, counted from 0.")
+SPACING = typer.Option("--spacing", help="Equal steps in z, or in the probability of the normal distribution.")
+AT_HELP = "The point at which the other dimensions stay (default: 0)."
+AT = option("--at", metavar="IMAGE|NPY", autocompletion=options.complete_inputs, help=AT_HELP)
 
 
 def grid(
-    range_: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            "--range", metavar="LOW HIGH", show_default=False, help="Of both dimensions; -3 3 for a VAE, else what training saw."
-        ),
-    ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, max=200, metavar="N", help="Pictures along each side.")] = 20,
-    dims: Annotated[tuple[int, int], typer.Option("--dims", metavar="I J", help="The dimensions that vary, counted from 0.")] = (
-        0,
-        1,
-    ),
-    spacing: Annotated[
-        Literal["linear", "quantile"],
-        typer.Option("--spacing", help="Equal steps in z, or in the normal's probability."),
-    ] = "linear",
-    at: Annotated[
-        str | None,
-        typer.Option("--at", metavar="PICTURE|NPY", show_default=False, help="Where the other dimensions stay; 0 otherwise."),
-    ] = None,
+    range_: Annotated[tuple[float, float] | None, RANGE] = None,
+    steps: Annotated[int | None, STEPS] = None,
+    dims: Annotated[tuple[int, int], DIMS] = (0, 1),
+    spacing: Annotated[Literal["linear", "quantile"], SPACING] = "linear",
+    at: Annotated[str | None, AT] = None,
     checkpoint: options.CheckpointFile = None,
     output: options.Output = None,
     format: options.StillFormat = None,
-    scale: options.Scale = 1,
+    scale: options.Scale = None,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """The first dimension runs rightwards, the second upwards.
+    """The first dimension increases to the right, the second upwards.
 
     \b
       vaectl grid --range -3 3 -o latent.png
@@ -51,31 +50,36 @@ def grid(
 
     from vaectl import autoencoder, latents
     from vaectl.commands import terminal
-    from vaectl.io import sinks, sources
-    from vaectl.io.sources import Batch
+    from vaectl.datasets.named import open_sources
+    from vaectl.io.inputs import Batch, read_points
+    from vaectl.io.outputs import STILL_FORMATS, Layout, parse_destination, write_images
 
-    place = sinks.destination(output, format, sinks.STILL_FORMATS)
+    destination = parse_destination(output, format, STILL_FORMATS)
     if range_ and not (all(map(isfinite, range_)) and range_[0] < range_[1]):
-        raise UsageError(f"--range {range_[0]:g} {range_[1]:g} is no range: give a lower and a higher number, as in --range -3 3")
-    model = autoencoder.load(options.checkpoint_file(checkpoint), device)
-    if len({*dims} & {*range(model.latent)}) < 2:
-        raise UsageError(f"--dims {dims[0]} {dims[1]}: give two of this model's {model.latent} latent dimensions, counted from 0")
-    centre = np.zeros(model.latent, np.float32)
+        raise UsageError(f"--range {range_[0]:g} {range_[1]:g}: give a lower and a higher number, as in --range -3 3")
+    model = autoencoder.load(options.find_checkpoint(checkpoint), device)
+    if len({*dims} & {*range(model.latent_dim)}) < 2:
+        raise UsageError(f"--dims {dims[0]} {dims[1]}: give two of the {model.latent_dim} latent dimensions, counted from 0")
+    center = np.zeros(model.latent_dim, np.float32)
     if at:
-        centre = next(sources.read_points([at], model.encode_one, model.latent)).arrays[0]
-    across, up = (spaced(model, dimension, range_, steps, spacing) for dimension in dims)
-    points = latents.grid(centre, dims, across, up)
+        points = read_points(open_sources([at], ""), lambda image: model.encode(image)[0], model.latent_dim)
+        center = next(points).arrays[0]
+    if steps is None:
+        width = model.image_shape[1]
+        steps = min(DEFAULT_STEPS, terminal.stdout_columns(width)) if destination.is_terminal else DEFAULT_STEPS
+    across, up = (axis_values(model, dim, range_, steps, spacing) for dim in dims)
+    images = model.decode(latents.grid(center, dims, across, up))
     names = [f"{row:03d}-{column:03d}" for row in range(steps) for column in range(steps)]
-    sinks.write_pictures([Batch(names, model.decode(points))], place, sinks.Layout(terminal.show, steps, scale))
+    write_images([Batch(names, images)], destination, Layout(terminal.show, steps, scale))
 
 
-def spaced(model: "Autoencoder", dimension: int, given: tuple[float, float] | None, steps: int, spacing: str) -> "Array":
-    """Where the pictures of the plane lie along one dimension."""
+def axis_values(model: "Autoencoder", dim: int, given: tuple[float, float] | None, steps: int, spacing: str) -> "Array":
+    """The values of one dimension of the plane."""
     from vaectl import latents
 
-    seen = model.card.latent
-    if model.card.network.variational:
-        return latents.spaced(*(given or PRIOR_RANGE), steps, spacing)
-    # A plain autoencoder has no prior: its latents lie where training left them.
-    low, high = given or (seen.percentile_1[dimension], seen.percentile_99[dimension])
-    return latents.spaced(low, high, steps, spacing, seen.mean[dimension], seen.std[dimension])
+    if model.network.variational:
+        return latents.spaced(*(given or VAE_RANGE), steps, spacing)
+    # A plain autoencoder has no prior: its latents lie where training put them.
+    stats = model.card.latent_stats
+    low, high = given or (stats.percentile_1[dim], stats.percentile_99[dim])
+    return latents.spaced(low, high, steps, spacing, stats.mean[dim], stats.std[dim])

@@ -1,6 +1,5 @@
 """vaectl info."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,8 +7,8 @@ import typer
 
 from vaectl.commands import options
 from vaectl.io import files
-from vaectl.layers import to_json
 from vaectl.models import MODELS
+from vaectl.networks.layers import layers_to_json
 
 if TYPE_CHECKING:
     from vaectl.checkpoint import Card
@@ -21,62 +20,61 @@ def info(
         typer.Argument(metavar="[FILE]", show_default=False, autocompletion=options.checkpoints_here, help="A checkpoint."),
     ] = None,
     checkpoint: options.CheckpointFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole card as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """The card says what the model is, what it learned from and how well.
+    """Prints what the model is, what it was trained on, and how good it is.
 
     \b
       vaectl info vae.safetensors
-      vaectl info --json | jq .figures
+      vaectl info --json | jq .metrics
     """
     from vaectl import checkpoint as checkpoints
 
-    path = file or options.checkpoint_file(checkpoint)
+    path = file or options.find_checkpoint(checkpoint)
     card = checkpoints.load(path).card
     if as_json:
-        files.write_line(json.dumps(checkpoints.to_json(card), sort_keys=True, indent=2))
+        from vaectl.commands import console
+
+        console.write_json(checkpoints.card_to_json(card))
         return
-    for name, value in lines(card):
-        files.write_line(f"{name:<12} {printable(value)}")
+    for name, value in describe_card(card):
+        files.write_line(f"{name:<12} {escape(value)}")
 
 
-def printable(text: str) -> str:
-    """The text without what could wreck a terminal: a card may say anything."""
+def escape(text: str) -> str:
+    """The text with control characters escaped: a card may contain anything."""
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
 
 
-def lines(card: "Card") -> Iterator[tuple[str, str]]:
-    """The card, a name and a value a line."""
+def describe_card(card: "Card") -> Iterator[tuple[str, str]]:
+    """The lines of a card: a name and a value."""
     network = card.network
-    height, width, channels = network.picture
+    height, width, channels = network.image_shape
     yield "model", f"{card.model}, {MODELS[card.model].summary}" if card.model in MODELS else card.model
-    colours = "grey" if channels == 1 else "colour"
-    if network.latent:
-        yield "pictures", f"{height} x {width}, {colours}, fitted by {card.fit}"
-        yield "latent", f"{network.latent} dimensions, {'a distribution' if network.variational else 'a point'}"
-        yield "encoder", " > ".join(described(row) for row in to_json(network.encoder))
+    colors = "gray" if channels == 1 else "color"
+    if network.has_latent:
+        yield "images", f"{height} x {width}, {colors}, resized by {card.fit}"
+        yield "latent", f"{network.latent_dim} dimensions, {'a distribution' if network.variational else 'a point'}"
+        yield "encoder", " > ".join(describe_layer(layer) for layer in layers_to_json(network.encoder))
     else:
-        yield "pictures", f"any size, {colours}, learned from crops of {height} x {width}"
-        yield "latent", "none, a picture becomes a picture"
-    yield "decoder", " > ".join(described(row) for row in to_json(network.decoder))
+        yield "images", f"any size, {colors}, trained on crops of {height} x {width}"
+        yield "latent", "none, maps images to images"
+    yield "decoder", " > ".join(describe_layer(layer) for layer in layers_to_json(network.decoder))
+    yield "layout", "NHWC: flatten and unflatten run over height, width, channel"
     yield "objective", f"{card.likelihood} likelihood, beta {card.beta:g}, input {', '.join(card.corrupt) or 'clean'}"
-    for title, values in (
-        ("data", card.data),
-        ("training", card.training),
-        ("figures", card.figures),
-        ("versions", card.versions),
-    ):
-        yield title, ", ".join(f"{name} {shortened(value)}" for name, value in values.items())
+    sections = {"data": card.data, "training": card.training, "metrics": card.metrics, "versions": card.versions}
+    for title, values in sections.items():
+        yield title, ", ".join(f"{name} {abbreviate(value)}" for name, value in values.items())
 
 
-def described(row: Mapping[str, Any]) -> str:
-    """A layer row in a few characters: `linear 784 500`."""
-    return " ".join(str(value) for value in row.values())
+def describe_layer(layer: Mapping[str, Any]) -> str:
+    """A layer in a few characters: `linear 784 500`."""
+    return " ".join(str(value) for value in layer.values())
 
 
-def shortened(value: Any) -> str:
-    """A value of the card in a few characters; hashes by their beginning."""
+def abbreviate(value: Any) -> str:
+    """A value of the card in a few characters."""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
     if isinstance(value, list):

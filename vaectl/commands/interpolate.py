@@ -13,46 +13,53 @@ if TYPE_CHECKING:
 
 
 def interpolate(
-    inputs: options.PicturesOrLatents = None,
-    steps: Annotated[int, typer.Option("--steps", min=2, metavar="N", help="From each item to the next, ends included.")] = 10,
+    inputs: options.ImagesOrLatents = None,
+    steps: Annotated[
+        int, typer.Option("--steps", min=2, metavar="N", help="Steps from each item to the next, both included.")
+    ] = 10,
     method: Annotated[
-        Literal["linear", "slerp"], typer.Option("--method", help="Along a straight line, or along a great circle.")
+        Literal["linear", "slerp"], typer.Option("--method", help="Interpolate along a straight line or a great circle.")
     ] = "linear",
-    loop: Annotated[bool, typer.Option("--loop", help="Go on from the last to the first.")] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="Return from the last item to the first.")] = False,
+    skip_bad: options.SkipBad = False,
     checkpoint: options.CheckpointFile = None,
     output: options.Output = None,
     format: options.AnyFormat = None,
     columns: options.Columns = None,
-    scale: options.Scale = 1,
+    scale: options.Scale = None,
     animate: options.Animate = False,
     fps: options.FramesPerSecond = 10,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """Walks through the latent space from each picture or latent to the next: latents into a pipe or an array, decoded pictures
-    into a picture or an animation. From latents to latents it needs no checkpoint.
+    """Interpolates in the latent space from each image or latent to the next. A pipe or an .npy gets latents; an image or an
+    animation gets decoded images. From latents to latents, no checkpoint is needed.
 
     \b
       vaectl interpolate a.png b.png --steps 30 -o walk.gif
+      vaectl interpolate mnist:3 mnist:18 --loop -o walk.gif
       vaectl encode a.png b.png | vaectl interpolate --steps 10 | vaectl decode -o strip.png
     """
     import numpy as np
 
     from vaectl import autoencoder, latents
     from vaectl.commands import terminal
-    from vaectl.io import sinks, sources
+    from vaectl.datasets.named import open_sources
+    from vaectl.io.inputs import batched, read_points
+    from vaectl.io.outputs import ALL_FORMATS, Layout, parse_destination, write_either
 
-    place = sinks.destination(output, format, sinks.ANY_FORMATS, animate=animate)
+    destination = parse_destination(output, format, ALL_FORMATS, animate=animate)
 
     @cache
     def model() -> "Autoencoder":
-        return autoencoder.load(options.checkpoint_file(checkpoint), device)
+        return autoencoder.load(options.find_checkpoint(checkpoint), device)
 
-    # A function, for the model is loaded when the first picture or the first decoding asks for it.
-    points = sources.read_points(inputs or [], lambda picture: model().encode_one(picture))
+    # The model is loaded only when the first image or the output needs it.
+    sources = open_sources(inputs or [], "IMAGES or an NPY of latents")
+    points = read_points(sources, lambda image: model().encode(image)[0], skip_bad=skip_bad)
     knots = np.concatenate([batch.arrays for batch in points])
     if len(knots) < 2:
-        raise UsageError("a walk needs two points: give two pictures or latents, or more")
-    steps_taken = enumerate(latents.path(knots, steps, method, loop=loop))
-    walk = sources.batched(((f"step-{index:05d}", z) for index, z in steps_taken), "latents")
-    sinks.write_either(walk, place, lambda z: model().decode(z), sinks.Layout(terminal.show, columns, scale, fps))
+        raise UsageError("interpolation needs two points: give at least two images or latents")
+    path = enumerate(latents.path(knots, steps, method, loop=loop))
+    batches = batched(((f"step-{index:05d}", z) for index, z in path), "latents")
+    write_either(batches, destination, lambda z: model().decode(z), Layout(terminal.show, columns, scale, fps))

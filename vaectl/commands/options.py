@@ -1,145 +1,139 @@
-"""The vocabulary that the verbs share: one named type an option."""
+"""The options that commands share: one named type each."""
 
 import os
 import warnings
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
 
-from vaectl.catalogue import NAMES
-from vaectl.errors import Remark, VaectlError
+from vaectl.datasets.catalogue import NAMES
+from vaectl.errors import VaectlError, VaectlWarning, warn
 from vaectl.models import MODELS
 
-
-def checkpoints_here(incomplete: str) -> list[str]:
-    """The checkpoints of this folder, for the shell to complete."""
-    found = sorted(name for name in os.listdir() if name.startswith(incomplete) and name.endswith(".safetensors"))
-    return [name for name in found if not name.endswith(".resume.safetensors")]
+CORRUPTIONS = ("gaussian:0.25", "mask:0.3", "salt-pepper:0.1", "watermark")
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+SUFFIX = ".safetensors"
 
 
-def devices(incomplete: str) -> list[str]:
-    """Names of devices, for the shell to complete; to look which are there would take seconds."""
-    return [name for name in ("auto", "cpu", "cuda", "mps", "xpu") if name.startswith(incomplete)]
+def checkpoints_here(incomplete: str = "") -> list[str]:
+    """The checkpoints in this folder, for completion."""
+    found = sorted(name for name in os.listdir() if name.startswith(incomplete) and name.endswith(SUFFIX))
+    return [name for name in found if not name.endswith(f".resume{SUFFIX}")]
 
 
-def data_sets(incomplete: str) -> list[str]:
-    """Names of data sets, for the shell to complete; where none fits it completes files."""
+def complete_devices(incomplete: str) -> list[str]:
+    """Devices by name, for completion; finding out which are there would take seconds."""
+    return [name for name in DEVICES if name.startswith(incomplete)]
+
+
+def complete_data(incomplete: str) -> list[str]:
+    """Data sets by name, for completion; where none fits, the shell completes files."""
     return [name for name in NAMES if name.startswith(incomplete)]
 
 
-DATA = typer.Option(
+def complete_inputs(incomplete: str) -> list[str]:
+    """Data sets by name, for completion, unless files here fit: the shell completes those."""
+    return [] if any(name.startswith(incomplete) for name in os.listdir()) else complete_data(incomplete)
+
+
+def complete_corruptions(incomplete: str) -> list[str]:
+    """Corruptions, and images for a watermark, for completion."""
+    name, colon, start = incomplete.partition(":")
+    if name == "watermark" and colon:
+        folder, file = os.path.split(start)
+        return [
+            f"watermark:{os.path.join(folder, found)}" for found in sorted(os.listdir(folder or ".")) if found.startswith(file)
+        ]
+    return [spec for spec in CORRUPTIONS if spec.startswith(incomplete)]
+
+
+option = partial(typer.Option, show_default=False)
+
+DATA = option(
     "--data",
     metavar="DATA",
-    autocompletion=data_sets,
-    help="mnist (bundled), cifar10 and the like (downloaded once), a folder, FILE.npz (x_train, x_test) or FILE.npy.",
+    autocompletion=complete_data,
+    help="A data set (mnist is bundled, others are downloaded once), a folder, FILE.npz (x_train, x_test) or FILE.npy.",
 )
-Pictures = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[PICTURE|DIR|NPY]...", help="Pictures, folders of pictures, NPY arrays; - or a pipe is stdin."),
-]
-Latents = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[NPY]...", help="Latents as encode writes them; - or a pipe is stdin."),
-]
-PicturesOrLatents = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[PICTURE|NPY]...", help="Pictures, or latents as encode writes them; - or a pipe is stdin."),
-]
-CheckpointFile = Annotated[
-    str | None,
-    typer.Option(
-        "-c",
-        "--checkpoint",
-        envvar="VAECTL_CHECKPOINT",
-        metavar="FILE",
-        show_default=False,
-        autocompletion=checkpoints_here,
-        help="The trained model; else the newest of vae, ae and dae.safetensors in this folder.",
-    ),
-]
-Output = Annotated[
-    str | None,
-    typer.Option(
-        "-o",
-        "--output",
-        metavar="PATH",
-        show_default=False,
-        help="Where to write: a file, DIR/ or numbered%03d.png; - is stdout.",
-    ),
-]
-LatentFormat = Annotated[
-    Literal["npy", "csv"] | None,
-    typer.Option("--format", show_default=False, help="Format of the result, whatever its suffix."),
-]
-StillFormat = Annotated[
-    Literal["png", "jpg", "webp"] | None,
-    typer.Option("--format", show_default=False, help="Format of the result, whatever its suffix."),
-]
-PictureFormat = Annotated[
-    Literal["png", "jpg", "webp", "gif", "apng"] | None,
-    typer.Option("--format", show_default=False, help="Format of the result, whatever its suffix."),
-]
-AnyFormat = Annotated[
-    Literal["npy", "csv", "png", "jpg", "webp", "gif", "apng"] | None,
-    typer.Option("--format", show_default=False, help="Format of the result, whatever its suffix."),
-]
-Animate = Annotated[bool, typer.Option("--animate", help="Make a .webp an animation, as .gif and .apng are.")]
-FramesPerSecond = Annotated[float, typer.Option("--fps", min=0.1, max=100, metavar="X", help="Frames a second.")]
-Invert = Annotated[bool, typer.Option("--invert", help="Dark ink on white paper: swap black and white first.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and list them.")]
-Corrupt = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--corrupt",
-        metavar="SPEC",
-        show_default=False,
-        help="Spoil pictures: gaussian:0.25, mask:0.3, salt-pepper:0.1, watermark:logo.png; repeatable.",
-    ),
-]
-Columns = Annotated[
-    int | None,
-    typer.Option("--columns", min=1, max=100_000, metavar="N", show_default=False, help="Pictures in a row of the sheet."),
-]
-Scale = Annotated[int, typer.Option("--scale", min=1, max=100, metavar="N", help="Each pixel becomes N x N.")]
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        envvar="VAECTL_DEVICE",
-        metavar="NAME",
-        autocompletion=devices,
-        help="auto, cpu, cuda, cuda:1, mps or xpu. auto and cpu are NumPy for a little work, and torch from ten billion "
-        "multiplications on.",
-    ),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, metavar="N", help="What is drawn at random follows from it.")]
+IMAGES_HELP = "Images, folders, NPY arrays, or a data set such as mnist:test or mnist:17; - or a pipe is stdin."
+IMAGES = typer.Argument(metavar="[IMAGE|DIR|NPY]...", autocompletion=complete_inputs, help=IMAGES_HELP)
+LATENTS = typer.Argument(metavar="[NPY]...", help="Latents as encode writes them; - or a pipe is stdin.")
+POINTS_HELP = "Images, latents as encode writes them, or a data set such as mnist:17; - or a pipe is stdin."
+POINTS = typer.Argument(metavar="[IMAGE|NPY]...", autocompletion=complete_inputs, help=POINTS_HELP)
+CHECKPOINT = option(
+    "-c",
+    "--checkpoint",
+    envvar="VAECTL_CHECKPOINT",
+    metavar="FILE",
+    autocompletion=checkpoints_here,
+    help="The trained model (default: the newest of vae, ae and dae.safetensors here).",
+)
+OUTPUT = option("-o", "--output", metavar="PATH", help="Where to write: a file, DIR/ or numbered%03d.png; - is stdout.")
+FORMAT = option("--format", help="Output format, whatever the suffix of -o.")
+ANIMATE = typer.Option("--animate", help="Write an animated .webp; .gif and .apng always are.")
+FPS = typer.Option("--fps", min=0.1, max=100, metavar="X", help="Frames per second.")
+INVERT = typer.Option("--invert", help="Swap black and white first, for dark ink on white paper.")
+SKIP_BAD = typer.Option("--skip-bad", help="List and skip images that cannot be read.")
+CORRUPT_HELP = "Corrupt images: gaussian:0.25, mask:0.3, salt-pepper:0.1, watermark:logo.png; repeatable."
+CORRUPT = option("--corrupt", metavar="SPEC", autocompletion=complete_corruptions, help=CORRUPT_HELP)
+COLUMNS = option("--columns", min=1, max=100_000, metavar="N", help="Images per row of a sheet.")
+SCALE = option(
+    "--scale", min=1, max=100, metavar="N", help="Enlarge each pixel to N x N (default: 1; more for small animations)."
+)
+DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps or xpu; on auto and cpu, small work runs in NumPy, which starts at once."
+DEVICE = typer.Option("--device", envvar="VAECTL_DEVICE", metavar="NAME", autocompletion=complete_devices, help=DEVICE_HELP)
+SEED = typer.Option("--seed", min=0, max=2**63 - 1, metavar="N", help="Random seed.")
+
+Images = Annotated[list[str] | None, IMAGES]
+Latents = Annotated[list[str] | None, LATENTS]
+ImagesOrLatents = Annotated[list[str] | None, POINTS]
+CheckpointFile = Annotated[str | None, CHECKPOINT]
+Output = Annotated[str | None, OUTPUT]
+LatentFormat = Annotated[Literal["npy", "csv"] | None, FORMAT]
+StillFormat = Annotated[Literal["png", "jpg", "webp"] | None, FORMAT]
+ImageFormat = Annotated[Literal["png", "jpg", "webp", "gif", "apng"] | None, FORMAT]
+AnyFormat = Annotated[Literal["npy", "csv", "png", "jpg", "webp", "gif", "apng"] | None, FORMAT]
+Animate = Annotated[bool, ANIMATE]
+FramesPerSecond = Annotated[float, FPS]
+Invert = Annotated[bool, INVERT]
+SkipBad = Annotated[bool, SKIP_BAD]
+Corrupt = Annotated[list[str] | None, CORRUPT]
+Columns = Annotated[int | None, COLUMNS]
+Scale = Annotated[int | None, SCALE]
+Device = Annotated[str, DEVICE]
+Seed = Annotated[int, SEED]
 
 
-def hushed(quiet: bool) -> bool:
-    """The option itself; it keeps remarks from being shown."""
+def silence_warnings(quiet: bool) -> bool:
+    """Ignore vaectl's warnings if `quiet`; returns `quiet`."""
     if quiet:
-        warnings.simplefilter("ignore", Remark)
+        warnings.simplefilter("ignore", VaectlWarning)
     return quiet
 
 
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", callback=hushed, help="Say nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", callback=silence_warnings, help="Print errors only.")]
 
 
-def checkpoint_file(given: str | None, first: str | None = None) -> str:
-    """The checkpoint to use: the one given, else the newest in this folder, `first`'s before all; a remark says which of several.
+def find_checkpoint(given: str | None, preferred: str | None = None) -> str:
+    """The checkpoint to use: the given one, else `preferred`'s or the newest in this folder; a warning says which of several.
 
     Raises:
-        VaectlError: none was given and none is here.
+        VaectlError: none was given, and none is here.
     """
     if given:
         return given
-    here = [path for model in MODELS if os.path.isfile(path := f"{model}.safetensors")]
+    candidates = [f"{model}{SUFFIX}" for model in MODELS]
+    here = [path for path in candidates if os.path.isfile(path)]
     if not here:
+        others = checkpoints_here()
+        found = f"there is {', '.join(map(repr, others[:3]))}: name it with -c" if others else "name one with -c FILE"
         raise VaectlError(
-            f"there is no checkpoint in this folder: train one (vaectl train {first or 'vae'}), or name one (-c FILE)"
+            f"no checkpoint in this folder (looked for {', '.join(candidates)}): "
+            f"train one (vaectl train {preferred or 'vae'}), or {found}"
         )
-    newest = max(here, key=lambda path: (path == f"{first}.safetensors", os.path.getmtime(path)))
+    newest = max(here, key=lambda path: (path == f"{preferred}{SUFFIX}", os.path.getmtime(path)))
     if len(here) > 1:
-        why = "the denoiser" if newest == f"{first}.safetensors" else "the newest"
-        warnings.warn(f"{newest!r} is taken, {why} of {', '.join(sorted(here))}: -c names another", Remark, stacklevel=2)
+        why = "the denoiser" if newest == f"{preferred}{SUFFIX}" else "the newest"
+        warn(f"using {newest!r}, {why} of {', '.join(sorted(here))}: choose another with -c")
     return newest

@@ -1,6 +1,7 @@
-"""Pictures on a terminal: as pixels where it is known to have them, in half blocks of colour elsewhere.
+"""Images on a terminal: as pixels where it is known to support them, in half blocks of color elsewhere.
 
-What the terminal can do is read from the environment; it is never asked, for its answer would come on stdin, which may be data.
+What the terminal supports is read from the environment; it is never queried, because its answer would arrive on stdin, which may
+be data.
 """
 
 import fcntl
@@ -14,44 +15,68 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vaectl.io import pictures
+from vaectl.io import images, sheets
+from vaectl.types import Array
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-Array = NDArray[np.float32]
+SHADES = " .:-=+*#%@"  # from black to white, for terminals without color or block characters
+DEFAULT_CELL = (10, 20)  # pixels per character, if the terminal does not say
+MIN_WIDTH = 10  # pixels of an image in a sheet, below which a digit is unreadable
+RESERVED_ROWS = 4  # for the prompt and a few lines
 
-SHADES = " .:-=+*#%@"  # from black to white, for terminals without colour or without blocks
-USUAL_CELL = (10, 20)  # pixels of a character, where the terminal does not say
 
-
-def show(picture: Array) -> None:
-    """Draw a picture, (H, W, C), on the terminal that stdout is."""
+def show(stack: Array, columns: int | None = None) -> None:
+    """Draw images (N, H, W, C) on the terminal that stdout is."""
     from rich.console import Console
 
-    draw(Console(highlight=False), picture)
+    draw(Console(highlight=False), stack, columns)
 
 
-def draw(console: "Console", picture: Array) -> None:
-    """Draw a picture, (H, W, C), shrunk to fit the terminal."""
-    protocol = graphics()
-    if protocol and console.color_system:
-        console.file.write(f"{as_pixels(picture, protocol, console.width, console.height)}\n")
+def draw(console: "Console", stack: Array, columns: int | None = None) -> None:
+    """Draw images as a sheet, in as many columns as are readable if `columns` is None.
+
+    Small sheets are enlarged. One image is shrunk to fit the terminal; a sheet only to its width, and may scroll.
+    """
+    protocol = graphics_protocol() if console.color_system else None
+    cell_width, cell_height = cell_size() if protocol else (1, 2)
+    width, height = console.width * cell_width, max(4, console.height - RESERVED_ROWS) * cell_height
+    if columns is None:
+        columns = min(sheets.default_columns(len(stack)), max_columns(width, stack.shape[2]))
+    sheet = sheets.make_sheet(stack, columns)
+    sheet = sheets.upscale(sheet[np.newaxis], max(1, width // (3 * sheet.shape[1])))[0]
+    shrink = min(1.0, width / sheet.shape[1], height / sheet.shape[0] if len(stack) == 1 else 1.0)
+    size = max(1, int(sheet.shape[1] * shrink)), max(2, int(sheet.shape[0] * shrink) // 2 * 2)
+    image = images.to_pil(sheet).convert("RGB").resize(size, images.RESAMPLING)
+    if protocol:
+        console.file.write(f"{pixel_sequence(image.size, image.tobytes(), protocol)}\n")
         return
-    height, width, _ = picture.shape
-    shrink = min(1.0, console.width / width, 2 * rows_free(console.height) / height)
-    size = (max(1, int(width * shrink)), max(2, int(height * shrink) // 2 * 2))
-    pixels = np.asarray(pictures.to_image(picture).convert("RGB").resize(size, pictures.SMOOTH))
+    pixels = np.asarray(image)
     blocks = console.color_system and console.encoding.startswith("utf")
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
         console.print(half_blocks(upper, lower) if blocks else shades(upper, lower))
 
 
-def graphics() -> Literal["kitty", "sixel"] | None:
-    """The protocol in which the terminal takes pixels, by what it says of itself in the environment."""
+def max_columns(width: int, image_width: int) -> int:
+    """How many images fit side by side into so many pixels and remain readable."""
+    return max(1, width // min(image_width, MIN_WIDTH))
+
+
+def stdout_columns(image_width: int) -> int:
+    """How many images fit side by side on the terminal that stdout is."""
+    from rich.console import Console
+
+    console = Console()
+    protocol = graphics_protocol() if console.color_system else None
+    return max_columns(console.width * (cell_size()[0] if protocol else 1), image_width)
+
+
+def graphics_protocol() -> Literal["kitty", "sixel"] | None:
+    """The protocol in which the terminal takes pixels, as far as the environment tells."""
     term, program = os.environ.get("TERM", ""), os.environ.get("TERM_PROGRAM", "")
-    # Inside a multiplexer the variables are those of the terminal around it, which does not get the pixels.
+    # In a multiplexer, the variables are those of the terminal around it, which does not get the pixels.
     if os.environ.get("TMUX") or term.startswith(("tmux", "screen")) or not find_spec("chafa"):
         return None
     if "KITTY_WINDOW_ID" in os.environ or term in ("xterm-kitty", "xterm-ghostty") or program == "ghostty":
@@ -61,44 +86,36 @@ def graphics() -> Literal["kitty", "sixel"] | None:
     return None
 
 
-def as_pixels(picture: Array, protocol: str, columns: int, rows: int) -> str:
-    """The escape sequence that shows a picture in its own pixels, or smaller where it would not fit."""
+def pixel_sequence(size: tuple[int, int], rgb: bytes, protocol: str) -> str:
+    """The escape sequence that shows an RGB image of this width and height, pixel by pixel."""
     import chafa
 
-    image = pictures.to_image(picture).convert("RGB")
-    cell = cell_size()
-    shrink = min(1.0, columns * cell[0] / image.width, rows_free(rows) * cell[1] / image.height)
+    width, height = size
     config = chafa.CanvasConfig()
-    config.cell_width, config.cell_height = cell
-    config.width = max(1, round(image.width * shrink / cell[0]))
-    config.height = max(1, round(image.height * shrink / cell[1]))
+    config.cell_width, config.cell_height = cell_size()
+    config.width = max(1, round(width / config.cell_width))
+    config.height = max(1, round(height / config.cell_height))
     config.pixel_mode = {
         "kitty": chafa.PixelMode.CHAFA_PIXEL_MODE_KITTY,
         "sixel": chafa.PixelMode.CHAFA_PIXEL_MODE_SIXELS,
     }[protocol]
     canvas = chafa.Canvas(config)
-    rgb = chafa.PixelType.CHAFA_PIXEL_RGB8
-    canvas.draw_all_pixels(rgb, image.tobytes(), image.width, image.height, 3 * image.width)
+    canvas.draw_all_pixels(chafa.PixelType.CHAFA_PIXEL_RGB8, rgb, width, height, 3 * width)
     sequence: bytes = canvas.print(chafa.TermDb().get_fallback_info())
     return sequence.decode("ascii")
 
 
 def cell_size() -> tuple[int, int]:
-    """The width and height in pixels of one character."""
+    """The width and height of a character in pixels."""
     with suppress(OSError):
         rows, columns, width, height = struct.unpack("HHHH", fcntl.ioctl(2, termios.TIOCGWINSZ, bytes(8)))
         if rows and columns and width and height:
             return width // columns, height // rows
-    return USUAL_CELL
-
-
-def rows_free(rows: int) -> int:
-    """The rows of a terminal that a picture may take, so that the prompt and a line or two stay visible."""
-    return max(4, rows - 4)
+    return DEFAULT_CELL
 
 
 def half_blocks(upper: NDArray[np.uint8], lower: NDArray[np.uint8]) -> "Text":
-    """Two rows of pixels as one row of characters in colour."""
+    """Two rows of pixels as one row of colored characters."""
     from rich.color import Color
     from rich.style import Style
     from rich.text import Text
@@ -110,6 +127,6 @@ def half_blocks(upper: NDArray[np.uint8], lower: NDArray[np.uint8]) -> "Text":
 
 
 def shades(upper: NDArray[np.uint8], lower: NDArray[np.uint8]) -> str:
-    """Two rows of pixels as one row of characters, by their brightness."""
+    """Two rows of pixels as one row of characters, by brightness."""
     brightness = (upper.mean(axis=1) + lower.mean(axis=1)) / 2
     return "".join(SHADES[int(value * len(SHADES) / 256)] for value in brightness)

@@ -1,8 +1,7 @@
-"""Picture bytes to pictures and back: what Pillow and imagecodecs read and write, and what they are kept from."""
+"""Image files to pixels and back, with Pillow and imagecodecs; damaged and oversized files are refused."""
 
 import logging
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,144 +12,146 @@ from typing import Any
 
 import numpy as np
 import PIL
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from vaectl.errors import Remark, VaectlError
-from vaectl.frame import Frame
+from vaectl.errors import VaectlError, warn
 from vaectl.io import streams
-from vaectl.io.files import PICTURES, Reader
-from vaectl.io.pictures import Array, in_channels, is_grey, to_image
+from vaectl.io.files import IMAGE_FORMATS, PeekableReader
+from vaectl.io.images import ResizeSpec, convert_channels, is_gray, to_pil
+from vaectl.types import Array
 
-# What Pillow logs of damaged files is for programmers; ours is an error.
+# Pillow logs details of damaged files; users get one error instead.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-DRAFT = 2  # at so many times the size that is wanted, decoding at a fraction is not to be seen any more
-MOST_PIXELS = 89_478_485  # where Pillow itself begins to warn: 256 MB at 24 bits
-# Of what is larger, so many bytes may come from one: scanned pages come near it, and bombs grow by a thousand.
-SAFE_TO_UNPACK, MOST_UNPACKED = 1 << 26, 500
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "apng": "PNG"}
-DEEP = ("I", "F")  # modes of more than 8 bits
-COLOURED = (2, 4, 6)  # kinds of PNG with colours, alpha or both
-PNG = b"\x89PNG\r\n\x1a\n"
-REPLACE = "replace it or leave it out"
+DEEP_MODES = ("I", "F")  # more than 8 bits
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_MULTICHANNEL = (2, 4, 6)  # color types RGB, gray with alpha, RGBA
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+DRAFT_SCALE = 2  # decoding a JPEG at this multiple of the target size loses nothing visible
+MAX_PIXELS = 89_478_485  # where Pillow itself warns: 256 MB at 24 bits
+# Above this size, so high a compression ratio means a decompression bomb (about 1000); scanned pages come near it.
+MIN_BOMB_BYTES, MAX_COMPRESSION_RATIO = 1 << 26, 500
 
 
-def decode(data: bytes, name: str, frame: Frame | None = None) -> Image.Image:
-    """A picture as people see it: upright, transparent parts laid on black, in mode L, RGB or F.
+def decode_image(data: bytes, name: str, spec: ResizeSpec | None = None) -> Image.Image:
+    """Decode an image as viewers show it: upright, transparency on black, in mode L, RGB or F.
 
-    16-bit grey and floating-point pictures keep their depth (mode F, in [0, 1]). A JPEG that is to become much smaller, to fill
-    a `frame`, is decoded at a half, a quarter or an eighth of its size, at least twice the frame's.
+    16-bit gray and floating-point images keep their depth (mode F, in [0, 1]). With a `spec`, a JPEG much larger than it is
+    decoded at a half, a quarter or an eighth of its size, but at least at twice the target size.
 
     Raises:
-        VaectlError: as `opened`.
+        VaectlError: as `open_image`.
     """
-    image = opened(data, name, frame)
-    if image.mode.startswith(DEEP):
+    return flatten(open_image(data, name, spec), name)
+
+
+def flatten(image: Image.Image, name: str = "the image") -> Image.Image:
+    """Convert an image of any mode to L, RGB or F, as `decode_image`."""
+    if image.mode.startswith(DEEP_MODES):
         return Image.fromarray(deep_values(image, name))
+    mode = "L" if is_gray(image) else "RGB"
     if image.has_transparency_data:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, image.convert("RGBA")).convert("L" if is_grey(image) else "RGB")
-    return image.convert("L" if is_grey(image) else "RGB")
+        image = Image.alpha_composite(black, image.convert("RGBA"))
+    return image.convert(mode)
 
 
-def photograph(data: bytes, name: str, channels: int) -> tuple[Array, int]:
-    """A picture of its own size, upright, (H, W, C), with its alpha as one channel more; and its bits a value, 8 or 16.
+def decode_photo(data: bytes, name: str, channels: int) -> tuple[Array, int]:
+    """Decode an image at its own size, upright: pixels (H, W, channels), plus one for alpha if any; and its bits, 8 or 16.
 
     Raises:
-        VaectlError: as `opened`.
+        VaectlError: as `open_image`.
     """
-    image = opened(data, name)
-    if data[:8] == PNG and data[24] == 16 and data[25] in COLOURED and not is_turned(data):
-        values = sixteen_bits(data, name)  # which Pillow reads at 8 bits
-    elif image.mode.startswith(DEEP):
+    image = open_image(data, name)
+    if data[:8] == PNG_SIGNATURE and data[24] == 16 and data[25] in PNG_MULTICHANNEL and not is_rotated(data):
+        from imagecodecs import png_decode  # Pillow reduces it to 8 bits
+
+        with translate_decoder_errors(name):
+            values = png_decode(data)
+    elif image.mode.startswith(DEEP_MODES):
         values = np.rint(deep_values(image, name) * 65535).astype(np.uint16)[..., np.newaxis]
     else:
-        kind = ("L" if is_grey(image) else "RGB") + ("A" if image.has_transparency_data else "")
-        values = np.asarray(image.convert(kind))
+        mode = ("L" if is_gray(image) else "RGB") + ("A" if image.has_transparency_data else "")
+        values = np.asarray(image.convert(mode))
     largest = np.float32(65535 if values.dtype == np.uint16 else 255)
     pixels: Array = np.divide(values.reshape(*values.shape[:2], -1), largest, dtype=np.float32)
-    alpha = 1 - pixels.shape[2] % 2
-    colours = in_channels(pixels[..., : pixels.shape[2] - alpha], channels)
-    return np.concatenate([colours, pixels[..., pixels.shape[2] - alpha :]], axis=2), values.dtype.itemsize * 8
+    colors = 1 if pixels.shape[2] < 3 else 3
+    converted = convert_channels(pixels[..., :colors], channels)
+    return np.concatenate([converted, pixels[..., colors:]], axis=2), values.dtype.itemsize * 8
 
 
 def deep_values(image: Image.Image, name: str) -> Array:
-    """The grey values, in [0, 1], of a picture of more than 8 bits: of whole numbers up to 65535, or of fractions.
+    """Return the gray values, in [0, 1], of an integer image of up to 65535, or of a floating-point image.
 
     Raises:
-        VaectlError: values beyond these, or NaN.
+        VaectlError: values out of range, or NaN.
     """
     largest = 1 if image.mode == "F" else 65535
     values: Array = np.asarray(image, np.float32) / np.float32(largest)
     if not ((values >= 0) & (values <= 1)).all():
-        raise VaectlError(f"{name} has values that are not in [0, {largest}]", "scale them first, or leave it out")
+        raise VaectlError(f"{name} has values that are not in [0, {largest}]", "scale them first, or remove it")
     return values
 
 
-def is_turned(data: bytes) -> bool:
-    """Whether a picture is to be turned or mirrored, by its EXIF note."""
+def orientation(image: Image.Image) -> Any:
+    """Return the EXIF orientation: 1 (upright) to 8, or anything else if the tag is damaged."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
+def is_rotated(data: bytes) -> bool:
+    """Whether EXIF says that the image must be rotated or mirrored."""
     with Image.open(BytesIO(data)) as image:
-        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
+        return bool(orientation(image) != 1)
 
 
-def sixteen_bits(data: bytes, name: str) -> NDArray[np.uint16]:
-    """The values of a PNG of 16 bits, (H, W, C)."""
-    from imagecodecs import png_decode
-
-    with told(name):
-        return png_decode(data)
-
-
-def opened(data: bytes, name: str, frame: Frame | None = None) -> Image.Image:
-    """A picture of any mode, upright by its EXIF note, all its pixels read.
+def open_image(data: bytes, name: str, spec: ResizeSpec | None = None) -> Image.Image:
+    """Load an image in its own mode, made upright by its EXIF orientation.
 
     Raises:
-        VaectlError: bytes that are damaged, too large, or no picture.
+        VaectlError: the data are damaged, too large, or not an image.
     """
-    if data.startswith(PNG):  # whose last rows Pillow does not miss
-        streams.read_png(Reader(BytesIO(data), name))
-    with told(name):
-        image = Image.open(BytesIO(data), formats=PICTURES)
-        if prod(image.size) > MOST_PIXELS:
+    if data.startswith(PNG_SIGNATURE):  # Pillow accepts a PNG without its last rows
+        streams.read_png(PeekableReader(BytesIO(data), name))
+    with translate_decoder_errors(name):
+        image = Image.open(BytesIO(data), formats=IMAGE_FORMATS)
+        if prod(image.size) > MAX_PIXELS:
             raise Image.DecompressionBombError
-        if unpacked(image) > max(SAFE_TO_UNPACK, MOST_UNPACKED * len(data)):
-            raise VaectlError(
-                f"{name} would unpack to {unpacked(image) >> 20} MB from next to nothing", "save it anew, or smaller"
-            )
-        if frame:
-            scale = DRAFT * max(frame.shape[:2]) / min(image.size)
-            image.draft("L" if frame.shape[2] == 1 else None, (ceil(image.width * scale), ceil(image.height * scale)))
+        if (size := unpacked_size(image)) > max(MIN_BOMB_BYTES, MAX_COMPRESSION_RATIO * len(data)):
+            raise VaectlError(f"{name} looks like a decompression bomb ({size >> 20} MB unpacked)", "save it again, or smaller")
+        if spec:
+            height, width, channels = spec.image_shape
+            scale = DRAFT_SCALE * max(height, width) / min(image.size)
+            image.draft("L" if channels == 1 else None, (ceil(image.width * scale), ceil(image.height * scale)))
         if image.format == "TIFF":
-            hush_libtiff()
+            silence_libtiff()
         animated = getattr(image, "is_animated", False)
         image.load()
         upright = ImageOps.exif_transpose(image)
     if animated:
-        warnings.warn(f"{name} is animated: its first frame is taken", Remark, stacklevel=2)
+        warn(f"{name} is animated: only its first frame is read")
     return upright
 
 
 @contextmanager
-def told(name: str) -> Iterator[None]:
-    """Turns what decoders raise into errors that name the picture."""
+def translate_decoder_errors(name: str) -> Iterator[None]:
+    """Turn whatever decoders raise into a VaectlError that names the image."""
     try:
         yield
     except VaectlError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise VaectlError(f"{name} has over {MOST_PIXELS} pixels", "make it smaller") from error
+        raise VaectlError(f"{name} has over {MAX_PIXELS} pixels", "make it smaller") from error
     except MemoryError as error:
-        raise VaectlError(f"there is not enough memory to read {name}", "make it smaller or leave it out") from error
-    except Exception as error:  # on damaged bytes decoders raise whatever they meet
-        raise VaectlError(f"{name} is damaged or no picture", REPLACE) from error
+        raise VaectlError(f"not enough memory to read {name}", "make it smaller or remove it") from error
+    except Exception as error:  # on damaged data, decoders may raise anything
+        raise VaectlError(f"{name} is damaged or not an image", "replace or remove it") from error
 
 
 @cache
-def hush_libtiff() -> None:
-    """Keep libtiff from writing on stderr what it thinks of a file; Pillow has no word for it."""
+def silence_libtiff() -> None:
+    """Stop libtiff from printing to stderr, which Pillow has no option for."""
     import ctypes
     import ctypes.util
 
@@ -163,58 +164,57 @@ def hush_libtiff() -> None:
             setter(None)
 
 
-def unpacked(image: Image.Image) -> int:
-    """How many bytes a picture takes in memory."""
-    return prod(image.size) * len(image.getbands()) * (4 if image.mode in ("I", "F") else 1)
+def unpacked_size(image: Image.Image) -> int:
+    """Return how many bytes the image takes in memory."""
+    return prod(image.size) * len(image.getbands()) * (4 if image.mode in DEEP_MODES else 1)
 
 
-def glance(path: str) -> tuple[int, int, int] | None:
-    """The height, width and channels of the picture in a file, by its first bytes; None where it is none or damaged."""
+def peek_size(path: str) -> tuple[int, int, int] | None:
+    """Return (height, width, channels) from the header of an image file, or None if it is damaged or not an image."""
     try:
-        with Image.open(path, formats=PICTURES) as image:
-            sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
-            channels = 1 if is_grey(image) or image.mode.startswith(DEEP) else 3
-            return (image.width, image.height, channels) if sideways else (image.height, image.width, channels)
-    except Exception:  # on damaged bytes Pillow raises whatever its decoders meet
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            height, width = image.size if orientation(image) in SIDEWAYS else image.size[::-1]
+            return height, width, 1 if is_gray(image) or image.mode.startswith(DEEP_MODES) else 3
+    except Exception:  # on damaged data, decoders may raise anything
         return None
 
 
-def encode(pixels: Array, format: str, depth: int = 8) -> bytes:
-    """One picture as png, jpg, webp, gif or apng bytes; a png may have 16 bits a value. A last channel of 2 or 4 is alpha.
+def encode_image(pixels: Array, format: str, bits: int = 8) -> bytes:
+    """Encode an image, (H, W, C), as png, jpg, webp, gif or apng; a last channel of 2 or 4 is alpha. 16 `bits` need png.
 
     Raises:
-        VaectlError: a picture larger than the format allows.
+        VaectlError: the image is too large for the format.
     """
-    if depth == 16 and format == "png":
+    if bits == 16 and format == "png":
         from imagecodecs import png_encode
 
         values = np.rint(pixels.clip(0, 1) * 65535).astype(np.uint16)
         return bytes(png_encode(values[..., 0] if values.shape[2] == 1 else values))
     options: dict[str, dict[str, Any]] = {"jpg": {"quality": 95, "subsampling": 0}, "webp": {"lossless": True}}
-    image = to_image(pixels)
-    if format == "jpg" and image.mode in ("LA", "RGBA"):  # it knows no alpha
+    image = to_pil(pixels)
+    if format == "jpg" and image.mode in ("LA", "RGBA"):  # JPEG has no alpha
         image = image.convert(image.mode[:-1])
-    return saved(image, format, **options.get(format, {}))
+    return save_image(image, format, **options.get(format, {}))
 
 
-def animation(frames: Array, format: str, fps: float) -> bytes:
-    """Pictures, (N, H, W, C), one after another and over again, as gif, apng or webp bytes.
+def encode_animation(frames: Array, format: str, fps: float) -> bytes:
+    """Encode frames, (N, H, W, C), as a looping gif, apng or webp.
 
     Raises:
-        VaectlError: pictures larger than the format allows.
+        VaectlError: the frames are too large for the format.
     """
     options: dict[str, dict[str, Any]] = {"gif": {"disposal": 1}, "apng": {}, "webp": {"lossless": True}}
-    first, *others = map(to_image, frames)
+    first, *others = map(to_pil, frames)
     timing = {"save_all": True, "append_images": others, "duration": round(1000 / fps), "loop": 0}
-    return saved(first, format, **timing, **options[format])
+    return save_image(first, format, **timing, **options[format])
 
 
-def saved(image: Image.Image, format: str, **options: Any) -> bytes:
-    """The bytes of a file; a VaectlError where the format does not take it."""
+def save_image(image: Image.Image, format: str, **options: Any) -> bytes:
+    """Encode with Pillow; a VaectlError if the image is too large for the format."""
     buffer = BytesIO()
     try:
         image.save(buffer, PILLOW_FORMATS[format], **options)
     except (ValueError, OSError) as error:
         width, height = image.size
-        raise VaectlError(f"a picture of {width} x {height} does not go into {format}: choose another format") from error
+        raise VaectlError(f"an image of {width} x {height} is too large for {format}: choose another format") from error
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Files as bytes: "-" for the standard streams, a look at the first bytes, and writing whole or not at all."""
+"""Byte streams: "-" for stdin and stdout, formats recognized by their first bytes, and atomic writes."""
 
 import errno
 import os
@@ -31,105 +31,103 @@ SIGNATURES = {
     b"PK\x03\x04": "NPZ",
     b"name,z0": "table",
 }
-PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-LONGEST_SIGNATURE = 12
-LARGEST_PICTURE = 1 << 29  # bytes
-LARGEST_PIPE = 1 << 32  # bytes that wait on disk
-
+MAX_SIGNATURE_BYTES = 12
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_IMAGE_BYTES = 1 << 29
+MAX_PIPE_BYTES = 1 << 32  # spooled to disk
+CHUNK_BYTES = 1 << 20
 
 ADVICE = {
     errno.ENOENT: ": check the name",
     errno.EEXIST: ": move it away, or write elsewhere",
     errno.EISDIR: ": give a file",
     errno.ENOTDIR: ": check the name",
-    errno.EACCES: ": check who may read and write it",
+    errno.EACCES: ": check its permissions",
     errno.EBADF: ": it is closed",
-    errno.ENOSPC: ": make room or write elsewhere",
+    errno.ENOSPC: ": free some space, or write elsewhere",
 }
 
 
-class Reader:
-    """A binary stream, seekable or not, whose next bytes can be looked at before they are read.
+class PeekableReader:
+    """A binary stream, seekable or not, that can be peeked at.
 
-    `name` is what errors call it: a file's quoted path, or stdin. In a stream that `runs_on`, pictures may follow one another.
+    `name` identifies it in errors: the quoted path, or stdin. If `is_stream`, several images may follow one another.
     """
 
-    def __init__(self, stream: BinaryIO, name: str, *, runs_on: bool = False) -> None:
+    def __init__(self, stream: BinaryIO, name: str, *, is_stream: bool = False) -> None:
         self.stream = stream
         self.name = name
-        self.runs_on = runs_on
-        self.ahead = b""
+        self.is_stream = is_stream
+        self.buffer = b""
 
     def peek(self, size: int) -> bytes:
-        """The next `size` bytes, fewer only at the end; they stay to be read."""
-        while len(self.ahead) < size and (more := self.more(size - len(self.ahead))):
-            self.ahead += more
-        return self.ahead[:size]
+        """Return the next `size` bytes without consuming them; fewer only at the end."""
+        while len(self.buffer) < size and (data := self.read_stream(size - len(self.buffer))):
+            self.buffer += data
+        return self.buffer[:size]
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, fewer only at the end. Memory grows with what comes, not with what is asked for."""
-        parts = [self.ahead[:size]]
-        self.ahead = self.ahead[size:]
+        """Return the next `size` bytes; fewer only at the end. Allocates as data arrive, whatever `size` is."""
+        parts = [self.buffer[:size]]
+        self.buffer = self.buffer[size:]
         missing = size - len(parts[0])
-        while missing and (more := self.more(min(missing, 1 << 20))):
-            parts.append(more)
-            missing -= len(more)
+        while missing and (data := self.read_stream(min(missing, CHUNK_BYTES))):
+            parts.append(data)
+            missing -= len(data)
         return b"".join(parts)
 
-    def more(self, size: int) -> bytes:
-        """At most `size` bytes straight from the stream."""
-        with told(self.name):  # whoever reads on has left the block in which it was opened
+    def read_stream(self, size: int) -> bytes:
+        """Read at most `size` bytes, bypassing the buffer."""
+        with translate_errors(self.name):  # the caller may have left the block that opened the stream
             return self.stream.read(size)
 
     def seekable(self) -> BinaryIO:
-        """All that comes, as a stream in which one may go back and forth; nothing is left to read. A pipe waits on disk."""
-        whole = self.stream
-        if whole.seekable():
-            whole.seek(-len(self.ahead), os.SEEK_CUR)
+        """Return the rest as a seekable stream, and leave this reader empty. A pipe is spooled to disk."""
+        rest = self.stream
+        if rest.seekable():
+            rest.seek(-len(self.buffer), os.SEEK_CUR)
         else:
-            with told("a temporary file"):
-                whole = tempfile.TemporaryFile()  # noqa: SIM115 - it is read after this block
-                while (data := self.read(1 << 20)) and whole.tell() < LARGEST_PIPE:
-                    whole.write(data)
-        self.leave()
-        return whole
+            with translate_errors("a temporary file"):
+                rest = tempfile.TemporaryFile()  # noqa: SIM115 - it is read after this block
+                while (data := self.read(CHUNK_BYTES)) and rest.tell() < MAX_PIPE_BYTES:
+                    rest.write(data)
+        self.skip_rest()
+        return rest
 
-    def leave(self) -> None:
-        """Leave unread what is left."""
-        self.stream, self.ahead = BytesIO(), b""
+    def skip_rest(self) -> None:
+        """Discard everything that has not been read."""
+        self.stream, self.buffer = BytesIO(), b""
 
-    def put_back(self, data: bytes) -> None:
-        """Let `data`, just read, be read again."""
-        self.ahead = data + self.ahead
+    def unread(self, data: bytes) -> None:
+        """Push back `data`, which was just read."""
+        self.buffer = data + self.buffer
 
 
-def kind_of(reader: Reader) -> str:
-    """What comes next in `reader`, by its first bytes: one of PICTURES, "NPY", "NPZ", "empty" or "unknown"."""
-    head = reader.peek(LONGEST_SIGNATURE)
+def sniff_format(reader: PeekableReader) -> str:
+    """Recognize what comes next by its first bytes: one of IMAGE_FORMATS, "NPY", "NPZ", "table", "empty" or "unknown"."""
+    head = reader.peek(MAX_SIGNATURE_BYTES)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    found = (kind for signature, kind in SIGNATURES.items() if head.startswith(signature))
+    found = (format for signature, format in SIGNATURES.items() if head.startswith(signature))
     return next(found, "unknown" if head else "empty")
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Reader]:
-    """A reader on a file, or on stdin for "-".
+def open_reader(path: str) -> Iterator[PeekableReader]:
+    """Open a file for reading, or stdin for "-".
 
     Raises:
-        VaectlError: the file is missing, a folder, or not to be read.
+        VaectlError: the file is missing, a folder, or unreadable.
     """
-    if path == STDIN:
-        with told(STDIN_NAME), open(0, "rb", closefd=False) as stream:
-            yield Reader(stream, STDIN_NAME, runs_on=True)
-        return
-    with told(repr(path)), open(path, "rb") as stream:
-        yield Reader(stream, repr(path), runs_on=not stream.seekable())
+    is_stdin = path == STDIN
+    name = STDIN_NAME if is_stdin else repr(path)
+    with translate_errors(name), open(0 if is_stdin else path, "rb", closefd=not is_stdin) as stream:
+        yield PeekableReader(stream, name, is_stream=is_stdin or not stream.seekable())
 
 
 @contextmanager
-def told(name: str) -> Iterator[None]:
-    """Turns the system's errors on a file into ours; `name` is its name as a person reads it."""
+def translate_errors(name: str) -> Iterator[None]:
+    """Turn an OSError into a VaectlError that begins with `name`; a broken pipe passes through."""
     try:
         yield
     except BrokenPipeError:
@@ -140,92 +138,92 @@ def told(name: str) -> Iterator[None]:
 
 
 def stdin_or_usage_error(wanted: str) -> str:
-    """The name of stdin, where something is piped in; with a terminal there, the user forgot the argument."""
+    """Return the name of stdin, or raise a UsageError asking for `wanted` if stdin is a terminal."""
     if os.isatty(0):
         raise UsageError(f"nothing to read: give {wanted}, or pipe it in")
     return STDIN
 
 
 def check_writable(path: str) -> None:
-    """Fail before any work when the file `path` cannot be written.
+    """Check, before any work, that the file `path` can be written.
 
     Raises:
-        VaectlError: its folder is missing or read-only, or it is a folder itself.
+        VaectlError: it is a folder, or its folder is missing or read-only.
     """
     if path in STDOUT_NAMES:
         return
-    with told(repr(path)):
-        target = os.path.realpath(path) if is_replaced(path) else os.path.abspath(path)
+    with translate_errors(repr(path)):
+        target = os.path.realpath(path) if is_regular_target(path) else os.path.abspath(path)
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
-        raise VaectlError(f"{path!r}: the folder {folder!r} does not exist: make it first")
+        raise VaectlError(f"{path!r}: the folder {folder!r} does not exist: create it first")
     if os.path.isdir(target) or path.endswith("/"):
-        raise VaectlError(f"{path!r} is a folder: name a file")
-    if not os.access(folder if is_replaced(path) else target, os.W_OK):
-        raise VaectlError(f"{path!r}: no permission to write there: choose another place")
+        raise VaectlError(f"{path!r} is a folder: give a file name")
+    if not os.access(folder if is_regular_target(path) else target, os.W_OK):
+        raise VaectlError(f"{path!r}: no permission to write there: write elsewhere")
 
 
-def is_replaced(path: str) -> bool:
-    """Whether writing to `path` replaces a file, which takes a writable folder; devices and pipes are written to."""
+def is_regular_target(path: str) -> bool:
+    """Whether `path` is, or will be, a regular file. It is replaced atomically; a device or a FIFO is written in place."""
     return path not in STDOUT_NAMES and (os.path.isfile(path) or not os.path.exists(path))
 
 
-def check_folder(path: str) -> None:
-    """Fail before any work when the folder `path` can be neither written nor made.
+def check_folder_writable(path: str) -> None:
+    """Check, before any work, that the folder `path` can be written or created.
 
     Raises:
-        VaectlError: a file stands in its way, or it may not be written.
+        VaectlError: a file is in the way, or the permission is missing.
     """
-    with told(repr(path)):
-        place = os.path.abspath(path)
-    while not os.path.lexists(place):
-        place = os.path.dirname(place)
-    if not os.path.isdir(place):
-        raise VaectlError(f"{path!r}: {place!r} is a file: name another folder")
-    if not os.access(place, os.W_OK):
-        raise VaectlError(f"{path!r}: no permission to write there: choose another place")
+    with translate_errors(repr(path)):
+        existing = os.path.abspath(path)
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing):
+        raise VaectlError(f"{path!r}: {existing!r} is a file: give another folder")
+    if not os.access(existing, os.W_OK):
+        raise VaectlError(f"{path!r}: no permission to write there: write elsewhere")
 
 
 @contextmanager
-def written(path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """A stream whose bytes become the file `path` when the block ends well, and nothing at all otherwise.
+def open_output(path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """Open the file `path` for writing: it appears complete when the block succeeds, and stays as it was otherwise.
 
-    "-" and the system's names for it are stdout. A symlink stays and its target is replaced; the mode of an existing file is
-    kept; a device or a FIFO is written to. A `durable` file also survives a power cut from the moment the block ends.
+    "-", /dev/stdout and /dev/fd/1 are stdout. A symlink stays and its target is replaced; an existing file keeps its mode;
+    a device or a FIFO is written in place. A `durable` file survives a power failure once the block has ended.
 
     Raises:
-        VaectlError: the disk is full, the place is not to be written, or stdout is closed.
+        VaectlError: the disk is full, the path cannot be written, or stdout is closed.
     """
     if path in STDOUT_NAMES:
-        with told("stdout"), open(1, "wb", closefd=False) as stream:
+        with translate_errors("stdout"), open(1, "wb", closefd=False) as stream:
             yield stream
         return
-    with told(repr(path)):
-        if not is_replaced(path):
+    with translate_errors(repr(path)):
+        if is_regular_target(path):
+            with replace_file(os.path.realpath(path), durable) as stream:
+                yield stream
+        else:
             with open(path, "wb") as stream:
                 yield stream
-            return
-        with replacing(os.path.realpath(path), durable) as stream:
-            yield stream
 
 
 @contextmanager
-def replacing(target: str, durable: bool) -> Iterator[BinaryIO]:
-    """A temporary file beside `target` that takes its place when the block ends well and goes when it does not."""
+def replace_file(target: str, durable: bool) -> Iterator[BinaryIO]:
+    """Write a temporary file next to `target`, and rename it to `target` when the block succeeds."""
     folder = os.path.dirname(target)
-    with locks.temporary(folder) as (descriptor, temporary), open(descriptor, "wb") as stream:
+    with locks.temporary_file(folder) as (descriptor, temporary), open(descriptor, "wb") as stream:
         yield stream
         stream.flush()
-        os.fchmod(descriptor, mode_for(target))
+        os.fchmod(descriptor, target_mode(target))
         if durable:
             os.fsync(descriptor)
-        os.replace(temporary, target)  # while it is held, or it might be swept
+        os.replace(temporary, target)  # while locked, or another process might remove it as stale
         if durable:
             sync_folder(folder)
 
 
 def sync_folder(folder: str) -> None:
-    """Make a rename in `folder` survive a power cut."""
+    """Make a rename in `folder` survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -233,8 +231,8 @@ def sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
-def mode_for(target: str) -> int:
-    """The mode a file has now, or the one a new file gets under the process's umask."""
+def target_mode(target: str) -> int:
+    """Return the mode of an existing file, or the one that the umask gives to a new file."""
     with suppress(FileNotFoundError):
         return stat.S_IMODE(os.stat(target).st_mode)
     umask = os.umask(0)
@@ -243,11 +241,11 @@ def mode_for(target: str) -> int:
 
 
 def write_line(line: str) -> None:
-    """One line of text on stdout; names with undecodable bytes go out as they came in."""
-    with written(STDOUT) as stream:
+    """Write a line of text to stdout; undecodable bytes of file names are preserved."""
+    with open_output(STDOUT) as stream:
         stream.write(os.fsencode(line) + b"\n")
 
 
 def stdout_is_terminal() -> bool:
-    """Whether a person would see what goes to stdout."""
+    """Whether stdout is open and a terminal."""
     return sys.stdout is not None and os.isatty(1)

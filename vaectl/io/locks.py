@@ -1,4 +1,4 @@
-"""Files that live as long as the process that holds them: temporary ones, and locks. One that nobody holds may go."""
+"""Temporary files and locks that last no longer than their process: an unlocked one is stale, and any process may remove it."""
 
 import fcntl
 import os
@@ -10,14 +10,17 @@ from functools import cache
 from vaectl.errors import VaectlError
 
 PREFIX = ".vaectl-"
-LONGEST_NAME = 200  # bytes; file systems take 255
+MAX_NAME_BYTES = 200  # file systems allow 255
 
 
 @contextmanager
-def temporary(folder: str) -> Iterator[tuple[int, str]]:
-    """The descriptor and the path of a new file in `folder`, which is gone after the block unless it was renamed."""
-    sweep(folder)
-    descriptor, path = new_file(folder)
+def temporary_file(folder: str) -> Iterator[tuple[int, str]]:
+    """Create a temporary file in `folder`; yields its descriptor and path. It is removed if the block fails.
+
+    If the block succeeds, it must have renamed the file.
+    """
+    remove_stale_files(folder)
+    descriptor, path = create_temporary(folder)
     try:
         yield descriptor, path
     except BaseException:
@@ -26,34 +29,34 @@ def temporary(folder: str) -> Iterator[tuple[int, str]]:
         raise
 
 
-def new_file(folder: str) -> tuple[int, str]:
-    """A new file that is held; where somebody swept between its birth and the lock, it is lost, and another is made."""
+def create_temporary(folder: str) -> tuple[int, str]:
+    """Create and lock a temporary file; try again if another process removed it before it was locked."""
     while True:
         descriptor, path = tempfile.mkstemp(prefix=PREFIX, suffix=".part", dir=folder)
         try:
-            if held(descriptor, path):
+            if try_lock(descriptor, path):
                 return descriptor, path
         except BlockingIOError:
             pass
-        except OSError:  # a file system without locks: then nobody sweeps either
+        except OSError:  # without locks on this file system, nobody removes stale files either
             return descriptor, path
         os.close(descriptor)
 
 
 @contextmanager
-def alone(path: str, what: str = "training") -> Iterator[None]:
-    """Hold the lock on `path`, which need not be there, for the length of the block; `what` is what another holder does.
+def exclusive_lock(path: str, what: str = "training run") -> Iterator[None]:
+    """Hold the lock on `path`, which need not exist, during the block; `what` names the process that may hold it, in errors.
 
     Raises:
         VaectlError: another process holds it.
     """
     folder, name = os.path.split(os.path.realpath(path))
-    lock = os.path.join(folder, f"{PREFIX}{os.fsdecode(os.fsencode(name)[:LONGEST_NAME])}.lock")
-    sweep(folder)
+    lock = os.path.join(folder, f"{PREFIX}{os.fsdecode(os.fsencode(name)[:MAX_NAME_BYTES])}.lock")
+    remove_stale_files(folder)
     try:
-        descriptor = lock_file(lock)
-    except (BlockingIOError, PermissionError) as error:  # held by a process, or the file of another user's one
-        raise VaectlError(f"{path!r}: another {what} writes it: wait for it, or choose another place") from error
+        descriptor = open_locked(lock)
+    except (BlockingIOError, PermissionError) as error:  # locked, or created by another user
+        raise VaectlError(f"{path!r} is in use by another {what}: wait for it, or write elsewhere") from error
     try:
         yield
     finally:
@@ -62,26 +65,26 @@ def alone(path: str, what: str = "training") -> Iterator[None]:
         os.close(descriptor)
 
 
-def lock_file(path: str) -> int:
-    """The descriptor of a file that is held; OSError where somebody else holds it."""
+def open_locked(path: str) -> int:
+    """Open, lock and return a lock file; BlockingIOError if another process holds it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            if held(descriptor, path):
+            if try_lock(descriptor, path):
                 return descriptor
         except BlockingIOError:
             os.close(descriptor)
             raise
-        except OSError:  # a file system without locks
+        except OSError:  # no locks on this file system
             return descriptor
         os.close(descriptor)
 
 
-def held(descriptor: int, path: str) -> bool:
-    """Lock the file, and say whether it still stands at `path`: between its opening and its lock it may have been swept.
+def try_lock(descriptor: int, path: str) -> bool:
+    """Lock an open file. False if it is no longer at `path`: another process may have removed it before it was locked.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process holds the lock.
         OSError: the file system has no locks.
     """
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,22 +93,22 @@ def held(descriptor: int, path: str) -> bool:
     return False
 
 
-def is_ours(name: str) -> bool:
-    """Whether a file has the name of a temporary one or of a lock."""
+def is_temporary(name: str) -> bool:
+    """Whether a file name is that of a temporary file or of a lock."""
     return name.startswith(PREFIX) and name.endswith((".part", ".lock"))
 
 
 @cache
-def sweep(folder: str) -> None:
-    """Remove what killed processes left in `folder`; once a process."""
-    left: list[str] = []
-    with suppress(OSError), os.scandir(folder) as entries:  # a folder may be open to writers and closed to readers
-        left = [entry.path for entry in entries if is_ours(entry.name) and entry.is_file(follow_symlinks=False)]
-    for path in left:
-        with suppress(OSError):  # somebody holds it, somebody else swept it, or it is another user's
+def remove_stale_files(folder: str) -> None:
+    """Remove what killed processes left behind in `folder`; once per process."""
+    paths: list[str] = []
+    with suppress(OSError), os.scandir(folder) as entries:  # a folder may be writable but not readable
+        paths = [entry.path for entry in entries if is_temporary(entry.name) and entry.is_file(follow_symlinks=False)]
+    for path in paths:
+        with suppress(OSError):  # locked, already removed, or owned by another user
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             try:
-                if held(descriptor, path):
+                if try_lock(descriptor, path):
                     os.unlink(path)
             finally:
                 os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Lines put in order without being held in memory: a million pictures have as many."""
+"""Sorting millions of lines without holding them in memory."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -8,36 +8,36 @@ from vaectl.errors import VaectlError
 
 
 class Ranking:
-    """Lines with a number each, on disk once they are many; they go with the process."""
+    """Lines with a score each, in a temporary file once they are many; SQLite deletes it with the connection."""
 
     def __init__(self) -> None:
-        self.lines = sqlite3.connect("")  # a file without a name
-        self.lines.execute("CREATE TABLE lines (place INTEGER PRIMARY KEY, number REAL, line BLOB)")
+        self.database = sqlite3.connect("")
+        self.database.execute("CREATE TABLE lines (id INTEGER PRIMARY KEY, score REAL, line BLOB)")
 
-    def add(self, number: float, line: bytes) -> None:
-        """Put one line in.
-
-        Raises:
-            VaectlError: the disk is full.
-        """
-        with told():
-            self.lines.execute("INSERT INTO lines (number, line) VALUES (?, ?)", (number, line))
-
-    def largest_first(self) -> Iterator[bytes]:
-        """The lines, those with the largest numbers first; equal ones as they came.
+    def add(self, score: float, line: bytes) -> None:
+        """Add a line.
 
         Raises:
             VaectlError: the disk is full.
         """
-        with told():
-            for (line,) in self.lines.execute("SELECT line FROM lines ORDER BY number DESC, place"):
+        with translate_database_errors():
+            self.database.execute("INSERT INTO lines (score, line) VALUES (?, ?)", (score, line))
+
+    def descending(self) -> Iterator[bytes]:
+        """Yield the lines from the highest score to the lowest; equal ones in the order they were added.
+
+        Raises:
+            VaectlError: the disk is full.
+        """
+        with translate_database_errors():
+            for (line,) in self.database.execute("SELECT line FROM lines ORDER BY score DESC, id"):
                 yield line
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Turns the database's errors on its file into ours."""
+def translate_database_errors() -> Iterator[None]:
+    """Turn an error of SQLite into a VaectlError."""
     try:
         yield
     except sqlite3.Error as error:
-        raise VaectlError(f"a temporary file: {str(error).lower()}", "make room or write elsewhere") from error
+        raise VaectlError(f"a temporary file: {str(error).lower()}", "free some space, or write elsewhere") from error

@@ -1,42 +1,44 @@
-"""Many pictures as one."""
+"""Several images arranged as one."""
 
 from collections.abc import Sequence
 from math import ceil, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from vaectl.types import Array
 
-LONGEST_ROW = 20
+MAX_ROW_IMAGES = 20
 
 
-def alike(pictures: Sequence[Array]) -> Array:
-    """Pictures of any sizes as one array, (N, H, W, C): black and transparent beyond their edges, opaque without an alpha."""
-    if len({picture.shape for picture in pictures}) == 1:
-        return np.stack(pictures)
-    height, width, channels = (max(picture.shape[axis] for picture in pictures) for axis in range(3))
-    stack = np.zeros((len(pictures), height, width, channels), np.float32)
-    for place, picture in zip(stack, pictures, strict=True):
-        part = place[: picture.shape[0], : picture.shape[1]]
-        part[..., : picture.shape[2]] = picture
-        if picture.shape[2] < channels:
-            part[..., picture.shape[2] :] = 1
+def pad_to_common_size(images: Sequence[Array]) -> Array:
+    """Stack images of any sizes, (N, H, W, C), padded with transparent black; images without alpha become opaque."""
+    if len({image.shape for image in images}) == 1:
+        return np.stack(images)
+    height, width, channels = (max(image.shape[axis] for image in images) for axis in range(3))
+    stack = np.zeros((len(images), height, width, channels), np.float32)
+    for padded, image in zip(stack, images, strict=True):
+        area = padded[: image.shape[0], : image.shape[1]]
+        area[..., : image.shape[2]] = image
+        area[..., image.shape[2] :] = 1
     return stack
 
 
-def sheet(pictures: Array, columns: int | None = None) -> Array:
-    """Many pictures as one: row by row, in `columns`; one row up to 20 pictures, else near-square, where none are given."""
-    count, height, width, channels = pictures.shape
-    if columns is None:
-        columns = count if count <= LONGEST_ROW else ceil(sqrt(count))
+def default_columns(count: int) -> int:
+    """The columns of a sheet: one row of up to 20 images, else near-square."""
+    return count if count <= MAX_ROW_IMAGES else ceil(sqrt(count))
+
+
+def make_sheet(images: Array, columns: int | None = None) -> Array:
+    """Arrange images, (N, H, W, C), row by row in `columns`."""
+    count, height, width, channels = images.shape
+    columns = columns or default_columns(count)
     rows = ceil(count / columns)
     padded = np.zeros((rows * columns, height, width, channels), np.float32)
-    padded[:count] = pictures
+    padded[:count] = images
     tiles = padded.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
     return tiles.reshape(rows * height, columns * width, channels)
 
 
-def enlarge(pictures: Array, scale: int) -> Array:
-    """Each pixel as a square of `scale` x `scale`."""
-    return pictures.repeat(scale, axis=1).repeat(scale, axis=2)
+def upscale(images: Array, factor: int) -> Array:
+    """Repeat each pixel of (N, H, W, C) as a square of `factor` x `factor`."""
+    return images.repeat(factor, axis=1).repeat(factor, axis=2)

@@ -1,47 +1,47 @@
-"""Where a picture ends in a stream that goes on with another one."""
+"""Where an image ends in a stream of several."""
 
 import re
 
 from vaectl.errors import VaectlError
-from vaectl.io.files import Reader
+from vaectl.io.files import PeekableReader
 
-SMALLEST_BMP = 26  # bytes, its two headers
+MIN_BMP_BYTES = 26  # both headers
 JPEG_SCAN, JPEG_END, JPEG_MARKER = 0xDA, 0xD9, re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
-def end_of(data: bytes, kind: str) -> int:
-    """Where a JPEG, WEBP or BMP ends in `data`, which may hold more; of other kinds it is not told, and they take all."""
-    if kind == "WEBP":
+def find_image_end(data: bytes, format: str) -> int:
+    """Find where the JPEG, WEBP or BMP at the start of `data` ends; other formats take all of it."""
+    if format == "WEBP":
         return 8 + int.from_bytes(data[4:8], "little")
-    if kind == "BMP":
+    if format == "BMP":
         size = int.from_bytes(data[2:6], "little")
-        return size if size >= SMALLEST_BMP else len(data)  # some writers leave it 0
-    at = 2 if kind == "JPEG" else len(data)
-    while at + 4 <= len(data):
-        marker = data[at + 1]
+        return size if size >= MIN_BMP_BYTES else len(data)  # some writers leave it 0
+    position = 2 if format == "JPEG" else len(data)
+    while position + 4 <= len(data):
+        marker = data[position + 1]
         if marker == JPEG_END:
-            return at + 2
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            return position + 2
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
         if marker == JPEG_SCAN:
-            # What follows has no length: it runs up to the next marker that is neither stuffing nor a restart.
-            found = JPEG_MARKER.search(data, at)
-            at = found.start() if found else len(data)
+            # A scan has no length: it ends at the next marker other than byte stuffing and restarts.
+            found = JPEG_MARKER.search(data, position)
+            position = found.start() if found else len(data)
     return len(data)
 
 
-def read_png(reader: Reader) -> bytes:
-    """The bytes of the PNG that comes next in a stream, up to and with its IEND chunk.
+def read_png(reader: PeekableReader) -> bytes:
+    """Read a PNG up to the end of its IEND chunk.
 
     Raises:
-        VaectlError: the stream ends within it.
+        VaectlError: the PNG is truncated.
     """
     parts = [reader.read(8)]
-    name = b""
-    while name != b"IEND":
+    chunk = b""
+    while chunk != b"IEND":
         head = reader.read(8)
-        name = head[4:]
+        chunk = head[4:]
         body = reader.read(int.from_bytes(head[:4], "big") + 4)
         if len(head) + len(body) < 12:
-            raise VaectlError(f"{reader.name} is damaged, it ends within a PNG", "replace it or leave it out")
+            raise VaectlError(f"{reader.name} is damaged (truncated PNG)", "replace or remove it")
         parts += [head, body]
     return b"".join(parts)

@@ -1,0 +1,81 @@
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+
+from vaectl.commands import console
+from vaectl.training.config import make_config
+from vaectl.training.loop import Progress
+
+
+@dataclass
+class Clock:
+    """A clock that is set by hand, in place of `perf_counter`."""
+
+    seconds: float = 0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(console, "perf_counter", clock)
+    return clock
+
+
+def progress_at(step: int, steps: int, *, ends_epoch: bool = False) -> Progress:
+    config = make_config(
+        "mlp", 1000, max_fan_in=784, epochs=1, batch_size=10, lr=None, beta=1, corrupt=(), likelihood="bernoulli", sigma=None,
+        samples=1, binarize=False, precision="auto", seed=0,
+    )  # fmt: skip
+    return Progress(step, steps, 0, 1, ends_epoch, config, 3, 2, 1)
+
+
+def test_off_a_terminal_a_long_epoch_prints_a_line_at_least_once_a_minute(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed_at = [0.0]
+    with console.TrainingDisplay(quiet=False, as_json=False) as display:
+        for step in range(1, 1001):
+            clock.seconds = step
+            display.on_progress(progress_at(step, 1000, ends_epoch=step == 1000))
+            printed_at += [clock.seconds] * capsys.readouterr().err.count("\n")
+    gaps = [later - earlier for earlier, later in pairwise(printed_at)]
+    assert printed_at[-1] == 1000
+    assert max(gaps) <= 60
+    assert len(gaps) < 20
+
+
+def test_off_a_terminal_slow_reading_prints_a_line_a_minute(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with console.TrainingDisplay(quiet=False, as_json=False) as display:
+        for done in range(1, 131):
+            clock.seconds = done
+            display.on_read(done, 130)
+    assert capsys.readouterr().err == "reading: 60 of 130 images\nreading: 120 of 130 images\n"
+
+
+def test_a_line_holds_the_loss_the_speed_and_the_time_left(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with console.TrainingDisplay(quiet=False, as_json=False) as display:
+        clock.seconds = 5
+        display.on_progress(progress_at(50, 100, ends_epoch=True))
+    assert capsys.readouterr().err == "epoch 1/1: loss 3.00 = 2.00 + 1.00 KL nats, 100 images/s, 5 s left\n"
+
+
+def test_quiet_prints_nothing_and_json_goes_to_stdout(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
+    with console.TrainingDisplay(quiet=True, as_json=True) as display:
+        clock.seconds = 100
+        display.on_read(1, None)
+        display.on_progress(progress_at(50, 100))
+        display.on_progress(progress_at(100, 100, ends_epoch=True))
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert json.loads(out) == {"epoch": 1, "loss": 3, "reconstruction": 2, "kl": 1}
+
+
+def test_json_has_the_keys_of_version_0_1_at_every_level() -> None:
+    found = json.loads(console.to_json({"metrics": {"images": 7}, "network": {"latent_dim": 2}}))
+    assert found["figures"] == found["metrics"] == {"images": 7, "pictures": 7}
+    assert found["network"] == {"latent_dim": 2, "latent": 2}

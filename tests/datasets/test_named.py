@@ -1,0 +1,122 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support import Result, one_line, to_idx, write_png
+
+from vaectl.datasets.catalogue import Reference, parse_reference
+from vaectl.datasets.load import Dataset
+from vaectl.datasets.named import DatasetImages, open_source
+from vaectl.errors import VaectlError
+from vaectl.io.inputs import File, Folder, SkipPolicy, StoredImage
+
+Call = Callable[..., Result]
+
+
+def read(reference: str) -> list[StoredImage]:
+    source = open_source(reference)
+    assert isinstance(source, DatasetImages)
+    return list(source.inputs(SkipPolicy()))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mnist", Reference("mnist", "test")),
+        ("mnist:train", Reference("mnist", "train")),
+        ("mnist:test", Reference("mnist", "test")),
+        ("mnist:17", Reference("mnist", "test", 17)),
+        ("mnist:train:17", Reference("mnist", "train", 17)),
+        ("cifar10:0", Reference("cifar10", "test", 0)),
+    ],
+)
+def test_a_reference_names_a_data_set_a_split_and_an_image(text: str, expected: Reference) -> None:
+    assert parse_reference(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "minst",
+        "mnist:",
+        "mnist:valid",
+        "mnist:-1",
+        "mnist:1.5",
+        "mnist:17:train",
+        "mnist:train:",
+        " mnist",
+        "mnist\n",
+        "MNIST",
+    ],
+)
+def test_other_texts_are_not_references(text: str) -> None:
+    assert parse_reference(text) is None
+
+
+def test_a_name_alone_is_the_test_split(mnist: Dataset) -> None:
+    images = read("mnist")
+    assert len(images) == open_source("mnist").count() == 10000
+    np.testing.assert_array_equal(np.stack([np.asarray(image.image) for image in images]), np.asarray(mnist.test)[..., 0])
+    assert [image.name for image in images[:2]] == ["mnist-test-00000", "mnist-test-00001"]
+
+
+@pytest.mark.parametrize(("reference", "split", "index"), [("mnist:17", "test", 17), ("mnist:train:59999", "train", 59999)])
+def test_an_index_chooses_one_image(reference: str, split: str, index: int, mnist: Dataset) -> None:
+    (image,) = read(reference)
+    np.testing.assert_array_equal(image.image, (mnist.train if split == "train" else mnist.test)[index][..., 0])
+    assert image.name == f"mnist-{split}-{index:05d}"
+    assert open_source(reference).count() == 1
+
+
+def test_the_training_split_is_counted_without_reading_it() -> None:
+    assert open_source("mnist:train").count() == 60000
+
+
+@pytest.mark.parametrize("reference", ["mnist:10000", "mnist:test:10000", "mnist:train:60000", "mnist:999999999"])
+def test_an_index_out_of_range_is_refused(reference: str) -> None:
+    with pytest.raises(VaectlError, match=r"mnist:(test|train) has \d0000 images, counted from 0: there is no \d+"):
+        read(reference)
+
+
+def test_an_existing_file_or_folder_wins_over_a_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: NDArray[np.uint8]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(open_source("mnist:17"), DatasetImages)
+    write_png(Path("photo.png"), digits[0]).rename("mnist:17")
+    Path("mnist").mkdir()
+    Path("mnist:test").symlink_to("missing")
+    assert open_source("mnist:17") == File("mnist:17")
+    assert open_source("mnist") == Folder("mnist")
+    assert open_source("mnist:test") == File("mnist:test")
+
+
+def test_anything_else_is_a_file() -> None:
+    assert open_source("minst:17") == File("minst:17")
+
+
+def test_images_of_a_downloaded_data_set_are_referred_to_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    raw = tmp_path / "vaectl" / "fashion-mnist" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 256, (9, 28, 28), np.uint8)
+    for split, part in (("train", images), ("t10k", images[:2])):
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(to_idx(part))
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(to_idx(np.zeros(len(part), np.uint8)))
+    assert (open_source("fashion-mnist").count(), open_source("fashion-mnist:train").count()) == (2, 9)
+    (image,) = read("fashion-mnist:train:4")
+    np.testing.assert_array_equal(image.image, images[4])
+    with pytest.raises(VaectlError, match="fashion-mnist:test has 2 images, counted from 0: there is no 2"):
+        read("fashion-mnist:2")
+
+
+def test_commands_read_data_sets_by_name(run: Call, vae: Path, tmp_path: Path) -> None:
+    for reference, rows in (("mnist:3", 1), ("mnist:train:3", 1), ("mnist", 10000)):
+        run("encode", reference, "-c", vae, "-o", "z.npy")
+        assert np.load(tmp_path / "z.npy").shape == (rows, 2)
+    result = run("encode", "mnist:3", "mnist:train:5", "-c", vae, "--format", "csv")
+    assert [line.split(b",")[0] for line in result.stdout.splitlines()] == [b"name", b"mnist-test-00003", b"mnist-train-00005"]
+    one_line(run("encode", "mnist:10000", "-c", vae, code=1), "mnist:test has 10000 images, counted from 0: there is no 10000")

@@ -1,0 +1,80 @@
+"""A server process that has done vaectl's imports and forks itself for each call, so that tests do not wait for imports.
+
+A request arrives over a socket: a line of JSON and the three standard streams. The replies are the process id and the exit code.
+"""
+
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from typing import Any
+
+
+def main() -> None:
+    """Serve until the other end closes."""
+    import vaectl.autoencoder
+    import vaectl.checkpoint
+    import vaectl.cli
+    import vaectl.corruption
+    import vaectl.datasets.named
+    import vaectl.io.outputs
+    import vaectl.latents
+
+    for command in vaectl.cli.COMMANDS:
+        vaectl.cli.load_command(command)
+    if "torch" in sys.argv:
+        import vaectl.training.evaluation
+        import vaectl.training.run
+    # In the background of a shell script it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    server = socket.socket(fileno=0)
+    while True:
+        data, streams, _, _ = socket.recv_fds(server, 1 << 20, 3)
+        if not data:
+            return
+        process = os.fork()
+        if not process:
+            server.close()
+            run(json.loads(data), streams)
+        for stream in streams:
+            os.close(stream)
+        server.sendall(f"{process}\n".encode())
+        _, status = os.waitpid(process, 0)
+        server.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+def run(request: dict[str, Any], streams: list[int]) -> None:
+    """Run one call of vaectl in this process, and end it."""
+    from vaectl import cli
+
+    code: object = 70
+    try:
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        if request["memory"]:
+            with open("/proc/self/statm") as memory:
+                pages = int(memory.read().split()[0])
+            limit = pages * resource.getpagesize() + request["memory"]
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        sys.argv = ["vaectl", *request["arguments"]]
+        cli.main()
+    except SystemExit as leave:
+        code = leave.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code if isinstance(code, int) else 0)
+
+
+main()

@@ -1,0 +1,40 @@
+from typing import Any
+
+import pytest
+
+from vaectl.training.config import TrainConfig, make_config
+
+
+def config(n_images: int = 60000, architecture: str = "mlp", **given: Any) -> TrainConfig:
+    return make_config(architecture, n_images, beta=1.0, corrupt=(), **given)
+
+
+def test_the_defaults_for_mnist() -> None:
+    assert (config().epochs, config().batch_size) == (15, 256)
+    assert config().lr == pytest.approx(0.005, rel=0.02)
+
+
+def test_small_data_sets_are_trained_for_more_epochs() -> None:
+    few = config(100)
+    assert few.batch_size == 100
+    assert few.epochs * (100 // few.batch_size) >= 1000
+
+
+def test_given_settings_override_the_defaults() -> None:
+    given = config(epochs=2, batch_size=7, lr=0.3, samples=4, seed=5)
+    assert (given.epochs, given.batch_size, given.lr, given.samples, given.seed) == (2, 7, 0.3, 4, 5)
+
+
+def test_shorter_runs_and_larger_batches_have_a_higher_learning_rate() -> None:
+    assert config(epochs=2).lr == pytest.approx(0.01)
+    assert config(epochs=2).lr > config(epochs=4).lr
+    assert config(epochs=1, batch_size=256).lr > config(epochs=1, batch_size=64).lr
+
+
+def test_wide_networks_have_a_lower_learning_rate() -> None:
+    assert config(epochs=2, max_fan_in=6144).lr < 0.003
+
+
+@pytest.mark.parametrize(("architecture", "betas"), [("mlp", (0.9, 0.95)), ("conv", (0.9, 0.95)), ("unet", (0.9, 0.99))])
+def test_each_architecture_has_its_own_betas(architecture: str, betas: tuple[float, float]) -> None:
+    assert config(architecture=architecture).betas == betas

@@ -1,0 +1,223 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from vaectl.corruption import parse_corruptions
+from vaectl.errors import VaectlError
+from vaectl.networks.network import build_mlp, build_unet
+from vaectl.training import loop
+from vaectl.training.config import TrainConfig, make_config
+from vaectl.training.loader import ImageDataset, RandomCrops
+from vaectl.training.loop import FitResult, Progress, Trainer, TrainState
+from vaectl.training.losses import Bernoulli
+
+CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.01, beta=1.0, corrupt=(), precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def bars() -> NDArray[np.uint8]:
+    """64 images of 8 x 8 with one white bar each."""
+    images = np.zeros((64, 8, 8, 1), np.uint8)
+    for index, image in enumerate(images):
+        image[index % 8] = 255
+    return images
+
+
+def fit(images: NDArray[np.uint8], config: TrainConfig, variational: bool = True, **others: Any) -> FitResult:
+    network = build_mlp(tuple(images.shape[1:]), 2, [32], variational=variational)
+    return loop.fit(network, ImageDataset(images, "cpu"), config, parse_corruptions(config.corrupt), "cpu", **others)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("variational", [True, False])
+def test_training_reduces_the_loss(bars: NDArray[np.uint8], precision: str, variational: bool) -> None:
+    config = dataclasses.replace(CONFIG, epochs=60, precision=precision, beta=1.0 if variational else 0.0)
+    result = fit(bars, config, variational)
+    assert result.epochs[-1]["loss"] < 0.5 * result.epochs[0]["loss"]
+    assert (result.epochs[-1]["kl"] > 0) == variational
+    assert all(weight.dtype == np.float32 for weight in result.weights.values())
+
+
+@pytest.mark.fault(37)
+def test_the_same_seed_gives_bit_identical_weights_and_another_seed_does_not(bars: NDArray[np.uint8]) -> None:
+    first, second, other = (fit(bars, dataclasses.replace(CONFIG, seed=seed)).weights for seed in (4, 4, 5))
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+    assert any(first[name].tobytes() != other[name].tobytes() for name in first)
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        dataclasses.replace(CONFIG, likelihood="gaussian", corrupt=("mask:0.3",)),
+        dataclasses.replace(CONFIG, binarize=True),
+    ],
+    ids=["plain", "gaussian with corruption", "binarized"],
+)
+@pytest.mark.parametrize("step", [0, 1, 3, 4, 7, 11, 12])
+def test_training_resumes_bit_identically_from_any_step(bars: NDArray[np.uint8], config: TrainConfig, step: int) -> None:
+    states: list[TrainState] = []
+    seen: list[Progress] = []
+    whole = fit(bars, config, on_step=lambda trainer: states.append(trainer.state_dict()))
+    assert [state.step for state in states] == list(range(13))
+    resumed = fit(bars, config, on_progress=seen.append, state=states[step])
+    assert resumed.epochs == whole.epochs and resumed.sigma == whole.sigma
+    assert all(resumed.weights[name].tobytes() == whole.weights[name].tobytes() for name in whole.weights)
+    assert all(progress.first_step == step < progress.step for progress in seen)
+
+
+@pytest.mark.fault(36)
+def test_training_on_random_crops_resumes_bit_identically() -> None:
+    photos = [np.random.default_rng(index).integers(0, 256, (20, 30, 3), np.uint8) for index in range(2)]
+    network = build_unet((8, 8, 3), [4, 8])
+    config = dataclasses.replace(CONFIG, beta=0.0, likelihood="gaussian", batch_size=1024, epochs=2)
+    corruptions = parse_corruptions(["gaussian:0.1"], on_crops=True)
+    states: list[TrainState] = []
+
+    def train(state: TrainState | None = None) -> FitResult:
+        return loop.fit(
+            network,
+            RandomCrops(photos, (8, 8, 3)),
+            config,
+            corruptions,
+            "cpu",
+            on_step=lambda trainer: states.append(trainer.state_dict()),
+            state=state,
+        )
+
+    whole = train()
+    for step in (2, 4, 5):
+        resumed = train(states[step])
+        assert all(resumed.weights[name].tobytes() == whole.weights[name].tobytes() for name in whole.weights)
+
+
+def test_a_state_with_an_infinite_value_is_not_saved(bars: NDArray[np.uint8]) -> None:
+    def damage(trainer: Trainer) -> None:
+        trainer.optimizer.exp_avg_sq[3] = np.inf
+        trainer.state_dict()
+
+    with pytest.raises(VaectlError, match="the loss is NaN or infinite at step 0"):
+        fit(bars, CONFIG, on_step=damage)
+
+
+@pytest.mark.fault(40)
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")])
+@pytest.mark.parametrize(("samples", "advice"), [(1, r"\(it is 16\)$"), (7, r"\(it is 16\) or --samples \(it is 7\)$")])
+def test_running_out_of_memory_says_which_options_to_lower(
+    bars: NDArray[np.uint8], error: Exception, samples: int, advice: str
+) -> None:
+    def fail(progress: Progress) -> None:
+        raise error
+
+    with pytest.raises(VaectlError, match=rf"memory ran out: lower --batch-size {advice}"):
+        fit(bars, dataclasses.replace(CONFIG, samples=samples), on_progress=fail)
+
+
+def test_another_runtime_error_is_not_taken_for_a_lack_of_memory(bars: NDArray[np.uint8]) -> None:
+    def fail(progress: Progress) -> None:
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        fit(bars, CONFIG, on_progress=fail)
+
+
+def test_training_does_not_change_the_global_random_state(bars: NDArray[np.uint8]) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    fit(bars, CONFIG)
+    torch.testing.assert_close(torch.rand(3), expected)
+
+
+def test_progress_reports_epochs_steps_and_the_parts_of_the_loss(bars: NDArray[np.uint8]) -> None:
+    seen: list[Progress] = []
+    fit(bars, CONFIG, on_progress=seen.append)
+    ends = [progress for progress in seen if progress.ends_epoch]
+    assert [(end.epoch, end.step, end.steps) for end in ends] == [(1, 4, 12), (2, 8, 12), (3, 12, 12)]
+    assert seen[-1].loss == pytest.approx(seen[-1].reconstruction + seen[-1].kl)
+
+
+def test_a_larger_beta_gives_a_smaller_kl(bars: NDArray[np.uint8]) -> None:
+    small, large = (fit(bars, dataclasses.replace(CONFIG, epochs=40, beta=beta)).epochs[-1]["kl"] for beta in (0.1, 10.0))
+    assert large < 0.5 * small
+
+
+def test_training_with_several_samples_of_z_reduces_the_loss(bars: NDArray[np.uint8]) -> None:
+    result = fit(bars, dataclasses.replace(CONFIG, epochs=60, samples=4))
+    assert result.epochs[-1]["loss"] < 0.5 * result.epochs[0]["loss"]
+
+
+def test_a_gaussian_likelihood_learns_its_sigma_unless_it_is_given(bars: NDArray[np.uint8]) -> None:
+    learned = fit(bars, dataclasses.replace(CONFIG, epochs=100, likelihood="gaussian"))
+    assert learned.sigma is not None and 0 < learned.sigma < 0.3
+    given = fit(bars, dataclasses.replace(CONFIG, likelihood="gaussian", sigma=0.4))
+    assert given.sigma == pytest.approx(0.4)
+    assert fit(bars, CONFIG).sigma is None
+
+
+def test_binarized_gray_costs_the_entropy_of_its_pixels() -> None:
+    gray = np.full((64, 6, 6, 1), 26, np.uint8)
+    result = fit(gray, dataclasses.replace(CONFIG, epochs=30, binarize=True))
+    p = 26 / 255
+    entropy = -36 * (p * np.log(p) + (1 - p) * np.log(1 - p))
+    assert result.epochs[-1]["reconstruction"] == pytest.approx(entropy, rel=0.1)
+
+
+@pytest.mark.fault(42)
+def test_fewer_images_than_the_batch_size_make_one_batch() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1), np.uint8)
+    seen: list[Progress] = []
+    result = fit(images, make_config("mlp", 3, beta=1.0, corrupt=(), epochs=5), on_progress=seen.append)
+    assert seen[-1].steps == 5
+    assert all(np.isfinite(weight).all() for weight in result.weights.values())
+
+
+@pytest.mark.fault(42)
+@pytest.mark.parametrize("value", [0, 255])
+def test_constant_images_give_finite_weights(value: int) -> None:
+    result = fit(np.full((40, 6, 6, 3), value, np.uint8), CONFIG)
+    assert all(np.isfinite(weight).all() for weight in result.weights.values())
+
+
+@pytest.mark.fault(39)
+def test_a_diverging_loss_is_reported_with_its_step(bars: NDArray[np.uint8]) -> None:
+    with pytest.raises(VaectlError, match=r"at step \d+: lower --lr \(it is 1e\+20\)"):
+        fit(bars, dataclasses.replace(CONFIG, epochs=20, lr=1e20))
+
+
+def test_backward_gives_the_gradient_of_the_loss() -> None:
+    weights = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    clean = torch.rand(5, 4, dtype=torch.float64)
+    noise = torch.randn(5, 6, dtype=torch.float64)
+    logits, kl = noise @ weights, (weights**2).sum() * torch.ones(5, dtype=torch.float64)
+    loss = (Bernoulli().nll(logits, clean) + 0.7 * kl).mean()
+    (expected,) = torch.autograd.grad(loss, weights, retain_graph=True)
+    loop.backward(Bernoulli(), logits, clean, kl, 0.7)
+    torch.testing.assert_close(weights.grad, expected)
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero() -> None:
+    config = dataclasses.replace(CONFIG, lr=0.2, warmup=0.05)
+    assert loop.get_lr(config, 0.025) == pytest.approx(0.1)
+    assert loop.get_lr(config, 0.05) == pytest.approx(0.2)
+    assert loop.get_lr(config, 1) == 0
+
+
+def test_the_precision_is_a_dtype_and_auto_chooses_one() -> None:
+    assert loop.resolve_dtype("fp32", "cpu") == torch.float32
+    assert loop.resolve_dtype("bf16", "cpu") == torch.bfloat16
+    assert loop.resolve_dtype("auto", "mps") == torch.float32
+    assert loop.resolve_dtype("auto", "cpu") in (torch.float32, torch.bfloat16)
+
+
+def test_the_state_of_another_network_is_refused(bars: NDArray[np.uint8]) -> None:
+    states: list[TrainState] = []
+    fit(bars, CONFIG, on_step=lambda trainer: states.append(trainer.state_dict()))
+    smaller = dataclasses.replace(states[0], tensors=states[0].tensors | {"weights": np.zeros(3, np.float32)})
+    with pytest.raises(VaectlError, match=r"of another network \(3 weights, not \d+\): start over with --force"):
+        fit(bars, CONFIG, state=smaller)

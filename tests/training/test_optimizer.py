@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import torch
+
+from vaectl.networks.network import build_mlp, build_unet
+from vaectl.networks.torch import build_module
+from vaectl.training.optimizer import Adam, init_weights
+
+
+def test_an_untrained_network_reconstructs_the_mean_image() -> None:
+    brightest = np.linspace(20, 255, 64).reshape(8, 8, 1)
+    images = (np.random.default_rng(0).random((50, 8, 8, 1)) * brightest).astype(np.uint8)
+    network = build_mlp((8, 8, 1), 2, [32], variational=False)
+    encoder, decoder = build_module(network.encoder), build_module(network.decoder)
+    init_weights(network, encoder, decoder, images, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = decoder(encoder(torch.from_numpy(images) / 255)).mean(0).numpy()
+    np.testing.assert_allclose(found, images.mean(0) / 255, atol=0.05)
+
+
+def test_adam_updates_weights_as_torch_does() -> None:
+    ours, theirs = torch.nn.Linear(5, 3), torch.nn.Linear(5, 3)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = Adam(ours, torch.float32, (0.9, 0.95))
+    expected = torch.optim.Adam(theirs.parameters(), lr=0.01, betas=(0.9, 0.95))
+    for _ in range(5):
+        batch = torch.randn(7, 5)
+        ours(batch).square().sum().backward()
+        optimizer.step(0.01)
+        theirs(batch).square().sum().backward()
+        expected.step()
+        expected.zero_grad()
+    optimizer.finish()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    torch.testing.assert_close(ours.bias, theirs.bias)
+
+
+def test_adam_in_bfloat16_keeps_float32_weights() -> None:
+    module = torch.nn.Linear(5, 3)
+    optimizer = Adam(module, torch.bfloat16, (0.9, 0.95))
+    assert module.weight.dtype == torch.bfloat16
+    module(torch.randn(7, 5, dtype=torch.bfloat16)).square().sum().backward()
+    optimizer.step(0.01)
+    torch.testing.assert_close(optimizer.working, optimizer.weights.bfloat16())
+    optimizer.finish()
+    assert module.weight.dtype == torch.float32
+
+
+def test_a_state_of_another_number_of_weights_is_refused() -> None:
+    small, large = (Adam(torch.nn.Linear(2, size), torch.float32, (0.9, 0.95)) for size in (1, 2))
+    with pytest.raises(ValueError, match="3 weights, not 6"):
+        large.load_state_dict(small.state_dict(), 1)
+
+
+def test_an_untrained_unet_returns_almost_its_input() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
+    network = build_unet((16, 16, 3), [8, 16])
+    encoder, decoder = build_module(network.encoder), build_module(network.decoder)
+    init_weights(network, encoder, decoder, images, torch.Generator().manual_seed(0))
+    x = torch.from_numpy(images) / 255
+    with torch.no_grad():
+        assert (decoder(x) - x).abs().mean() < 0.3

@@ -1,0 +1,175 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from support import Result
+
+import vaectl
+from vaectl import Autoencoder, Progress, VaectlError, VaectlWarning
+from vaectl.checkpoint import card_to_json
+from vaectl.errors import UsageError
+
+Call = Callable[..., Result]
+
+
+def as_json(model: Autoencoder) -> str:
+    return json.dumps(card_to_json(model.card), sort_keys=True)
+
+
+def test_training_on_an_array_returns_a_model_and_reports_its_progress(digits: NDArray[np.uint8]) -> None:
+    read: list[tuple[int, int | None]] = []
+    progress: list[Progress] = []
+    ended: list[tuple[Autoencoder, int]] = []
+    model = vaectl.train(
+        "vae",
+        digits,
+        latent_dim=3,
+        hidden=[16],
+        epochs=2,
+        on_read=lambda done, total: read.append((done, total)),
+        on_progress=progress.append,
+        on_end=lambda model, images: ended.append((model, len(images))),
+    )
+    assert isinstance(model, Autoencoder)
+    assert (model.card.model, model.image_shape, model.latent_dim) == ("vae", (28, 28, 1), 3)
+    assert model.encode(digits).shape == (64, 3)
+    assert read[0] == (1, 64) and read[-1] == (64, 64)
+    assert progress[-1].step == progress[-1].steps and progress[-1].epoch == 2
+    assert ended == [(model, model.card.metrics["images"])]
+    assert model.card.data["name"] == "array"
+
+
+def test_training_on_a_tuple_evaluates_on_its_second_part(digits: NDArray[np.uint8]) -> None:
+    model = vaectl.train("ae", (digits[:50] / 255, digits[50:] / 255), latent_dim=2, hidden=[8], epochs=1)
+    assert (model.card.metrics["split"], model.card.metrics["images"]) == ("test", 14)
+    assert (model.card.data["train"], model.card.data["test"]) == (50, 14)
+
+
+def test_training_on_a_folder_uses_the_paths_below_it(digits_folder: Path) -> None:
+    model = vaectl.train("ae", digits_folder, latent_dim=2, hidden=[8], epochs=1, size=(14, 10), fit="pad")
+    assert model.image_shape == (14, 10, 1)
+    assert model.card.data["train"] + model.card.data["test"] == 12
+    assert model.encode(digits_folder).shape == (12, 2)
+
+
+def test_training_on_part_of_a_data_set_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "one.safetensors"
+    with pytest.warns(VaectlWarning, match="too few images to hold any out"):
+        model = vaectl.train("ae", "mnist:3", latent_dim=1, hidden=[4], epochs=1, output=path)
+    assert model.card.data["name"] == "mnist:3"
+    assert as_json(vaectl.load(path)) == as_json(model)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_arguments_of_train_reach_the_card(digits: NDArray[np.uint8]) -> None:
+    model = vaectl.train(
+        "dae",
+        np.repeat(digits, 3, axis=3),
+        net="conv",
+        latent_dim=5,
+        hidden=[4, 8],
+        channels=1,
+        fit="stretch",
+        epochs=1,
+        batch_size=8,
+        lr=0.001,
+        beta=0.5,
+        corrupt=["mask:0.2", "gaussian:0.1"],
+        samples=2,
+        likelihood="gaussian",
+        sigma=0.3,
+        precision="fp32",
+        seed=7,
+        device="cpu",
+    )
+    card = model.card
+    assert (card.fit, card.likelihood, card.beta) == ("stretch", "gaussian", 0.5)
+    assert card.sigma == pytest.approx(0.3)
+    assert list(card.corrupt) == ["mask:0.2", "gaussian:0.1"]
+    expected = {"epochs": 1, "batch_size": 8, "lr": 0.001, "samples": 2, "precision": "fp32", "seed": 7}
+    assert card.training.items() >= expected.items()
+    assert model.image_shape == (28, 28, 1) and model.network.variational
+
+
+def test_training_a_unet_learns_from_crops(digits: NDArray[np.uint8]) -> None:
+    model = vaectl.train(
+        "dae", digits[:20], net="unet", hidden=[2, 4], size=(8, 8), corrupt=["gaussian:0.1"], epochs=1, batch_size=512
+    )
+    assert (model.image_shape, model.latent_dim) == ((8, 8, 1), 0)
+    assert model.denoise(digits[0]).shape == (1, 28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"net": "unet", "latent_dim": 3}, "a unet has no latent"),
+        ({"sigma": 0.1}, "sigma is for a Gaussian likelihood"),
+        ({"net": "unet", "corrupt": ["gaussian:0.1"], "size": (9, 9)}, "these sizes do not make a network"),
+        ({"net": "resnet"}, "net='resnet': choose one of mlp, conv, unet"),
+        ({"fit": "fill"}, "fit='fill': choose one of crop, pad, stretch"),
+        ({"likelihood": "normal"}, "choose one of bernoulli, gaussian"),
+        ({"precision": "fp16"}, "choose one of auto, fp32, bf16"),
+        ({"hidden": [8, 0]}, "hidden=0: give a positive number"),
+        ({"latent_dim": -1}, "latent_dim=-1: give a positive number"),
+        ({"epochs": 0}, "epochs=0: give a positive number"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"lr": float("nan")}, "lr=nan"),
+        ({"sigma": 0.0}, "sigma=0.0"),
+        ({"corrupt": ["blur:1"]}, "not a corruption"),
+        ({"resume": True}, "--resume needs"),
+    ],
+)
+def test_invalid_and_contradictory_arguments_are_usage_errors(
+    digits: NDArray[np.uint8], options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        vaectl.train("ae", digits, **{"epochs": 1, **options})
+
+
+def test_train_does_not_replace_a_checkpoint_unless_forced(digits: NDArray[np.uint8], tmp_path: Path) -> None:
+    path = tmp_path / "ae.safetensors"
+    options: dict[str, Any] = {"latent_dim": 2, "hidden": [8], "epochs": 1, "output": path}
+    first = vaectl.train("ae", digits, **options)
+    with pytest.raises(VaectlError, match="already exists: replace it with --force"):
+        vaectl.train("ae", digits, **options)
+    second = vaectl.train("ae", digits, **options, force=True, seed=5)
+    assert as_json(vaectl.load(path)) == as_json(second) != as_json(first)
+
+
+def test_an_interrupted_run_resumes_in_python(digits: NDArray[np.uint8], tmp_path: Path) -> None:
+    path = tmp_path / "ae.safetensors"
+    options: dict[str, Any] = {"latent_dim": 2, "hidden": [8], "epochs": 20, "output": path}
+    whole = vaectl.train("ae", digits, **(options | {"output": None}))
+
+    def interrupt(progress: Progress) -> None:
+        if progress.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), pytest.warns(VaectlWarning, match=r"resume with vaectl.train\(\.\.\., resume=True\)"):
+        vaectl.train("ae", digits, **options, on_progress=interrupt)
+    with pytest.raises(VaectlError, match="is an interrupted run"):
+        vaectl.train("ae", digits, **options)
+    resumed = vaectl.train("ae", digits, **options, resume=True)
+    for name, weight in whole.checkpoint.weights.items():
+        np.testing.assert_array_equal(resumed.checkpoint.weights[name], weight)
+
+
+def test_python_and_the_command_train_the_same_weights(run: Call, small_data: Path, tmp_path: Path) -> None:
+    run("train", "vae", "--data", small_data, "--latent", 2, "--hidden", "16", "--epochs", 1, "--seed", 4, "-q")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        vaectl.train("vae", small_data, latent_dim=2, hidden=[16], epochs=1, seed=4, output=tmp_path / "python.safetensors")
+    finally:
+        torch.set_num_threads(threads)
+    assert (tmp_path / "python.safetensors").read_bytes() == (tmp_path / "vae.safetensors").read_bytes()
+
+
+def test_an_unknown_model_is_a_usage_error(digits: NDArray[np.uint8]) -> None:
+    with pytest.raises(UsageError, match="model='gan': choose one of ae, dae, vae"):
+        vaectl.train("gan", digits)  # type: ignore[arg-type]

@@ -1,0 +1,71 @@
+"""Images written to disk one by one, and mapped into memory as arrays, so that data may be larger than RAM."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from math import prod
+from mmap import ACCESS_COPY, MADV_RANDOM, mmap
+
+import numpy as np
+
+from vaectl.io import files
+from vaectl.types import UInt8Array
+
+
+class DiskCache:
+    """An anonymous temporary file of images; the system keeps in memory what fits, and removes the file with the process."""
+
+    def __init__(self) -> None:
+        with files.translate_errors("the cache"):
+            self.stream = tempfile.TemporaryFile(dir=cache_folder())  # noqa: SIM115 - open as long as the cache
+        self.shapes: list[tuple[int, ...]] = []
+        self.mapping: mmap | None = None
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def append(self, image: UInt8Array) -> None:
+        """Store one image, (H, W, C).
+
+        Raises:
+            VaectlError: the disk is full.
+        """
+        with files.translate_errors("the cache"):
+            self.stream.write(np.ascontiguousarray(image).data)
+        self.shapes.append(image.shape)
+
+    def as_list(self) -> Sequence[UInt8Array]:
+        """All images, each of its own shape."""
+        data = self.map()
+        ends = np.cumsum([prod(shape) for shape in self.shapes]).tolist()
+        return [data[end - prod(shape) : end].reshape(shape) for end, shape in zip(ends, self.shapes, strict=True)]
+
+    def as_array(self) -> UInt8Array:
+        """All images, which have one shape, as (N, H, W, C)."""
+        return self.map().reshape(len(self.shapes), *(self.shapes[0] if self.shapes else (0, 0, 0)))
+
+    def map(self) -> UInt8Array:
+        """All bytes in order."""
+        if not self.shapes:
+            return np.empty(0, np.uint8)
+        with files.translate_errors("the cache"):
+            self.stream.flush()
+            # Copied on write: nobody writes, but torch only takes writable arrays.
+            self.mapping = mmap(self.stream.fileno(), 0, access=ACCESS_COPY)
+        return np.frombuffer(self.mapping, np.uint8)
+
+    def advise_random_access(self) -> None:
+        """Tell the system that images are now read in random order, so that it does not read ahead of each in vain."""
+        if self.mapping:
+            self.mapping.madvise(MADV_RANDOM)
+
+
+def cache_folder() -> str:
+    """This user's cache folder, else the temporary folder. /tmp is often in memory, where large data would not fit."""
+    from platformdirs import user_cache_dir
+
+    try:
+        folder = user_cache_dir("vaectl", appauthor=False, ensure_exists=True)
+    except OSError:
+        return tempfile.gettempdir()
+    return folder if os.access(folder, os.W_OK) else tempfile.gettempdir()

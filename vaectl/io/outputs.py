@@ -1,0 +1,205 @@
+"""Where commands write: batches become an array, a table, an image, an animation, a folder of images or numbered images."""
+
+import csv
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from io import StringIO
+from itertools import count
+from shutil import copyfileobj
+from tempfile import SpooledTemporaryFile
+
+import numpy as np
+
+from vaectl.errors import UsageError, warn
+from vaectl.io import arrays, codecs, files, sheets
+from vaectl.io.inputs import Batch
+from vaectl.types import Array
+
+LATENT_FORMATS = ("npy", "csv")
+STILL_FORMATS = ("png", "jpg", "webp")
+IMAGE_FORMATS = (*STILL_FORMATS, "gif", "apng")
+ALL_FORMATS = LATENT_FORMATS + IMAGE_FORMATS
+ANIMATED_FORMATS = ("gif", "apng", "webp")
+SUFFIXES = {".jpeg": "jpg"} | {f".{format}": format for format in ALL_FORMATS}
+NUMBER = re.compile(r"%0?\d{0,2}d")
+MAX_SPOOL_BYTES = 1 << 20
+ANIMATION_SIDE = 256  # pixels; people watch animations, and digits of 28 pixels would be stamps
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A place to write to, checked before any work.
+
+    `path` is a file, a folder or a numbered name; "-" is stdout, "" the terminal on stdout.
+    """
+
+    path: str
+    format: str
+    animated: bool = False
+
+    @property
+    def is_terminal(self) -> bool:
+        return not self.path
+
+    @property
+    def is_folder(self) -> bool:
+        return self.path.endswith("/") or (self.path != files.STDOUT and os.path.isdir(self.path))
+
+    @property
+    def is_numbered(self) -> bool:
+        return NUMBER.search(os.path.basename(self.path)) is not None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How images are laid out.
+
+    `show` draws images (N, H, W, C) on the terminal, in a number of columns or None. `columns` of a sheet: None is one row for up
+    to 20 images, else near-square. `scale` enlarges each pixel; None enlarges small animations only. `fps` is the frame rate of
+    an animation.
+    """
+
+    show: Callable[[Array, int | None], None]
+    columns: int | None = None
+    scale: int | None = None
+    fps: float = 10
+
+
+def parse_destination(output: str | None, format: str | None, formats: tuple[str, ...], *, animate: bool = False) -> Destination:
+    """Where to write and in which format: `format`, else the suffix of `output`, else the first of the command's `formats`.
+
+    On a terminal, images are shown if the command makes any. GIF and APNG are animations; WebP is with `animate`.
+
+    Raises:
+        UsageError: a format the command does not write, or an array for a terminal.
+        VaectlError: a place that cannot be written.
+    """
+    suffix = "" if os.path.isdir(output or "") else os.path.splitext(output or "")[1].lower()
+    chosen = format or (SUFFIXES.get(suffix, suffix) if suffix else formats[0])
+    if chosen not in formats:
+        raise UsageError(
+            f"{output or format!r}: this command writes {', '.join(formats)}: change the suffix of -o, or add --format"
+        )
+    if animate and chosen not in ANIMATED_FORMATS:
+        raise UsageError(f"{chosen} is not animated: use {', '.join(ANIMATED_FORMATS)}, as in -o walk.webp --animate")
+    animated = animate or chosen in ("gif", "apng")
+    if output is None:
+        if not files.stdout_is_terminal():
+            return Destination(files.STDOUT, chosen, animated)
+        if format == "csv":
+            return Destination(files.STDOUT, chosen)
+        if chosen in LATENT_FORMATS and (format or not set(formats) & set(IMAGE_FORMATS)):
+            raise UsageError("stdout is a terminal: redirect it (> z.npy), name a file (-o z.npy), or force it (-o -)")
+        return Destination("", "png")
+    destination = Destination(output, chosen, animated)
+    explicit = suffix or format or destination.is_folder or destination.is_numbered or output == files.STDOUT
+    if not explicit and not os.path.exists(output):
+        hint = "" if chosen in LATENT_FORMATS else f"; {output}/ would be a folder"
+        warn(f"{output!r} will be one {chosen} file{hint}")
+    if destination.is_folder and chosen in LATENT_FORMATS:
+        raise UsageError(f"{output!r} is a folder, but latents go into one file: name it, as in -o {output.rstrip('/')}/z.npy")
+    if destination.is_folder:
+        files.check_folder_writable(output)
+    else:
+        files.check_writable(output)
+    return destination
+
+
+def write_latents(batches: Iterable[Batch], destination: Destination) -> None:
+    """Write batches of latents (N, D)."""
+    {"npy": write_npy, "csv": write_csv}[destination.format](batches, destination.path)
+
+
+def write_images(batches: Iterable[Batch], destination: Destination, layout: Layout) -> None:
+    """Write batches of images (N, H, W, C): one file each into a folder or to numbered names, an animation, or a sheet."""
+    scaled = (batch.map(lambda images: sheets.upscale(images, layout.scale or 1)) for batch in batches)
+    if destination.is_folder or destination.is_numbered:
+        write_each(scaled, destination)
+        return
+    found = list(scaled)
+    stack = sheets.pad_to_common_size([image for batch in found for image in batch.arrays])
+    if destination.is_terminal:
+        layout.show(stack, layout.columns)
+        return
+    if destination.animated:
+        enlarged = stack if layout.scale else sheets.upscale(stack, max(1, ANIMATION_SIDE // max(stack.shape[1:3])))
+        data = codecs.encode_animation(enlarged, destination.format, layout.fps)
+    else:
+        sheet = sheets.make_sheet(stack, layout.columns)
+        data = codecs.encode_image(sheet, destination.format, max(batch.bits for batch in found))
+    with files.open_output(destination.path) as stream:
+        stream.write(data)
+
+
+def write_either(batches: Iterable[Batch], destination: Destination, decode: Callable[[Array], Array], layout: Layout) -> None:
+    """Write batches of latents (N, D), decoded if the destination is an image."""
+    if destination.format in LATENT_FORMATS:
+        write_latents(batches, destination)
+    else:
+        write_images((batch.map(decode) for batch in batches), destination, layout)
+
+
+def write_npy(batches: Iterable[Batch], path: str) -> None:
+    """Write one float32 array (N, D); its rows wait on disk until N, which the header holds, is known."""
+    rows, width = 0, 0
+    with SpooledTemporaryFile(MAX_SPOOL_BYTES) as spool:
+        for batch in batches:
+            with files.translate_errors("a temporary file"):
+                spool.write(np.ascontiguousarray(batch.arrays, "<f4").tobytes())
+            rows, width = rows + len(batch.arrays), batch.arrays.shape[1]
+        spool.seek(0)
+        with files.open_output(path) as stream:
+            arrays.write_header(stream, rows, width)
+            copyfileobj(spool, stream, 1 << 20)
+
+
+def write_csv(batches: Iterable[Batch], path: str) -> None:
+    """Write one line per item: its name, then z0, z1, ... with all digits of float32."""
+    with files.open_output(path) as stream:
+        for index, batch in enumerate(batches):
+            if index == 0:
+                stream.write(csv_line("name", *(f"z{dimension}" for dimension in range(batch.arrays.shape[1]))))
+            for name, z in zip(batch.names, batch.arrays, strict=True):
+                stream.write(csv_line(name, *map(str, z)))
+
+
+def csv_line(*values: str) -> bytes:
+    """One line of a CSV table; undecodable bytes of names are written as they were read."""
+    text = StringIO()
+    csv.writer(text).writerow(values)  # with its own line ending, or it would not quote a \r
+    return text.getvalue().removesuffix("\r\n").encode("utf-8", "surrogateescape") + b"\n"
+
+
+def write_each(batches: Iterable[Batch], destination: Destination) -> None:
+    """Write each image to a file of its own, named after the input or numbered from 0."""
+    numbers = count()
+    taken: set[str] = set()
+    for batch in batches:
+        for name, image in zip(batch.names, batch.arrays, strict=True):
+            if destination.is_folder:
+                path = os.path.join(destination.path, unique_name(name, destination.format, taken))
+                folder = os.path.dirname(path)
+                with files.translate_errors(repr(folder)):
+                    os.makedirs(folder, exist_ok=True)
+            else:
+                folder, file = os.path.split(destination.path)
+                path = os.path.join(folder, insert_number(file, next(numbers)))
+            with files.open_output(path) as stream:
+                stream.write(codecs.encode_image(image, destination.format, batch.bits))
+
+
+def insert_number(file: str, number: int) -> str:
+    """The file name with a number: `frame-%03d.png` becomes `frame-007.png`."""
+    return NUMBER.sub(lambda found: found[0] % number, file)
+
+
+def unique_name(name: str, format: str, taken: set[str]) -> str:
+    """A file name for the image called `name`; where `a.jpg` and `a.png` collide, the second becomes `a-2.png`."""
+    stem, suffix = os.path.splitext(name)
+    stem = stem if suffix.lower() in codecs.IMAGE_SUFFIXES else name
+    candidates = (f"{stem}{'' if number == 1 else f'-{number}'}.{format}" for number in count(1))
+    chosen = next(name for name in candidates if name not in taken)
+    taken.add(chosen)
+    return chosen

@@ -1,0 +1,30 @@
+"""Resolves device names: auto, cpu, cuda, cuda:1, mps or xpu."""
+
+from vaectl.errors import VaectlError
+
+
+def available_devices() -> list[str]:
+    """Return the devices of this machine, fastest first; the CPU comes last."""
+    import torch
+
+    counts = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "xpu": torch.xpu.device_count() if torch.xpu.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    return [*(f"{kind}:{index}" for kind, count in counts.items() for index in range(count)), "cpu"]
+
+
+def resolve_device(name: str) -> str:
+    """Return the torch device for a name; auto is the fastest device.
+
+    Raises:
+        VaectlError: this machine has no such device; the message lists those it has.
+    """
+    devices = available_devices()
+    if name == "auto":
+        return devices[0]
+    for device in devices:
+        if name in (device, device.partition(":")[0]):
+            return device
+    raise VaectlError(f"no device {name!r} on this machine", f"choose auto or one of {', '.join(devices)}")

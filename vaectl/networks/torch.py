@@ -1,0 +1,139 @@
+"""Runs layers in torch, for training and for GPUs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vaectl.networks.layers import (
+    AddSkip,
+    Clip,
+    Conv2d,
+    Crop,
+    Flatten,
+    Layer,
+    Linear,
+    PixelShuffle,
+    PixelUnshuffle,
+    PushSkip,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Unflatten,
+    Upsample,
+)
+from vaectl.types import Array
+
+
+class ChannelsLastConv2d(nn.Conv2d):
+    """A convolution of NHWC images, the memory layout of the fastest kernels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class Function(nn.Module):
+    """A function as a module without weights."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def upsample(x: Tensor, factor: int) -> Tensor:
+    """Repeat each pixel."""
+    return functional.interpolate(x.permute(0, 3, 1, 2), scale_factor=factor).permute(0, 2, 3, 1)
+
+
+def pixel_unshuffle(x: Tensor, factor: int) -> Tensor:
+    """Move blocks of pixels into channels."""
+    # Contiguous, because some of torch's kernels return NCHW memory, which slows down the convolutions that follow.
+    return functional.pixel_unshuffle(x.permute(0, 3, 1, 2), factor).permute(0, 2, 3, 1).contiguous()
+
+
+def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
+    """Move channels into blocks of pixels."""
+    return functional.pixel_shuffle(x.permute(0, 3, 1, 2), factor).permute(0, 2, 3, 1).contiguous()
+
+
+def push_skip(x: Tensor, skips: list[Tensor]) -> Tensor:
+    """Push the input onto the stack of skip connections and return it."""
+    skips.append(x)
+    return x
+
+
+MODULES: dict[type[Layer], Callable[[Any, list[Tensor]], nn.Module]] = {
+    Linear: lambda layer, skips: nn.Linear(layer.in_features, layer.out_features),
+    Conv2d: lambda layer, skips: ChannelsLastConv2d(
+        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, padding=layer.kernel_size // 2
+    ),
+    Upsample: lambda layer, skips: Function(lambda x: upsample(x, layer.scale_factor)),
+    Crop: lambda layer, skips: Function(lambda x: x[:, : layer.height, : layer.width]),
+    PixelUnshuffle: lambda layer, skips: Function(lambda x: pixel_unshuffle(x, layer.downscale_factor)),
+    PixelShuffle: lambda layer, skips: Function(lambda x: pixel_shuffle(x, layer.upscale_factor)),
+    Flatten: lambda layer, skips: nn.Flatten(),
+    Unflatten: lambda layer, skips: nn.Unflatten(1, (layer.height, layer.width, layer.channels)),
+    SiLU: lambda layer, skips: nn.SiLU(),
+    ReLU: lambda layer, skips: nn.ReLU(),
+    Sigmoid: lambda layer, skips: nn.Sigmoid(),
+    Clip: lambda layer, skips: Function(lambda x: x.clamp(0, 1)),
+    PushSkip: lambda layer, skips: Function(lambda x: push_skip(x, skips)),
+    AddSkip: lambda layer, skips: Function(lambda x: x + skips.pop()),
+}
+
+
+class TorchRandom:
+    """Random tensors on the generator's device, for corruptions; normal ones have the given dtype."""
+
+    def __init__(self, generator: torch.Generator, dtype: torch.dtype) -> None:
+        self.generator = generator
+        self.dtype = dtype
+        self.constants: dict[int, tuple[NDArray[Any], Tensor]] = {}
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=self.generator, device=self.generator.device, dtype=self.dtype)
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        # Always in float32: bfloat16 is too coarse for a fraction of the pixels.
+        return torch.rand(shape, generator=self.generator, device=self.generator.device)
+
+    def integers(self, high: int, shape: tuple[int, ...]) -> Tensor:
+        return torch.randint(high, shape, generator=self.generator, device=self.generator.device)
+
+    def constant(self, array: NDArray[Any]) -> Tensor:
+        # Keep the array, so that its id is not reused.
+        if id(array) not in self.constants:
+            self.constants[id(array)] = (array, torch.from_numpy(array).to(self.generator.device))
+        return self.constants[id(array)][1]
+
+    def binarize(self, images: Tensor) -> Tensor:
+        """Sample each pixel as 0 or 1, with its value as the probability of 1."""
+        return (self.uniform(tuple(images.shape)) < images).to(images.dtype)
+
+
+def build_module(layers: Sequence[Layer], weights: Mapping[str, Array] | None = None) -> nn.Sequential:
+    """Build the layers as a module on the CPU and load the weights, named `<layer>.<name>`, if given."""
+    with torch.random.fork_rng(devices=[]):  # torch initializes weights at once, which must not advance the caller's generator
+        skips: list[Tensor] = []
+        module = nn.Sequential(*(MODULES[type(layer)](layer, skips) for layer in layers))
+    if weights is not None:
+        module.load_state_dict({name: torch.from_numpy(weight.copy()) for name, weight in weights.items()})
+    return module
+
+
+def make_forward(layers: Sequence[Layer], weights: Mapping[str, Array], device: str) -> Callable[[Array], Array]:
+    """Return a function that runs the layers on a batch on `device`; `weights` are named `<layer>.<name>`."""
+    module = build_module(layers, weights).to(device)
+
+    @torch.inference_mode()
+    def forward(batch: Array) -> Array:
+        result: Array = module(torch.from_numpy(batch).to(device)).cpu().numpy()
+        return result
+
+    return forward

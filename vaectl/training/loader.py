@@ -1,0 +1,131 @@
+"""What each training step sees: whole images in a new order every epoch, or random crops of photos."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from vaectl.types import UInt8Array
+
+Shape = tuple[int, ...]
+
+N_INIT_IMAGES = 10_000  # images from which weights are initialized and latent statistics computed
+N_INIT_CROPS = 1000
+CROPS_PER_EPOCH = 4096
+# Larger data stay in memory or on disk, and go to a GPU batch by batch.
+MAX_DEVICE_BYTES = 2 << 30
+
+
+class ImageDataset:
+    """Images of one size, (N, H, W, C), 0 to 255."""
+
+    def __init__(self, images: UInt8Array, device: str) -> None:
+        self.images = images
+        self.tensor = torch.from_numpy(images).to(device if images.nbytes <= MAX_DEVICE_BYTES else "cpu")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def sample(self) -> UInt8Array:
+        """Some of the images, evenly spaced."""
+        return self.images[:: max(1, len(self) // N_INIT_IMAGES)]
+
+    def evaluation_images(self) -> UInt8Array:
+        """The images to evaluate on: all."""
+        return self.images
+
+    def batches(self, batch_size: int, random: Generator) -> Iterator[Tensor]:
+        """The batches of an epoch, (N, H, W, C), 0 to 255, in random order; an incomplete last batch is dropped."""
+        order = torch.randperm(len(self), generator=random, device=random.device).to(self.tensor.device)
+        for chosen in order[: len(self) // batch_size * batch_size].split(batch_size):
+            yield self.tensor[chosen].to(random.device)
+
+
+@dataclass(frozen=True)
+class RandomCrops:
+    """Random crops of `shape` from photos (H, W, C), 0 to 255, rotated and flipped at random.
+
+    An epoch has a fixed number of crops, so that a few epochs are a training run however large the photos are.
+    """
+
+    photos: Sequence[UInt8Array] | UInt8Array
+    shape: Shape
+
+    def __len__(self) -> int:
+        return CROPS_PER_EPOCH
+
+    def sample(self) -> UInt8Array:
+        """Some crops, the same at every call."""
+        return self.crop_batch(N_INIT_CROPS, np.random.default_rng(0))
+
+    def evaluation_images(self) -> UInt8Array:
+        """The crops to evaluate on: some, the same at every call."""
+        return self.sample()
+
+    def batches(self, batch_size: int, random: Generator) -> Iterator[Tensor]:
+        """The batches of an epoch, (N, H, W, C), 0 to 255."""
+        rng = np.random.default_rng(int(torch.randint(1 << 62, (), generator=random, device=random.device)))
+        for _ in range(len(self) // batch_size):
+            yield torch.from_numpy(self.crop_batch(batch_size, rng)).to(random.device)
+
+    def crop_batch(self, count: int, rng: np.random.Generator) -> UInt8Array:
+        """Random crops, (count, H, W, C); photos are chosen in proportion to their size."""
+        sizes = np.array([photo.size for photo in self.photos], np.float64)
+        chosen = rng.choice(len(sizes), count, p=sizes / sizes.sum())
+        return np.stack([self.crop(self.photos[index], rng) for index in chosen])
+
+    def crop(self, photo: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+        """One random crop; a smaller photo is padded with its mirror image."""
+        height, width, _ = self.shape
+        below, right = max(0, height - photo.shape[0]), max(0, width - photo.shape[1])
+        if below or right:
+            photo = np.pad(photo, ((0, below), (0, right), (0, 0)), mode="symmetric")
+        top = rng.integers(photo.shape[0] - height + 1)
+        left = rng.integers(photo.shape[1] - width + 1)
+        crop = photo[top : top + height, left : left + width]
+        turns = rng.integers(4) if height == width else 2 * rng.integers(2)
+        return np.rot90(crop, int(turns))[:, :: rng.choice((-1, 1))]
+
+
+def make_dataset(images: Sequence[UInt8Array] | UInt8Array, shape: Shape, device: str) -> ImageDataset | RandomCrops:
+    """Images of `shape` as they are, images of other sizes as random crops of `shape`."""
+    if isinstance(images, np.ndarray) and images.shape[1:] == shape:
+        return ImageDataset(images, device)
+    return RandomCrops(images, shape)
+
+
+class DataLoader:
+    """The batches of all epochs in order. `step` counts those given so far; it can be set to resume, also within an epoch."""
+
+    def __init__(self, dataset: ImageDataset | RandomCrops, batch_size: int, epochs: int, random: Generator) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.random = random
+        self.steps_per_epoch = len(dataset) // batch_size
+        self.steps = epochs * self.steps_per_epoch
+        self.step = 0
+        self.epoch_rng_state = random.get_state()  # the order of this epoch follows from it
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the last batch given was the last of its epoch."""
+        return self.step % self.steps_per_epoch == 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        while self.step < self.steps:
+            given = self.step % self.steps_per_epoch
+            rng_state = self.random.get_state()
+            if given:
+                self.random.set_state(self.epoch_rng_state)
+            else:
+                self.epoch_rng_state = rng_state
+            batches = self.dataset.batches(self.batch_size, self.random)
+            if given:  # skip what the interrupted run has seen
+                next(islice(batches, given - 1, None))
+                self.random.set_state(rng_state)
+            for batch in batches:
+                self.step += 1
+                yield batch

@@ -1,0 +1,259 @@
+"""Fitting a network's weights to images: the training loop."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil, isfinite
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from vaectl.corruption import Corruption, apply_corruptions
+from vaectl.errors import VaectlError
+from vaectl.networks.network import Network
+from vaectl.networks.torch import TorchRandom, build_module
+from vaectl.training import losses
+from vaectl.training.config import TrainConfig
+from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops
+from vaectl.training.losses import Likelihood
+from vaectl.training.optimizer import Adam, init_weights
+
+LOG_EVERY = 10  # steps
+OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory")  # in torch's messages
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training run is. The loss and its parts are means over the epoch so far, in nats per image."""
+
+    step: int
+    steps: int
+    first_step: int  # the step from which an interrupted run was resumed
+    epoch: int
+    ends_epoch: bool
+    config: TrainConfig
+    loss: float
+    reconstruction: float
+    kl: float
+
+    def means(self) -> dict[str, float]:
+        """The loss and its parts."""
+        return {"loss": self.loss, "reconstruction": self.reconstruction, "kl": self.kl}
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The weights, named as in `Network.weight_shapes`; the likelihood's sigma; and each epoch's mean loss in nats per image."""
+
+    weights: dict[str, NDArray[np.float32]]
+    sigma: float | None
+    epochs: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that the steps after `step` depend on.
+
+    `epochs` are the mean losses so far. The tensors are the weights, Adam's moments, what the likelihood has learned, the losses
+    logged in this epoch, and the states of the random generator now and at the beginning of this epoch.
+    """
+
+    step: int
+    epochs: Sequence[dict[str, float]]
+    tensors: Mapping[str, NDArray[Any]]
+
+
+def fit(
+    network: Network,
+    dataset: ImageDataset | RandomCrops,
+    config: TrainConfig,
+    corruptions: Sequence[Corruption],
+    device: str,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_step: Callable[["Trainer"], None] = lambda trainer: None,
+    state: TrainState | None = None,
+) -> FitResult:
+    """Train a network, from `state` if given.
+
+    `on_progress` is called every few steps and at the end of each epoch, `on_step` before the first step and after each. The same
+    seed, device and number of threads give bit-identical weights, also if the run was interrupted and resumed.
+
+    Raises:
+        VaectlError: the loss is NaN or infinite, or memory ran out.
+    """
+    with translate_memory_errors(config):
+        trainer = Trainer(network, dataset, config, corruptions, device, on_progress)
+        if state:
+            trainer.load_state_dict(state)
+        on_step(trainer)
+        for batch in trainer.loader:
+            trainer.train_step(batch)
+            on_step(trainer)
+        return trainer.result()
+
+
+class Trainer:
+    """A training run between two steps."""
+
+    def __init__(
+        self,
+        network: Network,
+        dataset: ImageDataset | RandomCrops,
+        config: TrainConfig,
+        corruptions: Sequence[Corruption],
+        device: str,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.network, self.config, self.corruptions = network, config, corruptions
+        generator = Generator(device).manual_seed(config.seed)
+        self.dtype = resolve_dtype(config.precision, device)
+        self.encoder, self.decoder = (build_module(layers).to(device) for _, layers in network.halves())
+        init_weights(network, self.encoder, self.decoder, dataset.sample(), generator)
+        self.model = nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
+        self.optimizer = Adam(self.model, self.dtype, config.betas)
+        self.random = TorchRandom(generator, self.dtype)
+        self.likelihood = losses.make_likelihood(config.likelihood, config.sigma, network.outputs_pixels)
+        self.loader = DataLoader(dataset, config.batch_size, config.epochs, generator)
+        self.logger = MetricLogger(config, self.likelihood, self.loader, on_progress)
+
+    def train_step(self, batch: Tensor) -> None:
+        """Update the weights with one batch, (N, H, W, C), 0 to 255."""
+        clean = batch.to(self.dtype).mul_(1 / 255)
+        if self.config.binarize:
+            clean = self.random.binarize(clean)
+        corrupted = apply_corruptions(self.corruptions, clean, self.random).to(self.dtype)
+        logits, kl = losses.forward(
+            self.encoder, self.decoder[:-1], corrupted, self.network.latent_dim, self.random.normal, self.config.samples
+        )
+        target = losses.repeat(clean, len(logits) // len(clean))
+        self.likelihood.update(logits.detach(), target)
+        self.logger.log(logits, target, kl)
+        backward(self.likelihood, logits, target, kl, self.config.beta)
+        self.optimizer.step(get_lr(self.config, self.loader.step / self.loader.steps))
+
+    def state_dict(self) -> TrainState:
+        """Everything that the next steps depend on.
+
+        Raises:
+            VaectlError: a weight is NaN or infinite.
+        """
+        for vector in self.optimizer.state_dict().values():
+            self.logger.check_finite(vector.sum().item())
+        tensors = self.optimizer.state_dict() | {
+            "likelihood": self.likelihood.state(),
+            "logged": torch.stack(self.logger.logged).float() if self.logger.logged else torch.empty(0, 2),
+            "rng_state": self.loader.random.get_state(),
+            "epoch_rng_state": self.loader.epoch_rng_state,
+        }
+        arrays = {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+        return TrainState(self.loader.step, list(self.logger.epochs), arrays)
+
+    def load_state_dict(self, state: TrainState) -> None:
+        """Restore what `state_dict` returned.
+
+        Raises:
+            VaectlError: a state of another network.
+        """
+        tensors = {name: torch.from_numpy(array) for name, array in state.tensors.items()}
+        try:
+            self.optimizer.load_state_dict(tensors, state.step)
+        except ValueError as error:
+            raise VaectlError(f"the state is of another network ({error}): start over with --force") from error
+        self.likelihood.load_state(tensors["likelihood"])
+        self.logger.logged = list(tensors["logged"].to(self.optimizer.weights.device))
+        self.logger.epochs = list(state.epochs)
+        self.logger.first_step = self.loader.step = state.step
+        self.loader.random.set_state(tensors["rng_state"])
+        self.loader.epoch_rng_state = tensors["epoch_rng_state"]
+
+    def result(self) -> FitResult:
+        """What the run has learned.
+
+        Raises:
+            VaectlError: a weight is NaN or infinite.
+        """
+        self.logger.check_finite(self.optimizer.weights.sum().item())
+        self.optimizer.finish()
+        weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.model.state_dict().items()}
+        return FitResult(weights, self.likelihood.sigma, self.logger.epochs)
+
+
+def backward(likelihood: Likelihood, logits: Tensor, target: Tensor, kl: Tensor, beta: float) -> None:
+    """Backpropagate the mean of -log p(x|z) + beta * KL.
+
+    The gradient of the likelihood is passed in directly: computing the loss itself costs more, and is needed for logging only.
+    """
+    gradient = likelihood.gradient(logits.detach(), target) / len(target)
+    ((logits * gradient).sum() + beta * kl.mean()).backward()
+
+
+def get_lr(config: TrainConfig, done: float) -> float:
+    """The learning rate after a fraction of all steps: linear warm-up to the peak, then linear decay to 0."""
+    return config.lr * min(done / config.warmup, (1 - done) / (1 - config.warmup))
+
+
+def resolve_dtype(precision: str, device: str) -> torch.dtype:
+    """The dtype in which the layers compute; "auto" is bfloat16 where the hardware multiplies it faster than float32."""
+    if precision == "auto":
+        if device.startswith("cuda"):
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            capabilities = torch.cpu.get_capabilities()
+            fast = device == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        precision = "bf16" if fast else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+class MetricLogger:
+    """Computes the loss every few steps, which training itself does not need, and reports it."""
+
+    def __init__(
+        self, config: TrainConfig, likelihood: Likelihood, loader: DataLoader, on_progress: Callable[[Progress], None]
+    ) -> None:
+        self.config = config
+        self.likelihood = likelihood
+        self.loader = loader
+        self.first_step = 0
+        self.on_progress = on_progress
+        self.logged: list[Tensor] = []  # reconstruction and KL, in this epoch
+        self.epochs: list[dict[str, float]] = []
+
+    @torch.no_grad()
+    def log(self, logits: Tensor, target: Tensor, kl: Tensor) -> None:
+        """Log this step if it is due; raises VaectlError if the loss is NaN or infinite."""
+        step, ends_epoch = self.loader.step, self.loader.ends_epoch
+        if step % LOG_EVERY and not ends_epoch:
+            return
+        self.logged.append(torch.stack([self.likelihood.nll(logits.float(), target.float()).mean(), kl.mean()]))
+        reconstruction, kl_mean = torch.stack(self.logged).mean(0).tolist()
+        loss = reconstruction + self.config.beta * kl_mean
+        self.check_finite(loss)
+        epoch = ceil(step / self.loader.steps_per_epoch)
+        progress = Progress(
+            step, self.loader.steps, self.first_step, epoch, ends_epoch, self.config, loss, reconstruction, kl_mean
+        )
+        self.on_progress(progress)
+        if ends_epoch:
+            self.epochs.append(progress.means())
+            self.logged.clear()
+
+    def check_finite(self, value: float) -> None:
+        """Raise a VaectlError if a value is NaN or infinite."""
+        if not isfinite(value):
+            raise VaectlError(f"the loss is NaN or infinite at step {self.loader.step}: lower --lr (it is {self.config.lr:g})")
+
+
+@contextmanager
+def translate_memory_errors(config: TrainConfig) -> Iterator[None]:
+    """Turn torch's and NumPy's out-of-memory errors into one that says what helps."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU, torch has no error class for it.
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+            samples = f" or --samples (it is {config.samples})" if config.samples > 1 else ""
+            raise VaectlError(f"memory ran out: lower --batch-size (it is {config.batch_size}){samples}") from error
+        raise

@@ -1,0 +1,165 @@
+"""The objective of all three models: -log p(x|z) + beta * KL(q(z|x) || N(0, I)), in nats per image.
+
+Sums run over pixels and over latent dimensions, never means: a mean over 784 pixels would drown the reconstruction in the KL.
+"""
+
+from collections.abc import Callable
+from math import log, pi
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Normal = Callable[[tuple[int, ...]], Tensor]
+
+
+class Bernoulli:
+    """p(x|z) where each pixel is white or black; gray values count as probabilities (Kingma & Welling, equation 11)."""
+
+    sigma = None
+
+    def nll(self, logits: Tensor, images: Tensor) -> Tensor:
+        """-log p(x|z) of each image, (N,) nats."""
+        return (functional.softplus(logits) - logits * images).flatten(1).sum(1)
+
+    def gradient(self, logits: Tensor, images: Tensor) -> Tensor:
+        """The gradient of `nll` with respect to the logits, of their shape."""
+        return torch.sigmoid(logits) - images
+
+    def update(self, logits: Tensor, images: Tensor) -> None:
+        """Learn the likelihood's own parameters from a batch; it has none."""
+
+    def state(self) -> Tensor:
+        """The learned parameters, exactly."""
+        return torch.empty(0, dtype=torch.float64)
+
+    def load_state(self, state: Tensor) -> None:
+        """Restore what `state` returned."""
+
+
+class Gaussian:
+    """p(x|z) where each value is normal around its mean, with one sigma for all (Kingma & Welling, equation 12).
+
+    The mean is the sigmoid of the logits, or with `outputs_pixels` the output itself. If no sigma is given, it is the maximum
+    likelihood estimate over recent images: the root of their mean squared error (Rybkin, Daniilidis & Levine 2021, section 4.2).
+    """
+
+    UPDATE_RATE = 0.05
+    MIN_SIGMA = 1e-3  # a quarter of a gray level: constant images would have none at all
+
+    def __init__(self, sigma: float | None, *, outputs_pixels: bool = False) -> None:
+        self.outputs_pixels = outputs_pixels
+        self.learns = sigma is None
+        self.variance = torch.tensor(1.0 if sigma is None else sigma**2)
+        self.rate = 1.0
+
+    @property
+    def sigma(self) -> float:
+        """The standard deviation of a pixel."""
+        return self.variance.sqrt().item()
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """The mean of every value."""
+        return logits if self.outputs_pixels else torch.sigmoid(logits)
+
+    def nll(self, logits: Tensor, images: Tensor) -> Tensor:
+        squares = (self.mean(logits) - images).square().flatten(1)
+        variance = self.variance.to(squares.device)
+        return squares.sum(1) / (2 * variance) + 0.5 * squares.shape[1] * torch.log(2 * pi * variance)
+
+    def gradient(self, logits: Tensor, images: Tensor) -> Tensor:
+        mean = self.mean(logits)
+        slope = 1 if self.outputs_pixels else mean * (1 - mean)
+        return (mean - images) * slope / self.variance.to(mean.device, mean.dtype)
+
+    def update(self, logits: Tensor, images: Tensor) -> None:
+        if self.learns:
+            mse = (self.mean(logits.float()) - images.float()).square().mean().clamp(min=self.MIN_SIGMA**2)
+            self.variance = torch.lerp(self.variance.to(mse.device), mse, self.rate)
+            self.rate = self.UPDATE_RATE
+
+    def state(self) -> Tensor:
+        return torch.tensor([self.variance.item(), self.rate], dtype=torch.float64)
+
+    def load_state(self, state: Tensor) -> None:
+        self.variance, self.rate = state[0].float(), state[1].item()
+
+
+Likelihood = Bernoulli | Gaussian
+
+
+def make_likelihood(name: str, sigma: float | None, outputs_pixels: bool = False) -> Likelihood:
+    """The likelihood "bernoulli" or "gaussian"; the arguments are those of `Gaussian`."""
+    return Bernoulli() if name == "bernoulli" else Gaussian(sigma, outputs_pixels=outputs_pixels)
+
+
+def forward(
+    encoder: nn.Module, decoder: nn.Module, images: Tensor, latent_dim: int, normal: Normal, samples: int = 1
+) -> tuple[Tensor, Tensor]:
+    """The logits of p(x|z), (N * samples, H, W, C), and the KL of each image, (N,) nats.
+
+    For each image in turn, z ~ q(z|x) is sampled `samples` times. An encoder that ends in `latent_dim` values gives z itself, and
+    the encoder of a network without a latent passes images through: then nothing is sampled, and the KL is 0.
+    """
+    encoded = encoder(images)
+    if latent_dim in (0, encoded.shape[1]):
+        return decoder(encoded), encoded.new_zeros(len(encoded))
+    mu, logvar = encoded.float().chunk(2, dim=1)
+    mu_samples, logvar_samples = repeat(mu, samples), repeat(logvar, samples)
+    epsilon = normal(tuple(mu_samples.shape))
+    z = reparameterize(mu_samples, logvar_samples, epsilon)
+    return decoder(z.to(encoded.dtype)), sticking_the_landing(z, epsilon, logvar_samples, kl_divergence(mu, logvar))
+
+
+def repeat(batch: Tensor, times: int) -> Tensor:
+    """Each item so many times in a row."""
+    return batch if times == 1 else batch.repeat_interleave(times, dim=0)
+
+
+def sticking_the_landing(z: Tensor, epsilon: Tensor, logvar: Tensor, kl: Tensor) -> Tensor:
+    """The KL of each image, (N,), whose gradient reaches mu and sigma through z alone (Roeder, Wu & Duvenaud 2017).
+
+    The gradient is unbiased, and its variance vanishes as q(z|x) approaches the posterior.
+    """
+    # d/dz of log q(z|x) - log p(z), with the parameters of q held fixed.
+    score = (z - epsilon * torch.exp(-0.5 * logvar)).detach()
+    through_z = (z * score).sum(1).view(len(kl), -1).mean(1)
+    return through_z + (kl - through_z).detach()
+
+
+def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mu, exp(logvar)) || N(0, I)) of each image, (N,) nats, from (N, D) (Kingma & Welling, appendix B)."""
+    return 0.5 * (mu * mu + logvar.exp() - 1 - logvar).sum(1)
+
+
+def reparameterize(mu: Tensor, logvar: Tensor, epsilon: Tensor) -> Tensor:
+    """z = mu + sigma * epsilon, which passes the gradient to mu and sigma (Kingma & Welling, section 2.4)."""
+    return mu + torch.exp(0.5 * logvar) * epsilon
+
+
+def importance_nll(
+    mu: Tensor,
+    logvar: Tensor,
+    log_likelihood: Callable[[Tensor], Tensor],
+    samples: int,
+    normal: Normal,
+    max_latents: int = 2048,
+) -> Tensor:
+    """-log p(x) of each image, (N,) nats, by importance sampling from q(z|x) (Burda et al. 2016, equation 8).
+
+    It is an upper bound that falls with the number of samples. `log_likelihood` maps z (N, K, D) to log p(x|z), (N, K) nats; it
+    is called with at most `max_latents` latents, however many samples are asked for.
+    """
+    total = mu.new_full((len(mu),), -torch.inf)
+    for count in chunk_sizes(samples, max(1, max_latents // len(mu))):
+        epsilon = normal((len(mu), count, mu.shape[1]))
+        z = reparameterize(mu[:, None], logvar[:, None], epsilon)
+        # log p(z) - log q(z|x); the constants of both normals cancel.
+        log_ratio = 0.5 * (epsilon.square() + logvar[:, None] - z.square()).sum(2)
+        total = torch.logaddexp(total, torch.logsumexp(log_likelihood(z) + log_ratio, dim=1))
+    return log(samples) - total
+
+
+def chunk_sizes(count: int, size: int) -> list[int]:
+    """`count` in chunks of at most `size`."""
+    return [min(size, count - start) for start in range(0, count, size)]

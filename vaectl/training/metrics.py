@@ -1,0 +1,203 @@
+"""The metrics of a model, per image: the negative ELBO and its parts, the NLL, MSE, PSNR and SSIM; and its active units."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from vaectl.corruption import Corruption, apply_corruptions
+from vaectl.networks.network import Network, half_weights
+from vaectl.networks.tiling import run_tiled
+from vaectl.networks.torch import TorchRandom, build_module
+from vaectl.training import losses
+from vaectl.training.losses import Likelihood
+from vaectl.types import Array, UInt8Array
+
+# The metrics of images by name, (N,) each.
+Metrics = dict[str, NDArray[np.float64]]
+
+# Pixel values that pass through the network together, which bounds memory: 500 digits to evaluate, and for importance sampling
+# thousands of latents, of 10 digits or more.
+MAX_VALUES, MAX_DECODED_VALUES = 500 * 784, 2048 * 784
+MIN_SAMPLED_IMAGES = 10
+ACTIVE_VARIANCE = 0.01
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """What is computed, and how.
+
+    `samples` is K of importance sampling, 0 for no NLL. With `binarize` each pixel is sampled once as 0 or 1, with its gray value
+    as the probability.
+    """
+
+    corruptions: Sequence[Corruption] = ()
+    samples: int = 0
+    binarize: bool = False
+    ssim: bool = False
+    seed: int = 0
+
+
+class Evaluator:
+    """A network on a device, ready to be evaluated on images (N, H, W, C), 0 to 255."""
+
+    def __init__(self, network: Network, weights: Mapping[str, Array], likelihood: Likelihood, device: str) -> None:
+        self.network = network
+        self.device = device
+        self.likelihood = likelihood
+        self.encoder, self.decoder = (
+            build_module(layers, half_weights(half, weights)).to(device) for half, layers in network.halves()
+        )
+
+    def compute_metrics(self, images: UInt8Array, config: EvalConfig) -> Metrics:
+        """The metrics of every image, as `iterate_metrics`."""
+        parts = list(self.iterate_metrics([images], config))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def iterate_metrics(self, batches: Iterable[UInt8Array], config: EvalConfig) -> Iterator[Metrics]:
+        """The metrics of every image, a few images at a time.
+
+        `neg_elbo` = `reconstruction` + `kl`, nats per image, for one z ~ q(z|x); `nll`, nats, by importance sampling (VAE only);
+        `mse`, on pixels in [0, 1], `psnr`, dB, and `ssim` of the reconstruction from mu. With corruptions, these compare the
+        denoised image with the clean one, and `mse_before`, `psnr_before`, `ssim_before` the corrupted image.
+        """
+        random = TorchRandom(Generator(self.device).manual_seed(config.seed), torch.float32)
+        size = self.batch_size(MAX_VALUES)
+        if config.samples and self.network.variational:
+            latents = self.batch_size(MAX_DECODED_VALUES)
+            size = min(size, latents, max(MIN_SAMPLED_IMAGES, latents // config.samples))
+        for part in (part for batch in batches for part in torch.from_numpy(batch).split(size)):
+            with torch.inference_mode():
+                clean = part.to(self.device).float() / 255
+                if config.binarize:
+                    clean = random.binarize(clean)
+                corrupted = apply_corruptions(config.corruptions, clean, random)
+                metrics = dict(self.batch_metrics(clean, corrupted, config, random))
+            yield {name: values.cpu().double().numpy() for name, values in metrics.items()}
+
+    def batch_metrics(
+        self, clean: Tensor, corrupted: Tensor, config: EvalConfig, random: TorchRandom
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The metrics of one batch, (N,) each."""
+        if self.network.has_latent:
+            encoded = self.encoder(corrupted)
+            mu, logvar = encoded[:, : self.network.latent_dim], encoded[:, self.network.latent_dim :]
+            z, kl = mu, torch.zeros_like(mu[:, 0])
+            if self.network.variational:
+                z, kl = losses.reparameterize(mu, logvar, random.normal(tuple(mu.shape))), losses.kl_divergence(mu, logvar)
+            output, reconstruction = self.decoder(mu), self.likelihood.nll(self.decoder[:-1](z), clean)
+        else:
+            logits = run_tiled(self.decoder[:-1], self.network.decoder, corrupted)
+            output, reconstruction = self.decoder[-1](logits), self.likelihood.nll(logits, clean)
+            kl = torch.zeros_like(reconstruction)
+        yield from (("neg_elbo", reconstruction + kl), ("reconstruction", reconstruction), ("kl", kl))
+        if config.samples and self.network.variational:
+            max_latents = self.batch_size(MAX_DECODED_VALUES)
+            log_likelihood = self.log_likelihood_of(clean)
+            yield "nll", losses.importance_nll(mu, logvar, log_likelihood, config.samples, random.normal, max_latents)
+        yield from compare(output, clean, "", with_ssim=config.ssim)
+        if config.corruptions:
+            yield from compare(corrupted, clean, "_before", with_ssim=config.ssim)
+
+    def batch_size(self, max_values: int) -> int:
+        """How many images have at most so many values."""
+        return max(1, max_values // prod(self.network.image_shape))
+
+    def log_likelihood_of(self, clean: Tensor) -> Callable[[Tensor], Tensor]:
+        """The function from latents (N, K, D) to log p(x|z), (N, K) nats."""
+
+        def log_likelihood(z: Tensor) -> Tensor:
+            logits = self.decoder[:-1](z.flatten(0, 1))
+            return -self.likelihood.nll(logits, losses.repeat(clean, z.shape[1])).view(z.shape[:2])
+
+        return log_likelihood
+
+    @torch.inference_mode()
+    def latents(self, images: UInt8Array) -> Array:
+        """z, or mu, of images, (N, D); D is 0 without a latent."""
+        if not self.network.has_latent:
+            return np.zeros((len(images), 0), np.float32)
+        batches = torch.from_numpy(images).split(self.batch_size(MAX_VALUES))
+        parts = [self.encoder(batch.to(self.device).float() / 255).cpu() for batch in batches]
+        z: Array = torch.cat(parts)[:, : self.network.latent_dim].numpy()
+        return z
+
+
+def mean_metrics(metrics: Metrics) -> dict[str, float]:
+    """The mean of each metric over images."""
+    return {name: float(values.mean()) for name, values in metrics.items()}
+
+
+class AverageMeter:
+    """The mean of each metric over all images."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sums: dict[str, float] = {}
+
+    def update(self, metrics: Metrics) -> None:
+        """Add more images."""
+        self.count += len(metrics["mse"])
+        for name, values in metrics.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(values.sum())
+
+    def means(self) -> dict[str, float]:
+        """The mean of each metric."""
+        return {name: total / self.count for name, total in self.sums.items()}
+
+
+class RunningVariance:
+    """The variance of each latent dimension over all images."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum: Any = 0.0
+        self.sum_of_squares: Any = 0.0
+
+    def update(self, z: Array) -> None:
+        """Add more latents, (N, D)."""
+        self.count += len(z)
+        self.sum = self.sum + z.sum(0, np.float64)
+        self.sum_of_squares = self.sum_of_squares + np.square(z, dtype=np.float64).sum(0)
+
+    def active_units(self) -> int:
+        """The number of dimensions whose mu has a variance above 0.01 (Burda et al. 2016, section 4.2)."""
+        return int((self.sum_of_squares / self.count - (self.sum / self.count) ** 2 > ACTIVE_VARIANCE).sum())
+
+
+def compare(images: Tensor, clean: Tensor, suffix: str, *, with_ssim: bool) -> Iterator[tuple[str, Tensor]]:
+    """`mse`, `psnr` and `ssim` between images and the clean ones, (N,) each."""
+    mse = (images - clean).square().flatten(1).mean(1)
+    yield f"mse{suffix}", mse
+    yield f"psnr{suffix}", -10 * mse.clamp(min=1e-10).log10()
+    if with_ssim:
+        yield f"ssim{suffix}", ssim(images, clean)
+
+
+def ssim(images: Tensor, clean: Tensor) -> Tensor:
+    """The structural similarity of each image with the clean one, (N,), at most 1 (Wang et al. 2004).
+
+    With the paper's settings: a Gaussian window of 11 pixels, sigma 1.5, without padding, or the largest odd window that fits a
+    smaller image; K1 = 0.01, K2 = 0.03, peak 1; the mean over channels.
+    """
+    width = min(11, *((size - 1) // 2 * 2 + 1 for size in clean.shape[1:3]))
+    offsets = torch.arange(width, device=clean.device) - width // 2
+    line = torch.exp(-offsets.square() / (2 * 1.5**2))
+    window = (line[:, None] * line)[None, None] / line.sum() ** 2
+    x, y = (part.permute(0, 3, 1, 2).flatten(0, 1)[:, None] for part in (images, clean))
+
+    def blur(values: Tensor) -> Tensor:
+        return functional.conv2d(values, window)
+
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
+    contrast_and_structure = (2 * covariance + 0.03**2) / (var_x + var_y + 0.03**2)
+    return (luminance * contrast_and_structure).flatten(1).mean(1).view(len(clean), -1).mean(1)

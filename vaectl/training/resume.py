@@ -1,0 +1,220 @@
+"""The state of an unfinished training run, in a file beside its checkpoint, from which it resumes bit-identically."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaectl import format1
+from vaectl.errors import UsageError, VaectlError, warn
+from vaectl.io import files, locks, safetensors
+from vaectl.io.safetensors import check_type, integers
+from vaectl.networks.network import network_from_json
+from vaectl.signals import INTERRUPTIONS, DeferredSignal
+from vaectl.training.loop import Trainer, TrainState
+
+KEY = "vaectl-training"
+FORMAT = 2
+DTYPES: Mapping[str, type[np.generic]] = {
+    **dict.fromkeys(("weights", "exp_avg", "exp_avg_sq", "logged"), np.float32),
+    "likelihood": np.float64,
+    **dict.fromkeys(("rng_state", "epoch_rng_state"), np.uint8),
+}
+SUFFIX = ".safetensors"
+MAX_SECONDS = 60.0  # between two saves
+MIN_SECONDS = 1.0  # however short the epochs are
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A state in a file: of which run, started by which command, with which versions."""
+
+    run_config: Mapping[str, Any]
+    command: str
+    versions: Mapping[str, Any]
+    state: TrainState
+
+
+class Checkpointer:
+    """Saves the state of one training run to `path`; None saves nothing. `resumed` is what an interrupted run saved."""
+
+    def __init__(self, path: str | None, command: str, resumed: SavedState | None) -> None:
+        self.path = path
+        self.command = command
+        self.resumed = resumed
+        self.run_config: Mapping[str, Any] = {}
+        self.versions: Mapping[str, Any] = {}
+        self.saved_at = 0.0
+        self.saved_step: int | None = None
+        self.steps = 0
+
+    def start(self, run_config: Mapping[str, Any], versions: Mapping[str, Any]) -> TrainState | None:
+        """The state from which this run resumes; None if it starts from scratch.
+
+        Raises:
+            VaectlError: the saved state is of another run.
+        """
+        self.run_config, self.versions = json.loads(json.dumps(run_config)), versions
+        if not self.resumed:
+            return None
+        for name, now in self.run_config.items():
+            before = self.resumed.run_config.get(name)
+            if before != now:
+                raise VaectlError(f"{self.path!r} is of a run with {describe_change(name, before, now)}", self.advice(name))
+        changed = ", ".join(name for name, before in self.resumed.versions.items() if versions.get(name) != before)
+        if changed:
+            warn(f"the run began with another {changed}: the result will not be bit-identical")
+        return self.resumed.state
+
+    def advice(self, name: str) -> str:
+        """What to do about a setting that differs."""
+        if name == "data" and self.resumed and self.resumed.command == self.command:
+            return "restore the data, or start over with --force"
+        return f"resume with {self.resumed.command if self.resumed else self.command}, or start over with --force"
+
+    def on_step(self, trainer: Trainer, interruption: DeferredSignal) -> None:
+        """Save the state if it is due or a signal has arrived, then deliver the signal."""
+        elapsed = monotonic() - self.saved_at
+        due = interruption or elapsed > MAX_SECONDS or (trainer.loader.ends_epoch and elapsed > MIN_SECONDS)
+        if due and self.path:
+            save(self.path, SavedState(self.run_config, self.command, self.versions, trainer.state_dict()))
+            self.saved_at, self.saved_step, self.steps = monotonic(), trainer.loader.step, trainer.loader.steps
+        interruption.deliver()
+
+    def remove(self) -> None:
+        """Remove the saved state."""
+        if self.path:
+            with suppress(FileNotFoundError):
+                os.unlink(self.path)
+
+
+@contextmanager
+def checkpointing(output: str | None, command: str, *, resume: bool, force: bool) -> Iterator[Checkpointer]:
+    """A Checkpointer for the run that writes the checkpoint `output`, which no other run may write meanwhile.
+
+    `command` is what resumes it. If the block ends well, the state is removed.
+
+    Raises:
+        VaectlError: another run writes this checkpoint; the checkpoint or the state of an interrupted run exists, and neither
+            `resume` nor `force` is given; or there is nothing to resume.
+    """
+    if output is None or not files.is_regular_target(output):
+        if resume:
+            raise UsageError(f"{output!r} is not a file: --resume needs the checkpoint that the interrupted run was to write")
+        yield Checkpointer(None, command, None)
+        return
+    path = state_path(output)
+    with locks.exclusive_lock(output), locks.exclusive_lock(path):  # `run3` and `run3.safetensors` share one state
+        if os.path.exists(output) and not force and not resume:
+            raise VaectlError(f"{output!r} already exists: replace it with --force, or name another file with -o")
+        if os.path.exists(path) and not force and not resume:
+            raise VaectlError(f"{path!r} is an interrupted run: continue it with --resume, or start over with --force")
+        checkpointer = Checkpointer(path, command, load(path) if resume else None)
+        try:
+            yield checkpointer
+        except INTERRUPTIONS:
+            if checkpointer.saved_step is not None:
+                warn(f"stopped after {checkpointer.saved_step} of {checkpointer.steps} steps: resume with {command}")
+            raise
+        except BaseException:
+            if checkpointer.saved_step == 0:  # nothing was learned that could be lost
+                checkpointer.remove()
+            raise
+        checkpointer.remove()
+
+
+def describe_change(name: str, before: Any, now: Any) -> str:
+    """What a setting was, and what it is now."""
+    if name == "data":
+        return "other data"
+    return f"another {name}" if isinstance(now, dict) else f"{name} {before}, not {now}"
+
+
+def state_path(output: str) -> str:
+    """The file of the state: `run3.resume.safetensors` beside `run3.safetensors`."""
+    return f"{output.removesuffix(SUFFIX)}.resume{SUFFIX}"
+
+
+def save(path: str, saved: SavedState) -> None:
+    """Write a state, atomically.
+
+    Raises:
+        VaectlError: the file cannot be written.
+    """
+    state = saved.state
+    values = {
+        "format": FORMAT,
+        "run_config": saved.run_config,
+        "command": saved.command,
+        "versions": saved.versions,
+        "step": state.step,
+        "epochs": state.epochs,
+        "sizes": {name: tensor.shape for name, tensor in state.tensors.items()},
+    }
+    safetensors.write(path, state.tensors, KEY, {**values, "sha256": hash_state(values, state.tensors)})
+
+
+def load(path: str) -> SavedState:
+    """Read a state of this format or of format 1.
+
+    Raises:
+        VaectlError: it is missing or damaged.
+    """
+    if not os.path.exists(path):
+        raise VaectlError(f"there is no {path!r}, so no interrupted run to resume: leave out --resume")
+    try:
+        values, tensors = safetensors.read(path, KEY, check_format, expected_tensors)
+        if values.pop("sha256") != hash_state(values, tensors):
+            raise ValueError("its bytes have changed")
+        return parse(values, tensors)
+    except safetensors.CORRUPTION_ERRORS as error:
+        raise VaectlError(f"{path!r} is damaged: {error}: start over with --force") from error
+
+
+def hash_state(values: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> str:
+    """A SHA-256 over a whole state: a bit that flips on the disk would change the weights without anyone noticing."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.hexdigest()
+
+
+def check_format(values: dict[str, Any]) -> dict[str, Any]:
+    """The JSON of a state; raises VaectlError for a newer format."""
+    if check_type(values["format"], int) > FORMAT:
+        raise VaectlError(f"a state of format {values['format']}, newer than this program's {FORMAT}: upgrade vaectl")
+    if values["format"] < 1:
+        raise ValueError(f"it has format {values['format']}")
+    return values
+
+
+def expected_tensors(values: dict[str, Any]) -> safetensors.Expected:
+    """The tensors of a state, in the sizes that its JSON gives."""
+    sizes = check_type(values["sizes"], dict)
+    names = format1.STATE if values["format"] == 1 else {name: name for name in DTYPES}
+    return {old: (tuple(integers(sizes[old])), DTYPES[new]) for old, new in names.items()}
+
+
+def parse(values: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> SavedState:
+    """What `save` wrote, or what format 1 had in its place."""
+    run_config = check_type(values["training" if values["format"] == 1 else "run_config"], dict)
+    if values["format"] == 1:
+        run_config = format1.upgrade_config(run_config)
+        tensors = format1.upgrade_state(network_from_json(run_config["network"]), tensors)
+    return SavedState(
+        run_config=run_config,
+        command=check_type(values["command"], str),
+        versions=check_type(values["versions"], dict),
+        state=TrainState(
+            step=integers([values["step"]])[0],
+            epochs=[check_type(epoch, dict) for epoch in check_type(values["epochs"], list)],
+            tensors=tensors,
+        ),
+    )

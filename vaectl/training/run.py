@@ -1,0 +1,256 @@
+"""Training a model on a data set: `vaectl.train`."""
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from math import inf, prod
+from typing import Any, Literal, get_args
+
+import torch
+
+from vaectl import __version__, checkpoint, models
+from vaectl.autoencoder import Autoencoder, from_checkpoint
+from vaectl.checkpoint import Card, Checkpoint
+from vaectl.corruption import parse_corruptions
+from vaectl.datasets.load import Data, Dataset, OnRead, Preprocessing, load_dataset
+from vaectl.errors import UsageError, warn
+from vaectl.io import files
+from vaectl.latents import compute_stats
+from vaectl.models import MODELS
+from vaectl.networks.device import resolve_device
+from vaectl.networks.layers import Shape
+from vaectl.networks.network import Network, network_to_json
+from vaectl.signals import defer_signals
+from vaectl.training import loop
+from vaectl.training.config import make_config
+from vaectl.training.loader import make_dataset
+from vaectl.training.loop import Progress
+from vaectl.training.losses import make_likelihood
+from vaectl.training.metrics import EvalConfig, Evaluator, mean_metrics
+from vaectl.training.resume import checkpointing
+from vaectl.types import UInt8Array
+
+ModelName = Literal["ae", "dae", "vae"]
+Architecture = Literal["mlp", "conv", "unet"]
+Fit = Literal["crop", "pad", "stretch"]
+LikelihoodName = Literal["bernoulli", "gaussian"]
+Precision = Literal["auto", "fp32", "bf16"]
+CHOICES = {"model": ModelName, "net": Architecture, "fit": Fit, "likelihood": LikelihoodName, "precision": Precision}
+
+ON_CARD = ("likelihood", "beta", "corrupt")  # settings that the card has beside those of training
+
+
+def train(
+    model: ModelName,
+    data: Data = "mnist",
+    *,
+    latent_dim: int | None = None,
+    net: Architecture | None = None,
+    hidden: Sequence[int] | None = None,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    fit: Fit = "crop",
+    skip_bad: bool = False,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    beta: float | None = None,
+    corrupt: Sequence[str] | None = None,
+    samples: int = 1,
+    likelihood: LikelihoodName | None = None,
+    sigma: float | None = None,
+    binarize: bool = False,
+    precision: Precision = "auto",
+    seed: int = 0,
+    device: str = "auto",
+    output: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    resume: bool = False,
+    resume_command: str = "vaectl.train(..., resume=True)",
+    on_read: OnRead = lambda done, total: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_end: Callable[[Autoencoder, UInt8Array], None] = lambda model, images: None,
+) -> Autoencoder:
+    """Train an autoencoder.
+
+    Args:
+        model: "ae" (plain), "dae" (denoising) or "vae" (variational).
+        data: a data set's name, a folder of images, an NPZ or NPY file, an array of images (N, H, W) or (N, H, W, C) with pixels
+            in [0, 1] or integers up to 255, or a tuple of training and test images.
+        latent_dim: D. What is None here and below is chosen to suit the model and the data.
+        net: the architecture: "mlp", "conv", or "unet", which has no latent and denoises images of any size.
+        hidden: the widths of the hidden layers, halvings or scales.
+        size: height and width to which images are resized; for a unet, of the crops it learns from.
+        channels: 1 for gray, 3 for color.
+        fit: how images of another aspect ratio are resized.
+        skip_bad: list and skip files that cannot be read.
+        epochs, batch_size, lr: lr is the peak learning rate.
+        beta: the weight of the KL; above 0 it makes the latent a distribution.
+        corrupt: what is done to images before they are encoded, as in "gaussian:0.25".
+        samples: samples of z per image, L in Kingma & Welling.
+        likelihood, sigma: of a pixel; sigma, of a Gaussian likelihood, is learned unless given.
+        binarize: dynamic binarization: sample each pixel as 0 or 1 at every visit.
+        precision: the arithmetic of the layers.
+        seed: the random seed. The same seed, machine and number of threads give bit-identical weights.
+        device: "auto" is the fastest.
+        output: the checkpoint to write. While training, its state is saved beside it.
+        force: replace an existing checkpoint.
+        resume: continue an interrupted run with this `output`, bit-identically.
+        resume_command: what messages say to resume an interrupted run.
+        on_read: called with the number of images read so far, and of all if it is known.
+        on_progress: called every few steps.
+        on_end: called with the trained model and images (N, H, W, C) it was evaluated on.
+
+    Returns:
+        The trained model; its card holds the metrics on held-out images.
+
+    Raises:
+        UsageError: arguments that are invalid or contradict each other.
+        VaectlError: bad data, an existing checkpoint, no such device, or a loss that is NaN or infinite.
+    """
+    check_choices(model=model, net=net, fit=fit, likelihood=likelihood, precision=precision)
+    numbers = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "samples": samples, "sigma": sigma, "channels": channels}
+    check_positive(latent_dim=latent_dim, hidden=min(hidden or [1]), size=min(size or [1]), **numbers)
+    defaults = MODELS[model]
+    beta = defaults.beta if beta is None else beta
+    specs = defaults.corrupt if corrupt is None else tuple(corrupt)
+    is_unet = net == "unet"  # which learns from crops of photos
+    corruptions = parse_corruptions(specs, on_crops=is_unet)
+    if is_unet and (latent_dim or beta or likelihood == "bernoulli" or not corruptions):
+        raise UsageError("a unet has no latent, and a Gaussian likelihood: use it for a dae, as in train dae --net unet")
+    path = None if output is None else os.fspath(output)
+    if path is not None:
+        files.check_writable(path)
+    with checkpointing(path, resume_command, resume=resume, force=force) as checkpointer:
+        # The data, and the network they suggest.
+        preprocessing = Preprocessing(None if is_unet else size, channels, fit, keep_size=is_unet, skip_bad=skip_bad)
+        dataset = load_dataset(data, preprocessing, on_read)
+        image_shape = (*(size or models.UNET_CROP), dataset.image_shape[2]) if is_unet else dataset.image_shape
+        architecture = net or models.default_architecture(image_shape)
+        network = choose_network(model, architecture, image_shape, latent_dim, hidden, variational=beta > 0)
+        likelihood_name = likelihood or models.default_likelihood(architecture, image_shape)
+        if sigma and likelihood_name != "gaussian":
+            raise UsageError("sigma is for a Gaussian likelihood: add --likelihood gaussian")
+        warn_of_surprises(network, dataset, shrinks_photos=bool(corruptions) and net is None and architecture == "conv")
+
+        # The configuration of the run, which a resumed run must share.
+        torch_device = resolve_device(device)
+        train_images = make_dataset(dataset.train, image_shape, torch_device)
+        held_out = make_dataset(dataset.held_out, image_shape, "cpu").evaluation_images()
+        config = make_config(
+            architecture,
+            len(train_images),
+            max_fan_in=network.max_fan_in,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            beta=beta,
+            corrupt=specs,
+            likelihood=likelihood_name,
+            sigma=sigma,
+            samples=samples,
+            binarize=binarize,
+            precision=precision,
+            seed=seed,
+        )
+        run_config = {
+            "data": dataset.describe(),
+            "model": model,
+            "network": network_to_json(network),
+            "fit": fit,
+            **asdict(config),
+            "device": torch_device,
+            "precision": str(loop.resolve_dtype(precision, torch_device)).removeprefix("torch."),
+        }
+        state = checkpointer.start(run_config, versions() | describe_machine())
+
+        with defer_signals() as interruption:  # a signal waits for the end of the step
+
+            def on_step(trainer: loop.Trainer) -> None:
+                checkpointer.on_step(trainer, interruption)
+
+            result = loop.fit(network, train_images, config, corruptions, torch_device, on_progress, on_step, state)
+
+        # The checkpoint: the weights, and how good they are on images that were held out.
+        fitted_likelihood = make_likelihood(likelihood_name, result.sigma, network.outputs_pixels)
+        evaluator = Evaluator(network, result.weights, fitted_likelihood, torch_device)
+        metrics = evaluator.compute_metrics(held_out, EvalConfig(corruptions, binarize=binarize, seed=seed))
+        card = Card(
+            model=model,
+            network=network,
+            fit=fit,
+            likelihood=likelihood_name,
+            sigma=result.sigma,
+            beta=beta,
+            corrupt=list(specs),
+            latent_stats=compute_stats(evaluator.latents(train_images.sample())),
+            training={name: value for name, value in asdict(config).items() if name not in ON_CARD} | {"betas": [*config.betas]},
+            data=dataset.describe() | {"skip_bad": skip_bad},
+            metrics={"split": dataset.held_out_split, "images": len(held_out), **mean_metrics(metrics)},
+            epochs=result.epochs,
+            versions=versions(),
+        )
+        trained = Checkpoint(card, result.weights)
+        if path is not None:
+            checkpoint.save(path, trained)
+    autoencoder = from_checkpoint(trained, device)
+    on_end(autoencoder, held_out)
+    return autoencoder
+
+
+def check_choices(**values: str | None) -> None:
+    """Raise UsageError for an unknown model, architecture, fit, likelihood or precision; None is not checked."""
+    for name, value in values.items():
+        if value is not None and value not in get_args(CHOICES[name]):
+            raise UsageError(f"{name}={value!r}: choose one of {', '.join(get_args(CHOICES[name]))}")
+
+
+def check_positive(**values: float | None) -> None:
+    """Raise UsageError for a number that is not positive and finite; None is not checked."""
+    for name, value in values.items():
+        if value is not None and not 0 < value < inf:
+            raise UsageError(f"{name}={value!r}: give a positive number")
+
+
+def choose_network(
+    model: str,
+    architecture: str,
+    image_shape: Shape,
+    latent_dim: int | None,
+    hidden: Sequence[int] | None,
+    *,
+    variational: bool,
+) -> Network:
+    """The network for these images, with default sizes for what is None.
+
+    Raises:
+        UsageError: sizes that do not make a network.
+    """
+    latent_dim = latent_dim or models.default_latent_dim(model, image_shape)
+    try:
+        return models.build_network(architecture, image_shape, latent_dim, hidden, variational=variational)
+    except ValueError as error:
+        raise UsageError(f"these sizes do not make a network: {error}: change --size, --latent or --hidden") from error
+
+
+def warn_of_surprises(network: Network, dataset: Dataset, *, shrinks_photos: bool) -> None:
+    """Warn of what the user may not have meant."""
+    height, width, _ = network.image_shape
+    if network.latent_dim > prod(network.image_shape):
+        warn(f"{network.latent_dim} latent dimensions are more than the {prod(network.image_shape)} values of an image")
+    if not len(dataset.test):
+        warn("too few images to hold any out: the metrics will be those of the training images")
+    if shrinks_photos:
+        warn(f"images are resized to {height} x {width}: --net unet denoises photos at their own size")
+
+
+def versions() -> dict[str, Any]:
+    """The versions of everything that the bits of the weights depend on."""
+    return {"vaectl": __version__, "python": platform.python_version(), **{name: version(name) for name in ("numpy", "torch")}}
+
+
+def describe_machine() -> dict[str, str | int]:
+    """What else the bits of the weights depend on."""
+    return {"processor": torch.backends.cpu.get_cpu_capability(), "number of threads": torch.get_num_threads()}
