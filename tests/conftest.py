@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: ways to call vaectl as a shell does, and small models trained once."""
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -106,22 +107,46 @@ def digits_folder(tmp_path: Path, digits: NDArray[np.uint8]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_data(tmp_path_factory: pytest.TempPathFactory, mnist: Dataset) -> Path:
-    """2,000 training and 500 test images of MNIST as an NPZ file."""
-    assert isinstance(mnist.train, np.ndarray) and isinstance(mnist.test, np.ndarray)
-    path = tmp_path_factory.mktemp("data") / "small.npz"
-    np.savez(path, x_train=mnist.train[:2000, :, :, 0], x_test=mnist.test[:500, :, :, 0])
-    return path
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Returns a folder of this name, filled by a function in the first of the parallel workers that asks for it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def find(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, filled = shared / name, shared / f"{name}.filled"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not filled.exists():
+                folder.mkdir()
+                fill(folder)
+                filled.touch()
+        return folder
+
+    return find
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory, small_data: Path, run_in: Callable[..., None]) -> Path:
+def small_data(make_once: Callable[..., Path], request: pytest.FixtureRequest) -> Path:
+    """2,000 training and 500 test images of MNIST as an NPZ file."""
+
+    def fill(folder: Path) -> None:
+        mnist: Dataset = request.getfixturevalue("mnist")
+        assert isinstance(mnist.train, np.ndarray) and isinstance(mnist.test, np.ndarray)
+        np.savez(folder / "small.npz", x_train=mnist.train[:2000, :, :, 0], x_test=mnist.test[:500, :, :, 0])
+
+    return make_once("data", fill) / "small.npz"
+
+
+@pytest.fixture(scope="session")
+def models(make_once: Callable[..., Path], small_data: Path, run_in: Callable[..., None]) -> Path:
     """A folder with a small vae.safetensors, ae.safetensors and dae.safetensors of 2, 4 and 32 latent dimensions."""
-    folder = tmp_path_factory.mktemp("models")
-    run_in(folder, "train", "ae", "--latent", "4", "--hidden", "64,32", "--data", str(small_data), "--epochs", "40")
-    run_in(folder, "train", "dae", "--latent", "32", "--hidden", "200", "--data", str(small_data), "--epochs", "40")
-    run_in(folder, "train", "vae", "--latent", "2", "--hidden", "64,32", "--data", str(small_data), "--epochs", "40")
-    return folder
+
+    def fill(folder: Path) -> None:
+        for model, latent_dim, hidden in (("ae", "4", "64,32"), ("dae", "32", "200"), ("vae", "2", "64,32")):
+            sizes = ("--latent", latent_dim, "--hidden", hidden)
+            run_in(folder, "train", model, *sizes, "--data", str(small_data), "--epochs", "40")
+
+    return make_once("models", fill)
 
 
 @pytest.fixture
@@ -140,8 +165,9 @@ def ae(models: Path) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the slowest tests, those of the documentation, and record in each report which faults a test covers."""
-    items.sort(key=lambda item: "test_docs" not in item.nodeid)
+    """Start with the slowest tests, and record in each report which faults a test covers."""
+    slow = ("test_docs", "test_resume", "test_examples", "test_interruptions")
+    items.sort(key=lambda item: not any(name in item.nodeid for name in slow))
     for item in items:
         for mark in item.iter_markers("fault"):
             item.user_properties += [("fault", number) for number in mark.args]

@@ -233,3 +233,7 @@ def test_arrays_of_the_wrong_shape_or_range_are_refused(vae: Path, ae: Path, dig
         model.decode([[np.nan, 0]])
     with pytest.raises(VaectlError, match="use a vae"):
         vaectl.load(ae).posterior(digits)
+
+
+def test_a_model_is_shown_in_one_line_without_its_weights(vae: Path) -> None:
+    assert repr(vaectl.load(vae)) == "<Autoencoder: vae, images 28 x 28 x 1, latent_dim 2>"

@@ -48,6 +48,6 @@ def test_convolutions_halve_images_to_about_eight_pixels_and_double_their_channe
 
 @pytest.mark.parametrize(("architecture", "has_latent"), [("mlp", True), ("conv", True), ("unet", False)])
 def test_every_architecture_builds_with_its_default_sizes(architecture: str, has_latent: bool) -> None:
-    network = models.build_network(architecture, (64, 64, 3), 5, None, variational=False)
+    network = models.build_network("ae", architecture, (64, 64, 3), 5, variational=False)
     assert network.image_shape == (64, 64, 3)
     assert network.has_latent == has_latent

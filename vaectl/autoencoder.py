@@ -1,5 +1,7 @@
 """A trained model in use, the same for every command and for Python."""
 
+from __future__ import annotations  # so that help() shows the names of types
+
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -28,11 +30,11 @@ Forward = Callable[[Array], Array]
 Images = str | PathLike[str] | Image | Iterable[str | PathLike[str] | Image] | ArrayLike
 
 MAX_BATCH_VALUES = 1 << 20  # pixel values that pass through the network together
-# The multiply-adds that NumPy has done in about the time it takes to import torch.
+# The MACs (multiply-accumulates) that NumPy has done in about the time it takes to import torch.
 NUMPY_MAC_LIMIT = 10_000_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Autoencoder:
     """A trained encoder and decoder, ready to run."""
 
@@ -59,6 +61,10 @@ class Autoencoder:
     def latent_dim(self) -> int:
         """D, the number of latent dimensions."""
         return self.network.latent_dim
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.image_shape))
+        return f"<Autoencoder: {self.card.model}, images {size}, latent_dim {self.latent_dim}>"
 
     def encode(self, images: Images, *, rng: np.random.Generator | None = None) -> Array:
         """Encode images: z for an AE, mu of q(z|x) for a VAE.
@@ -90,7 +96,7 @@ class Autoencoder:
             VaectlError: as `encode`, or the model has no distribution.
         """
         if not self.network.variational:
-            raise VaectlError(f"a model of kind {self.card.model!r} has no q(z|x): use a vae with beta above 0")
+            raise VaectlError(f"this {self.card.model} has no q(z|x): use a vae with beta above 0")
         both = self._encoded(images)
         return both[:, : self.latent_dim], both[:, self.latent_dim :]
 
@@ -146,7 +152,7 @@ class Autoencoder:
             VaectlError: a model without a prior.
         """
         if not self.network.variational:
-            raise VaectlError(f"a model of kind {self.card.model!r} has no prior to sample: use a vae with beta above 0")
+            raise VaectlError(f"this {self.card.model} has no prior to sample: use a vae with beta above 0")
         return latents.sample_normal(count, self.latent_dim, seed)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -206,7 +212,7 @@ def load(path: str | PathLike[str], device: str = "auto") -> Autoencoder:
 
     Args:
         path: a file that `vaectl train` wrote.
-        device: "auto" runs in NumPy for the first ten billion multiply-adds, then in torch on the fastest device; "cpu" is the
+        device: "auto" runs in NumPy for the first ten billion MACs, then in torch on the fastest device; "cpu" is the
             same on the CPU; "cuda", "cuda:1", "mps" and "xpu" run in torch from the start.
 
     Raises:

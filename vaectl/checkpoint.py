@@ -28,7 +28,7 @@ class Card:
     """What a checkpoint says about its model.
 
     Raises:
-        ValueError: latent statistics of another dimension, or an unknown fit.
+        ValueError: latent statistics of another dimension, or an unknown likelihood or fit.
     """
 
     model: str

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from vaectl.errors import UsageError
 from vaectl.io import codecs, files, images
-
-Shape = tuple[int, ...]
+from vaectl.networks.layers import Shape
 
 
 class Random(Protocol):
@@ -90,7 +89,7 @@ class SaltAndPepper:
 
 DEFAULT_TEXT = "vaectl"
 # A watermark takes one of N_SCALES sizes: its longer side, relative to the largest that fits, or to its own on crops.
-MIN_SCALE, MAX_SCALE, N_SCALES = 0.4, 1.0, 8
+MIN_SCALE, N_SCALES = 0.4, 8
 MIN_OPACITY = 0.4
 
 
@@ -139,8 +138,8 @@ def render_stamps(file: str, image_shape: Shape, on_crops: bool) -> tuple[NDArra
     """
     height, width, channels = image_shape
     mark = images.premultiply(read_watermark(file), channels)
-    largest = MAX_SCALE if on_crops else MAX_SCALE * min(height / mark.shape[0], width / mark.shape[1])
-    scales = np.linspace(MIN_SCALE / MAX_SCALE, 1, N_SCALES) * largest
+    largest = 1.0 if on_crops else min(height / mark.shape[0], width / mark.shape[1])
+    scales = np.linspace(MIN_SCALE, 1, N_SCALES) * largest
     sizes = np.maximum(1, np.rint(np.outer(scales, mark.shape[:2]))).astype(np.int64)
     stamps = np.zeros((N_SCALES, *(sizes[-1] + 1), channels + 1), np.float32)
     for stamp, (rows, columns) in zip(stamps, sizes.tolist(), strict=True):

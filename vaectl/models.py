@@ -14,7 +14,7 @@ from vaectl.networks.network import Network
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelDefaults:
     """The default dials of a model.
 
     `corrupt` is what is done to an image before it is encoded; `beta` weighs the KL, and above 0 makes the latent a
@@ -28,9 +28,9 @@ class Model:
 
 
 MODELS = {
-    "ae": Model("plain autoencoder", corrupt=(), beta=0.0, latent_dim=64),
-    "dae": Model("denoising autoencoder", corrupt=("gaussian:0.25",), beta=0.0, latent_dim=128),
-    "vae": Model("variational autoencoder", corrupt=(), beta=1.0, latent_dim=10),
+    "ae": ModelDefaults("plain autoencoder", corrupt=(), beta=0.0, latent_dim=64),
+    "dae": ModelDefaults("denoising autoencoder", corrupt=("gaussian:0.25",), beta=0.0, latent_dim=128),
+    "vae": ModelDefaults("variational autoencoder", corrupt=(), beta=1.0, latent_dim=10),
 }
 
 # Gray images up to this side are digits and the like: on MNIST, fully connected layers learn more in the same time. Their gray
@@ -63,13 +63,22 @@ def default_latent_dim(model: str, image_shape: Shape) -> int:
 
 
 def build_network(
-    architecture: str, image_shape: Shape, latent_dim: int, hidden: Sequence[int] | None, *, variational: bool
+    model: str,
+    architecture: str,
+    image_shape: Shape,
+    latent_dim: int | None = None,
+    hidden: Sequence[int] | None = None,
+    *,
+    variational: bool,
 ) -> Network:
-    """A network of architecture "mlp", "conv" or "unet"; `hidden` are the widths of its layers or scales, None for the default.
+    """A network of architecture "mlp", "conv" or "unet", with default sizes for what is None.
+
+    `hidden` are hidden units (mlp), or channels per stage (conv, unet).
 
     Raises:
         ValueError: sizes that do not make a network.
     """
+    latent_dim = latent_dim or default_latent_dim(model, image_shape)
     if architecture == "unet":
         return networks.build_unet(image_shape, hidden or UNET_HIDDEN)
     if architecture == "conv":

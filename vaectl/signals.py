@@ -48,15 +48,16 @@ class DeferredSignal:
 
     def deliver(self) -> None:
         """Deliver the signal that was held back, if any."""
-        if self.number is not None:
-            self.handlers[self.number](self.number, None)
+        number, self.number = self.number, None
+        if number is not None:
+            self.handlers[number](number, None)
 
 
 @contextmanager
 def defer_signals() -> Iterator[DeferredSignal]:
     """Hold back the first SIGINT or SIGTERM until it is delivered, at the latest when the block ends."""
     deferred = DeferredSignal()
-    in_main_thread = threading.current_thread() is threading.main_thread()  # Python handles signals there alone
+    in_main_thread = threading.current_thread() is threading.main_thread()  # Python handles signals only there
     for number in (signal.SIGINT, signal.SIGTERM) if in_main_thread else ():
         handler = signal.getsignal(number)
         if callable(handler):  # an ignored signal stays ignored, such as SIGINT in the background of a script

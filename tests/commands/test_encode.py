@@ -90,7 +90,7 @@ def test_a_model_without_a_distribution_cannot_be_sampled_from(
     run: Call, ae: Path, tmp_path: Path, digits: NDArray[np.uint8]
 ) -> None:
     write_png(tmp_path / "0.png", digits[0])
-    one_line(run("encode", "0.png", "--sample", "-c", ae, code=1), "kind 'ae'", "use a vae")
+    one_line(run("encode", "0.png", "--sample", "-c", ae, code=1), "this ae has no q(z|x)", "use a vae")
 
 
 def test_an_input_that_cannot_be_read_is_named(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:

@@ -1,4 +1,5 @@
 import itertools
+import os
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -136,4 +137,16 @@ def test_samples_are_decoded_if_the_output_is_an_image(run: Call, vae: Path, tmp
 
 
 def test_a_model_without_a_prior_cannot_be_sampled(run: Call, ae: Path) -> None:
-    one_line(run("sample", "-c", ae, code=1), "of kind 'ae'", "use a vae")
+    one_line(run("sample", "-c", ae, code=1), "this ae has no prior", "use a vae")
+
+
+def test_samples_into_a_folder_are_images(run: Call, vae: Path, tmp_path: Path) -> None:
+    run("sample", "-n", 3, "-c", vae, "-o", "out/")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"sample-{index:05d}.png" for index in range(3)]
+
+
+def test_sample_prefers_the_vae(run: Call, models: Path, tmp_path: Path) -> None:
+    for age, name in enumerate(["dae", "vae"]):
+        (tmp_path / f"{name}.safetensors").write_bytes((models / f"{name}.safetensors").read_bytes())
+        os.utime(tmp_path / f"{name}.safetensors", (1000 - age, 1000 - age))
+    assert "using 'vae.safetensors', the VAE of" in run("sample", "-n", 2, "-o", "z.npy").stderr.decode()

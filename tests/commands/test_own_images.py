@@ -109,7 +109,7 @@ def test_commands_that_need_a_latent_refuse_a_unet(folder: Path, run: Call) -> N
     image = folder / DATA / "a" / "00.png"
     one_line(run("encode", image, *model, code=1), "has no latent", "use it to denoise")
     one_line(run("interpolate", image, image, *model, "-o", "x.png", code=1), "no latent")
-    one_line(run("grid", *model, code=2), "latent dimensions")
+    one_line(run("grid", *model, code=1), "no latent")
 
 
 def test_info_says_which_images_a_model_takes(folder: Path, run: Call) -> None:

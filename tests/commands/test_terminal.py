@@ -83,7 +83,7 @@ def visible_lines(text: str) -> list[str]:
     ("model", "caption"),
     [
         (["vae", "--latent", "2"], "the latent plane from -3 to 3"),
-        (["ae"], "held-out images above, their reconstructions below"),
+        (["ae"], "test images above, their reconstructions below"),
     ],
 )
 def test_training_leaves_a_line_per_epoch_and_a_preview_with_a_caption(

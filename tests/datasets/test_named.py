@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from support import Result, one_line, to_idx, write_png
 
 from vaectl.datasets.catalogue import Reference, parse_reference
-from vaectl.datasets.load import Dataset
+from vaectl.datasets.load import Dataset, load_dataset
 from vaectl.datasets.named import DatasetImages, open_source
 from vaectl.errors import VaectlError
 from vaectl.io.inputs import File, Folder, SkipPolicy, StoredImage
@@ -120,3 +120,10 @@ def test_commands_read_data_sets_by_name(run: Call, vae: Path, tmp_path: Path) -
     result = run("encode", "mnist:3", "mnist:train:5", "-c", vae, "--format", "csv")
     assert [line.split(b",")[0] for line in result.stdout.splitlines()] == [b"name", b"mnist-test-00003", b"mnist-train-00005"]
     one_line(run("encode", "mnist:10000", "-c", vae, code=1), "mnist:test has 10000 images, counted from 0: there is no 10000")
+
+
+def test_a_wrong_split_and_a_misspelt_name_get_a_hint() -> None:
+    with pytest.raises(VaectlError, match="there is no 'mnist:tset': use mnist:train, mnist:test or the number of an image"):
+        open_source("mnist:tset")
+    with pytest.raises(VaectlError, match=r"no data set 'fashion': did you mean fashion-mnist\?"):
+        load_dataset("fashion")

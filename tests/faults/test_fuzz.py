@@ -19,7 +19,7 @@ def test_a_changed_file_is_read_or_refused_with_one_line(
     folder = tmp_path_factory.mktemp("changed")
     files = make_valid_files(write_tiny_checkpoint(folder / "tiny.safetensors").read_bytes())
 
-    @settings(max_examples=15, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(rng=st.randoms(use_true_random=True))
     def check(rng: random.Random) -> None:
         data = change_file(kind, files, rng)

@@ -82,7 +82,7 @@ def test_a_run_whose_loss_becomes_nan_keeps_its_last_good_state(tmp_path: Path, 
 
     dataset = ImageDataset(np.random.default_rng(0).integers(0, 256, (64, 6, 6, 1), np.uint8), "cpu")
     with pytest.raises(VaectlError, match=r"the loss is NaN or infinite at step 8: lower --lr \(it is 0\.01\)"):
-        loop.fit(network, dataset, config, (), "cpu", on_step=on_step)
+        loop.train_network(network, dataset, config, (), "cpu", on_step=on_step)
     state = resume.load(str(tmp_path / STATE)).state
     assert state.step == 4 and all(np.isfinite(tensor).all() for tensor in state.tensors.values())
 

@@ -144,7 +144,7 @@ def test_files_are_listed_in_the_order_of_their_whole_paths(tmp_path: Path) -> N
     for path in ("a/x", "a-b/x", "a.d", "a/b/c", "a/b.c", "B", "é/1", "a0"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
-    assert list(inputs.list_files(str(tmp_path))) == sorted(
+    assert inputs.Folder(str(tmp_path)).files == sorted(
         os.path.relpath(path, tmp_path) for path in tmp_path.rglob("*") if path.is_file()
     )
 
@@ -244,7 +244,7 @@ def test_folders_may_be_nested_deeper_than_the_recursion_limit(tmp_path: Path) -
         deep /= "a"
         deep.mkdir()
     (deep / "x.txt").touch()
-    assert list(inputs.list_files(str(tmp_path))) == ["a/" * 1100 + "x.txt"]
+    assert inputs.Folder(str(tmp_path)).files == ["a/" * 1100 + "x.txt"]
     (deep / "x.txt").unlink()
     while deep != tmp_path:  # pytest removes folders recursively
         deep.rmdir()

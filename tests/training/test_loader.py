@@ -30,7 +30,7 @@ def test_crops_are_parts_of_the_photos_rotated_and_flipped() -> None:
 @pytest.mark.parametrize("shape", [(8, 8, 3), (16, 4, 3)])
 def test_a_photo_smaller_than_a_crop_is_padded_with_its_mirror_image(shape: tuple[int, ...]) -> None:
     photo = np.random.default_rng(0).integers(0, 256, (3, 5, 3), np.uint8)
-    found = RandomCrops([photo], shape).sample()
+    found = RandomCrops([photo], shape).init_images()
     assert found.shape[1:] == shape
     assert set(np.unique(found)) == set(np.unique(photo))
 

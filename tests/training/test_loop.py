@@ -12,7 +12,7 @@ from vaectl.networks.network import build_mlp, build_unet
 from vaectl.training import loop
 from vaectl.training.config import TrainConfig, make_config
 from vaectl.training.loader import ImageDataset, RandomCrops
-from vaectl.training.loop import FitResult, Progress, Trainer, TrainState
+from vaectl.training.loop import Progress, Trainer, TrainResult, TrainState
 from vaectl.training.losses import Bernoulli
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.01, beta=1.0, corrupt=(), precision="fp32")
@@ -27,9 +27,9 @@ def bars() -> NDArray[np.uint8]:
     return images
 
 
-def fit(images: NDArray[np.uint8], config: TrainConfig, variational: bool = True, **others: Any) -> FitResult:
+def fit(images: NDArray[np.uint8], config: TrainConfig, variational: bool = True, **others: Any) -> TrainResult:
     network = build_mlp(tuple(images.shape[1:]), 2, [32], variational=variational)
-    return loop.fit(network, ImageDataset(images, "cpu"), config, parse_corruptions(config.corrupt), "cpu", **others)
+    return loop.train_network(network, ImageDataset(images, "cpu"), config, parse_corruptions(config.corrupt), "cpu", **others)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -79,8 +79,8 @@ def test_training_on_random_crops_resumes_bit_identically() -> None:
     corruptions = parse_corruptions(["gaussian:0.1"], on_crops=True)
     states: list[TrainState] = []
 
-    def train(state: TrainState | None = None) -> FitResult:
-        return loop.fit(
+    def train(state: TrainState | None = None) -> TrainResult:
+        return loop.train_network(
             network,
             RandomCrops(photos, (8, 8, 3)),
             config,

@@ -10,7 +10,14 @@ from vaectl.latents import compute_stats
 from vaectl.networks.network import Network, build_mlp, build_unet
 from vaectl.training import metrics
 from vaectl.training.losses import Bernoulli, Gaussian
-from vaectl.training.metrics import AverageMeter, EvalConfig, Evaluator, RunningVariance
+from vaectl.training.metrics import AverageMeter, EvalConfig, Evaluator, Metrics, RunningVariance
+
+
+def means(found: Metrics) -> dict[str, float]:
+    """The mean of each metric."""
+    meter = AverageMeter()
+    meter.update(found)
+    return meter.means()
 
 
 def zero_weights(network: Network) -> dict[str, NDArray[np.float32]]:
@@ -28,16 +35,14 @@ def test_the_metrics_of_a_model_with_zero_weights() -> None:
     found = evaluator(network, zero_weights(network)).compute_metrics(images, EvalConfig(samples=20))
     expected_nll = 16 * math.log(2)
     expected = {"neg_elbo": expected_nll, "reconstruction": expected_nll, "kl": 0, "nll": expected_nll, "mse": 0.25}
-    assert metrics.mean_metrics(found) == pytest.approx(expected | {"psnr": 10 * math.log10(4)})
+    assert means(found) == pytest.approx(expected | {"psnr": 10 * math.log10(4)})
 
 
 def test_the_kl_is_summed_over_dimensions_and_averaged_over_images() -> None:
     network = build_mlp((4, 4, 1), 3, [5], variational=True)
     weights = zero_weights(network)
     weights["encoder.3.bias"][:] = [2, 0, 0, 0, 0, 0]  # mu = (2, 0, 0), logvar = 0
-    found = metrics.mean_metrics(
-        evaluator(network, weights).compute_metrics(np.zeros((1500, 4, 4, 1), np.uint8), EvalConfig(samples=3000))
-    )
+    found = means(evaluator(network, weights).compute_metrics(np.zeros((1500, 4, 4, 1), np.uint8), EvalConfig(samples=3000)))
     assert found["kl"] == pytest.approx(2)
     assert found["neg_elbo"] == pytest.approx(found["reconstruction"] + 2)
     # The decoder ignores z, so the likelihood is known, and only the bound includes the KL.
@@ -56,7 +61,7 @@ def test_corrupted_and_denoised_images_are_compared_with_the_clean_ones() -> Non
     network = build_mlp((20, 20, 1), 3, [5], variational=False)
     images = np.full((10, 20, 20, 1), 128, np.uint8)
     config = EvalConfig(parse_corruptions(["gaussian:0.1"]), samples=100, ssim=True)
-    found = metrics.mean_metrics(evaluator(network, zero_weights(network)).compute_metrics(images, config))
+    found = means(evaluator(network, zero_weights(network)).compute_metrics(images, config))
     assert found["psnr_before"] == pytest.approx(20, abs=0.3)
     assert found["psnr"] > 50
     assert found["ssim_before"] < 0.3
@@ -94,7 +99,7 @@ def test_a_unet_has_no_latents_and_keeps_the_size_of_its_images() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 11, 13, 1), np.uint8)
     assert found.latents(images).shape == (2, 0)
     # With zero weights it predicts no residual: the output is the input.
-    assert metrics.mean_metrics(found.compute_metrics(images, EvalConfig()))["mse"] == pytest.approx(0)
+    assert means(found.compute_metrics(images, EvalConfig()))["mse"] == pytest.approx(0)
 
 
 def test_an_average_meter_weighs_every_image_equally() -> None:

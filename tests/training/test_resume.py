@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -37,12 +38,12 @@ def interrupt(arguments: list[str], cwd: Path, number: signal.Signals, epoch: in
 
 
 @pytest.mark.fault(35, 36)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGTERM), (signal.SIGKILL, signal.SIGKILL)])
 def test_a_run_interrupted_twice_writes_the_same_checkpoint(
-    number: signal.Signals, run: Call, command: list[str], tmp_path: Path
+    numbers: tuple[signal.Signals, signal.Signals], run: Call, command: list[str], tmp_path: Path
 ) -> None:
     run(*command, "-o", "whole.safetensors")
-    for epoch in (5, 25):
+    for number, epoch in zip(numbers, (5, 25), strict=True):
         err = interrupt([*command, *(["--resume"] if epoch > 5 else [])], tmp_path, number, epoch)
         assert (tmp_path / STATE).exists() and not (tmp_path / "vae.safetensors").exists()
         if number != signal.SIGKILL:
@@ -51,15 +52,16 @@ def test_a_run_interrupted_twice_writes_the_same_checkpoint(
             assert f"resume with vaectl {' '.join(command)} --resume" in last
     result = run(*command, "--resume")
     assert result.stdout == b"vae.safetensors\n"
-    assert number == signal.SIGKILL or "epoch 1/60" not in result.stderr.decode()
+    assert signal.SIGKILL in numbers or "epoch 1/60" not in result.stderr.decode()
     assert (tmp_path / "vae.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["vae.safetensors", "whole.safetensors"]
 
 
 @pytest.fixture
-def interrupted(command: list[str], tmp_path: Path) -> list[str]:
+def interrupted(command: list[str], tmp_path: Path, make_once: Callable[..., Path]) -> list[str]:
     """The command of an interrupted run, whose state is in `tmp_path`."""
-    interrupt(command, tmp_path, signal.SIGTERM)
+    folder = make_once("interrupted", lambda folder: interrupt(command, folder, signal.SIGTERM))
+    shutil.copy(folder / STATE, tmp_path)
     return command
 
 
@@ -243,5 +245,14 @@ def test_two_outputs_that_share_a_state_cannot_be_trained_at_once(tmp_path: Path
 def test_without_an_output_nothing_is_saved_or_resumed() -> None:
     with resume.checkpointing(None, "", resume=False, force=False) as checkpointer:
         assert checkpointer.path is None
-    with pytest.raises(UsageError, match="--resume needs"), resume.checkpointing(None, "", resume=True, force=False):
+    with (
+        pytest.raises(UsageError, match="no output is not a file"),
+        resume.checkpointing(None, "", resume=True, force=False),
+    ):
         pass
+
+
+def test_a_finished_run_has_nothing_to_resume(run: Call, small_data: Path) -> None:
+    command = ("train", "ae", "--data", small_data, "--hidden", "8", "--epochs", "1")
+    run(*command)
+    one_line(run(*command, "--resume", code=1), "'ae.safetensors' is complete, there is nothing to resume")

@@ -114,14 +114,14 @@ def test_training_a_unet_learns_from_crops(digits: NDArray[np.uint8]) -> None:
         ({"fit": "fill"}, "fit='fill': choose one of crop, pad, stretch"),
         ({"likelihood": "normal"}, "choose one of bernoulli, gaussian"),
         ({"precision": "fp16"}, "choose one of auto, fp32, bf16"),
-        ({"hidden": [8, 0]}, "hidden=0: give a positive number"),
-        ({"latent_dim": -1}, "latent_dim=-1: give a positive number"),
-        ({"epochs": 0}, "epochs=0: give a positive number"),
+        ({"hidden": [8, 0]}, "hidden=0: give a finite number above 0"),
+        ({"latent_dim": -1}, "latent_dim=-1: give a finite number above 0"),
+        ({"epochs": 0}, "epochs=0: give a finite number above 0"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"lr": float("nan")}, "lr=nan"),
         ({"sigma": 0.0}, "sigma=0.0"),
         ({"corrupt": ["blur:1"]}, "not a corruption"),
-        ({"resume": True}, "--resume needs"),
+        ({"resume": True}, "no output is not a file"),
     ],
 )
 def test_invalid_and_contradictory_arguments_are_usage_errors(
@@ -173,3 +173,8 @@ def test_python_and_the_command_train_the_same_weights(run: Call, small_data: Pa
 def test_an_unknown_model_is_a_usage_error(digits: NDArray[np.uint8]) -> None:
     with pytest.raises(UsageError, match="model='gan': choose one of ae, dae, vae"):
         vaectl.train("gan", digits)  # type: ignore[arg-type]
+
+
+def test_one_corruption_and_one_side_need_no_sequence(digits: NDArray[np.uint8]) -> None:
+    card = vaectl.train("dae", digits, size=8, corrupt="mask:0.3", latent_dim=2, hidden=[8], epochs=1).card
+    assert card.network.image_shape == (8, 8, 1) and card.corrupt == ["mask:0.3"]

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,6 @@ class TrainingDisplay:
             text = describe_progress(progress, seconds)
             if progress.ends_epoch:
                 self.print(text)
-                self.schedule()
             self.update(text, progress.step, progress.steps, printed=progress.ends_epoch)
 
     def on_end(self, model: Autoencoder, held_out: UInt8Array) -> None:
@@ -202,7 +202,7 @@ LABELS = {
 
 
 def print_metrics(metrics: Mapping[str, float]) -> None:
-    """The metrics, one per line, beside those of the corrupted images if there are any."""
+    """Print the metrics, one per line, beside those of the corrupted images if there are any."""
     console = stderr_console()
     for name, (label, unit) in LABELS.items():
         # Without a distribution there is no bound, only its first part.
@@ -210,20 +210,21 @@ def print_metrics(metrics: Mapping[str, float]) -> None:
             continue
         digits = ".2f" if unit else ".4f"
         before = f"  (corrupted: {metrics[f'{name}_before']:{digits}})" if f"{name}_before" in metrics else ""
+        label = label if metrics["kl"] or name != "reconstruction" else label.strip()
         console.print(f"  {label:<14}{metrics[name]:>9{digits}} {unit}{before}".rstrip())
 
 
 def print_trained(card: Card) -> None:
-    """The metrics of a model that was just trained."""
+    """Print the metrics of a model that was just trained."""
     what = "images" if card.network.has_latent else "crops"
     stderr_console().print(f"on {card.metrics['images']:,} {card.metrics['split']} {what}:")
     print_metrics({name: value for name, value in card.metrics.items() if isinstance(value, float)})
 
 
 def print_evaluation(evaluation: "Evaluation") -> None:
-    """The metrics of a model, and how they were computed."""
+    """Print the metrics of a model, and how they were computed."""
     console = stderr_console()
-    values = evaluation.to_json()
+    values = asdict(evaluation)
     for name in (
         "checkpoint",
         "model",
@@ -238,6 +239,7 @@ def print_evaluation(evaluation: "Evaluation") -> None:
     ):
         if values[name]:
             value = ", ".join(values[name]) if isinstance(values[name], list) else values[name]
+            value = f"{value:,}" if isinstance(value, int) else value
             console.print(f"{name:<14}{value}")
     print_metrics(evaluation.metrics)
     if evaluation.latent_dim:
@@ -256,7 +258,7 @@ def print_preview(model: Autoencoder, held_out: UInt8Array) -> None:
         return
     clean = held_out[:N_PREVIEW].astype(np.float32) / 255
     terminal.draw(console, np.concatenate([clean, model.denoise(clean)]), len(clean))
-    console.print("held-out images above, their reconstructions below")
+    console.print(f"{model.card.metrics['split']} images above, their reconstructions below")
 
 
 def to_json(values: Mapping[str, Any], indent: int | None = 2) -> str:

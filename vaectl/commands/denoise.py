@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 def denoise(
     inputs: options.Images = None,
     corrupt: options.Corrupt = None,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Show the clean, the corrupted and the denoised image above each other.")
-    ] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Stack the clean, the corrupted and the denoised image.")] = False,
     invert: options.Invert = False,
     skip_bad: options.SkipBad = False,
     checkpoint: options.CheckpointFile = None,
@@ -51,7 +49,7 @@ def denoise(
     model = autoencoder.load(path, device)
     corruptions = parse_corruptions(corrupt or [], on_crops=not model.network.has_latent)
     if not model.card.corrupt:
-        raise VaectlError(f"{path!r} is of kind {model.card.model!r} and was trained on clean images: use a dae")
+        raise VaectlError(f"{path!r} is a {model.card.model} trained on clean images: use a dae")
     random = NumpyRandom(seed)
 
     def denoised(images: "Array") -> "Array":

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -58,24 +60,23 @@ def evaluate(
 
     from vaectl.commands import console
     from vaectl.io.outputs import csv_line
-    from vaectl.io.ranking import Ranking
     from vaectl.training import evaluation
 
-    ranking = Ranking()
-    columns: Sequence[str] = ()
+    columns: list[str] = []
+    scored: list[tuple[float, bytes]] = []
 
-    def rank(names: Sequence[str], metrics: "Metrics") -> None:
-        nonlocal columns
-        columns = list(metrics)
-        for index, score in enumerate(metrics.get("nll", metrics["neg_elbo"])):
-            ranking.add(score, csv_line(names[index], *(f"{values[index]:.6g}" for values in metrics.values())))
+    def score(names: Sequence[str], metrics: "Metrics") -> None:
+        columns[:] = metrics
+        for index, badness in enumerate(metrics.get("nll", metrics["neg_elbo"])):
+            line = csv_line(names[index], *(f"{values[index]:.6g}" for values in metrics.values()))
+            scored.append((float(badness), line))
 
     with console.counter(quiet) as count:
 
         def on_batch(names: Sequence[str], metrics: "Metrics", total: int) -> None:
             count(len(names), lambda: total)
             if per_image:
-                rank(names, metrics)
+                score(names, metrics)
 
         result = evaluation.evaluate(
             path,
@@ -95,9 +96,9 @@ def evaluate(
     def lines() -> Iterator[bytes]:
         if per_image:
             yield csv_line("name", *columns)
-            yield from ranking.descending()
+            yield from (line for _, line in sorted(scored, key=itemgetter(0), reverse=True))
         else:
-            yield os.fsencode(console.to_json(result.to_json()) + "\n")
+            yield os.fsencode(console.to_json(asdict(result)) + "\n")
 
     if per_image or as_json or output or not files.stdout_is_terminal():
         with files.open_output(output or files.STDOUT) as stream:

@@ -1,6 +1,5 @@
 """vaectl grid."""
 
-from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -23,7 +22,7 @@ STEPS_HELP = "Images along each side (default: 20; on a terminal, as many as are
 STEPS = option("--steps", min=1, max=200, metavar="N", help=STEPS_HELP)
 DIMS = typer.Option("--dims", metavar="I J", help="The dimensions that vary, counted from 0.")
 SPACING = typer.Option("--spacing", help="Equal steps in z, or in the probability of the normal distribution.")
-AT_HELP = "The point at which the other dimensions stay (default: 0)."
+AT_HELP = "Values of the other dimensions (default: 0)."
 AT = option("--at", metavar="IMAGE|NPY", autocompletion=options.complete_inputs, help=AT_HELP)
 
 
@@ -55,9 +54,10 @@ def grid(
     from vaectl.io.outputs import STILL_FORMATS, Layout, parse_destination, write_images
 
     destination = parse_destination(output, format, STILL_FORMATS)
-    if range_ and not (all(map(isfinite, range_)) and range_[0] < range_[1]):
+    if range_ and range_[0] >= range_[1]:
         raise UsageError(f"--range {range_[0]:g} {range_[1]:g}: give a lower and a higher number, as in --range -3 3")
     model = autoencoder.load(options.find_checkpoint(checkpoint), device)
+    model.require_latent()
     if len({*dims} & {*range(model.latent_dim)}) < 2:
         raise UsageError(f"--dims {dims[0]} {dims[1]}: give two of the {model.latent_dim} latent dimensions, counted from 0")
     center = np.zeros(model.latent_dim, np.float32)

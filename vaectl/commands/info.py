@@ -1,11 +1,13 @@
 """vaectl info."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vaectl.commands import options
+from vaectl.errors import UsageError
 from vaectl.io import files
 from vaectl.models import MODELS
 from vaectl.networks.layers import layers_to_json
@@ -31,6 +33,8 @@ def info(
     """
     from vaectl import checkpoint as checkpoints
 
+    if file and checkpoint and not os.environ.get("VAECTL_CHECKPOINT") == checkpoint:
+        raise UsageError(f"both {file!r} and -c {checkpoint!r} are given: leave out one")
     path = file or options.find_checkpoint(checkpoint)
     card = checkpoints.load(path).card
     if as_json:
@@ -65,7 +69,7 @@ def describe_card(card: "Card") -> Iterator[tuple[str, str]]:
     yield "objective", f"{card.likelihood} likelihood, beta {card.beta:g}, input {', '.join(card.corrupt) or 'clean'}"
     sections = {"data": card.data, "training": card.training, "metrics": card.metrics, "versions": card.versions}
     for title, values in sections.items():
-        yield title, ", ".join(f"{name} {abbreviate(value)}" for name, value in values.items())
+        yield title, ", ".join(f"{name} {abbreviate(value)}" for name, value in values.items() if value is not None)
 
 
 def describe_layer(layer: Mapping[str, Any]) -> str:

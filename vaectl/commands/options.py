@@ -71,7 +71,7 @@ CHECKPOINT = option(
 )
 OUTPUT = option("-o", "--output", metavar="PATH", help="Where to write: a file, DIR/ or numbered%03d.png; - is stdout.")
 FORMAT = option("--format", help="Output format, whatever the suffix of -o.")
-ANIMATE = typer.Option("--animate", help="Write an animated .webp; .gif and .apng always are.")
+ANIMATE = typer.Option("--animate", help="Animate a .webp; .gif and .apng are always animated.")
 FPS = typer.Option("--fps", min=0.1, max=100, metavar="X", help="Frames per second.")
 INVERT = typer.Option("--invert", help="Swap black and white first, for dark ink on white paper.")
 SKIP_BAD = typer.Option("--skip-bad", help="List and skip images that cannot be read.")
@@ -134,6 +134,6 @@ def find_checkpoint(given: str | None, preferred: str | None = None) -> str:
         )
     newest = max(here, key=lambda path: (path == f"{preferred}{SUFFIX}", os.path.getmtime(path)))
     if len(here) > 1:
-        why = "the denoiser" if newest == f"{preferred}{SUFFIX}" else "the newest"
+        why = {"dae": "the denoiser", "vae": "the VAE"}.get(preferred or "") if newest == f"{preferred}{SUFFIX}" else "the newest"
         warn(f"using {newest!r}, {why} of {', '.join(sorted(here))}: choose another with -c")
     return newest

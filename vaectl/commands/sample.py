@@ -32,6 +32,6 @@ def sample(
     from vaectl.io.outputs import ALL_FORMATS, Layout, parse_destination, write_either
 
     destination = parse_destination(output, format, ALL_FORMATS, animate=animate)
-    model = autoencoder.load(options.find_checkpoint(checkpoint), device)
+    model = autoencoder.load(options.find_checkpoint(checkpoint, preferred="vae"), device)
     latents = Batch([f"sample-{index:05d}" for index in range(count)], model.sample_latents(count, seed=seed))
     write_either([latents], destination, model.decode, Layout(terminal.show, columns, scale, fps))

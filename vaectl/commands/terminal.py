@@ -60,7 +60,7 @@ def draw(console: "Console", stack: Array, columns: int | None = None) -> None:
 
 
 def max_columns(width: int, image_width: int) -> int:
-    """How many images fit side by side into so many pixels and remain readable."""
+    """How many images fit side by side into `width` pixels and remain readable."""
     return max(1, width // min(image_width, MIN_WIDTH))
 
 

@@ -17,7 +17,7 @@ MODEL = typer.Argument(help="Plain, denoising or variational autoencoder.")
 LATENT_HELP = "Latent dimension (default: ae 64, dae 128, vae 10; 128 for larger or color images)."
 LATENT = option("--latent", "--latent-dim", min=1, metavar="N", help=LATENT_HELP)
 NET = option("--net", help="Architecture (default: mlp; conv if over 32 x 32 or in color); a unet denoises any size.")
-HIDDEN = option("--hidden", metavar="N,N", help="Widths of the hidden layers, halvings or scales.")
+HIDDEN = option("--hidden", metavar="N,N", help="Hidden units (mlp), or channels per stage (conv, unet).")
 SIZE = option("--size", metavar="N|HxW", help="Resize images, or crop them for a unet (default: as the data).")
 GRAY = option("--gray/--color", "--grey/--colour", help="Channels of an image (default: as the data).")
 FIT = typer.Option("--fit", help="How images of another aspect ratio are resized.")
@@ -33,7 +33,7 @@ PRECISION = typer.Option("--precision", help="Floating-point type of the layers.
 OUTPUT = option("-o", "--output", metavar="FILE", help="The checkpoint to write (default: MODEL.safetensors).")
 FORCE = typer.Option("-f", "--force", help="Replace an existing checkpoint.")
 RESUME = typer.Option("--resume", help="Continue an interrupted run, bit-identically.")
-JSON = typer.Option("--json", help="Print a JSON line per epoch on stdout.")
+JSON = typer.Option("--json", help="Print a JSON line per epoch, and one at the end, on stdout.")
 
 
 def train(

@@ -55,7 +55,7 @@ class DiskCache:
         return np.frombuffer(self.mapping, np.uint8)
 
     def advise_random_access(self) -> None:
-        """Tell the system that images are now read in random order, so that it does not read ahead of each in vain."""
+        """Tell the system that images are now read in random order, so that it does not read ahead."""
         if self.mapping:
             self.mapping.madvise(MADV_RANDOM)
 

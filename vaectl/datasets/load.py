@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from itertools import chain, repeat
 from math import prod
@@ -25,20 +26,20 @@ from vaectl.io import arrays, codecs, files, images
 from vaectl.io.images import ResizeSpec
 from vaectl.io.inputs import Folder, Input, SkipPolicy, decode_task, no_images
 from vaectl.io.prefetch import prefetch
+from vaectl.networks.layers import Shape
 from vaectl.types import UInt8Array
 
-Shape = tuple[int, ...]
 # One array (N, H, W, C), or a sequence of (H, W, C) where sizes differ.
 ImageStack = Sequence[UInt8Array] | UInt8Array
 # An image (H, W, C), and whether it is held out for testing.
-Sample = tuple[UInt8Array, bool]
+SplitImage = tuple[UInt8Array, bool]
 # Whatever `load_dataset` takes: a name or a path, images (N, H, W[, C]), or train and test images.
 Data = str | os.PathLike[str] | ArrayLike | tuple[ArrayLike, ArrayLike]
 # Called with the number of images read so far, and of all if it is known.
 OnRead = Callable[[int, int | None], None]
 
 IN_MEMORY = "array"  # the name of data that are arrays
-TEST_FRACTION = 10  # one image in ten is held out, if the data have no test split
+HELD_OUT_ONE_IN = 10  # one image in ten is held out, if the data have no test split
 DEFAULT_LONG_SIDE = 64  # pixels, if images are larger or their sizes differ
 SIDE_MULTIPLE = 4  # the shorter side is then rounded to a multiple of this
 
@@ -92,11 +93,11 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Samples of a data set, and how many there are if that is known; `shrink` large ones unless a size is given."""
+class ImageStream:
+    """ImageStream of a data set, and how many there are if that is known; `shrink` large ones unless a size is given."""
 
     name: str
-    samples: Iterable[Sample]
+    images: Iterable[SplitImage]
     total: int | None = None
     shrink: bool = False
 
@@ -115,25 +116,26 @@ def load_dataset(data: Data, preprocessing: Preprocessing | None = None, on_read
     return store(array_samples(data), preprocessing, on_read)
 
 
-def open_samples(name: str, preprocessing: Preprocessing) -> Samples:
+def open_samples(name: str, preprocessing: Preprocessing) -> ImageStream:
     """The samples of a data set by its name or path."""
     if name in NAMES and not os.path.lexists(name):
         splits = [DatasetImages(Reference(name, split)) for split in SPLITS]
         samples = chain.from_iterable(zip(split.arrays(), repeat(split.reference.split == "test")) for split in splits)
-        return Samples(name, samples, sum(split.count() for split in splits), shrink=True)
+        return ImageStream(name, samples, sum(split.count() for split in splits), shrink=True)
     if name == files.STDIN:
-        return Samples(name, file_samples(name))
+        return ImageStream(name, file_samples(name))
     source = open_source(name)
     if isinstance(source, Folder):
-        return Samples(name, folder_samples(source, preprocessing), source.count())
+        return ImageStream(name, folder_samples(source, preprocessing), source.count())
     if isinstance(source, DatasetImages):
-        return Samples(name, split_by_content(source.arrays()), source.count(), True)
+        return ImageStream(name, split_by_content(source.arrays()), source.count(), True)
     if os.path.exists(name):
-        return Samples(name, file_samples(name))
-    raise VaectlError(f"there is no data set {name!r}: give a folder, a file, or one of {', '.join(NAMES)}")
+        return ImageStream(name, file_samples(name))
+    close = "".join(f"did you mean {guess}? " for guess in get_close_matches(name, NAMES, 1, 0.5))
+    raise VaectlError(f"there is no data set {name!r}: {close}Give a folder, a file, or one of {', '.join(NAMES)}")
 
 
-def file_samples(path: str) -> Iterator[Sample]:
+def file_samples(path: str) -> Iterator[SplitImage]:
     """The samples in an NPZ or NPY file, which may be larger than memory."""
     with files.open_reader(path) as reader:
         format = files.sniff_format(reader)
@@ -145,7 +147,7 @@ def file_samples(path: str) -> Iterator[Sample]:
             raise VaectlError(f"{path!r} is not a data set: give a name, a folder, or a .npz or .npy file of images")
 
 
-def archive_samples(archive: arrays.Archive) -> Iterator[Sample]:
+def archive_samples(archive: arrays.Archive) -> Iterator[SplitImage]:
     """The samples in the arrays x_train and x_test of an NPZ file."""
     if "x_train" not in archive.names:
         found = ", ".join(archive.names) or "nothing"
@@ -175,13 +177,13 @@ def npy_images(reader: files.PeekableReader) -> tuple[Shape, Iterator[UInt8Array
     return shape[1:], read()
 
 
-def array_samples(data: ArrayLike | tuple[ArrayLike, ArrayLike]) -> Samples:
+def array_samples(data: ArrayLike | tuple[ArrayLike, ArrayLike]) -> ImageStream:
     """The samples in an array of images, or in a tuple of train and test images."""
     if not isinstance(data, tuple):
         stack = as_stack(np.asarray(data))
-        return Samples(IN_MEMORY, split_by_content(stack), len(stack))
+        return ImageStream(IN_MEMORY, split_by_content(stack), len(stack))
     train, test = (as_stack(np.asarray(part)) for part in data)
-    return Samples(IN_MEMORY, chain(zip(train, repeat(False)), zip(test, repeat(True))), len(train) + len(test))
+    return ImageStream(IN_MEMORY, chain(zip(train, repeat(False)), zip(test, repeat(True))), len(train) + len(test))
 
 
 def as_stack(array: NDArray[Any]) -> UInt8Array:
@@ -199,17 +201,17 @@ def stack_shape(shape: Shape, name: str) -> Shape:
     return full
 
 
-def folder_samples(folder: Folder, preprocessing: Preprocessing) -> Iterator[Sample]:
+def folder_samples(folder: Folder, preprocessing: Preprocessing) -> Iterator[SplitImage]:
     """The samples under a folder, decoded and resized ahead in threads."""
     spec = folder_spec(folder, preprocessing)
     policy = SkipPolicy(preprocessing.skip_bad)
 
-    def decode(label: str, data: bytes) -> Sample:
+    def decode(label: str, data: bytes) -> SplitImage:
         image = codecs.decode_image(data, label, None if preprocessing.keep_size else spec)
         # Held out by the file's bytes: the choice stays at any size.
         return resize(image, own_size(image, spec) if preprocessing.keep_size else spec), is_held_out(data)
 
-    def task(input: Input) -> VaectlError | Callable[[], Sample | VaectlError]:
+    def task(input: Input) -> VaectlError | Callable[[], SplitImage | VaectlError]:
         return decode_task(input, partial(decode, input.reader.name))
 
     return policy.filter(prefetch(task(input) for input in folder.inputs(policy)))
@@ -232,7 +234,7 @@ def folder_spec(folder: Folder, preprocessing: Preprocessing) -> ResizeSpec:
 
 
 def common_size(sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
-    """The height and width for images of these: their own if they share one of at most 64 pixels a side.
+    """The height and width for images of these sizes: their own if they share one of at most 64 pixels a side.
 
     Otherwise the longer side is 64 pixels, or their median if that is less, at their median aspect ratio.
     """
@@ -250,14 +252,14 @@ def median(values: Iterable[tuple[float, int]]) -> float:
     return float(np.percentile(np.repeat(numbers, counts), 50, method="higher"))
 
 
-def split_by_content(stack: Iterable[UInt8Array]) -> Iterator[Sample]:
+def split_by_content(stack: Iterable[UInt8Array]) -> Iterator[SplitImage]:
     """Each image, and whether its content puts it into the held-out tenth."""
     return ((image, is_held_out(image.tobytes())) for image in stack)
 
 
 def is_held_out(content: bytes) -> bool:
     """Whether content is held out, by its hash."""
-    return hashlib.sha256(content).digest()[0] % TEST_FRACTION == 0
+    return hashlib.sha256(content).digest()[0] % HELD_OUT_ONE_IN == 0
 
 
 def own_size(image: Image.Image, spec: ResizeSpec) -> ResizeSpec:
@@ -270,11 +272,11 @@ def resize(image: Image.Image, spec: ResizeSpec) -> UInt8Array:
     return images.to_uint8(images.resize_image(image, spec))
 
 
-def store(data: Samples, preprocessing: Preprocessing, on_read: OnRead) -> Dataset:
+def store(data: ImageStream, preprocessing: Preprocessing, on_read: OnRead) -> Dataset:
     """Keep samples on disk, all at the size of the first unless they keep their own."""
     caches = DiskCache(), DiskCache()
     spec: ResizeSpec | None = None
-    for done, (image, held_out) in enumerate(data.samples, 1):
+    for done, (image, held_out) in enumerate(data.images, 1):
         size = image.shape[:2]
         if spec is None or preprocessing.keep_size:
             shrink = data.shrink and not preprocessing.keep_size
@@ -292,7 +294,7 @@ def store(data: Samples, preprocessing: Preprocessing, on_read: OnRead) -> Datas
 
 
 def hash_images(*stacks: ImageStack) -> str:
-    """One SHA-256 over the images, however they were stored."""
+    """One SHA-256 over the images and their shapes."""
     digest = hashlib.sha256()
     for stack in stacks:
         for block in [stack] if isinstance(stack, np.ndarray) else stack:

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 
-from vaectl.datasets.catalogue import BUNDLED, DOWNLOADABLE, Reference, parse_reference
+from vaectl.datasets.catalogue import BUNDLED, DOWNLOADABLE, NAMES, Reference, parse_reference
 from vaectl.errors import VaectlError
 from vaectl.io import arrays, files
 from vaectl.io.images import from_uint8, is_gray
@@ -32,12 +34,14 @@ class DatasetImages:
         return load_splits(self.reference.name)[self.reference.split]
 
     def count(self) -> int:
-        if self.reference.index is not None:
-            return 1
-        if self.reference.name == BUNDLED:
-            with open_bundled(self.reference.split) as (header, _):
-                return header.shape[0]
-        return len(self.torchvision_split)
+        return self.total() if self.reference.index is None else 1
+
+    def total(self) -> int:
+        """The number of images in the split."""
+        if self.reference.name != BUNDLED:
+            return len(self.torchvision_split)
+        with open_bundled(self.reference.split) as (header, _):
+            return header.shape[0]
 
     def inputs(self, policy: SkipPolicy) -> Iterator[StoredImage]:
         """The images, named `mnist-test-00017`."""
@@ -52,30 +56,24 @@ class DatasetImages:
         Raises:
             VaectlError: it cannot be downloaded, or has no image of this index.
         """
-        index = self.reference.index
-        if index is None:
-            yield from self.all_arrays()
+        name, split, index = self.reference.name, self.reference.split, self.reference.index
+        if index is not None and index >= (total := self.total()):
+            raise VaectlError(f"{name}:{split} has {total} images, counted from 0: there is no {index}")
+        if name != BUNDLED:
+            images = self.torchvision_split
+            for item in images if index is None else [images[index]]:
+                yield to_array(item[0], transpose=DOWNLOADABLE[name].transposed)
             return
-        count = -1
-        for count, pixels in enumerate(self.all_arrays()):
-            if count == index:
-                yield pixels
-                return
-        raise VaectlError(
-            f"{self.reference.name}:{self.reference.split} has {count + 1} images, counted from 0: there is no {index}"
-        )
+        with open_bundled(split) as (header, reader):
+            pixels = (image for block in arrays.read_blocks(reader, header, (*header.shape, 1)) for image in block)
+            yield from pixels if index is None else islice(pixels, index, index + 1)
 
-    def all_arrays(self) -> Iterator[UInt8Array]:
-        """All images of the split."""
-        if self.reference.name == BUNDLED:
-            with open_bundled(self.reference.split) as (header, reader):
-                for block in arrays.read_blocks(reader, header, (*header.shape, 1)):
-                    yield from block
-            return
-        for image, *_ in self.torchvision_split:
-            pixels = np.asarray(image if is_gray(image) else image.convert("RGB"))
-            pixels = pixels.reshape(*pixels.shape[:2], -1)
-            yield pixels.swapaxes(0, 1) if DOWNLOADABLE[self.reference.name].transposed else pixels
+
+def to_array(image: Image, *, transpose: bool) -> UInt8Array:
+    """A Pillow image as (H, W, C)."""
+    pixels = np.asarray(image if is_gray(image) else image.convert("RGB"))
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return pixels.swapaxes(0, 1) if transpose else pixels
 
 
 @contextmanager
@@ -101,5 +99,10 @@ def open_source(path: str) -> Source:
     """A folder, a file, or a data set by name."""
     if os.path.isdir(path):
         return Folder(path)
-    reference = None if os.path.lexists(path) else parse_reference(path)
+    if os.path.lexists(path):
+        return File(path)
+    reference = parse_reference(path)
+    name = path.partition(":")[0]
+    if not reference and name in NAMES:
+        raise VaectlError(f"there is no {path!r}: use {name}:train, {name}:test or the number of an image, as in {name}:17")
     return DatasetImages(reference) if reference else File(path)

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from vaectl.errors import VaectlError, warn
 from vaectl.io import streams
-from vaectl.io.files import IMAGE_FORMATS, PeekableReader
+from vaectl.io.files import READABLE_FORMATS, PeekableReader
 from vaectl.io.images import ResizeSpec, convert_channels, is_gray, to_pil
 from vaectl.types import Array
 
@@ -83,7 +83,7 @@ def decode_photo(data: bytes, name: str, channels: int) -> tuple[Array, int]:
 
 
 def deep_values(image: Image.Image, name: str) -> Array:
-    """Return the gray values, in [0, 1], of an integer image of up to 65535, or of a floating-point image.
+    """The gray values, in [0, 1], of an integer image of up to 65535, or of a floating-point image.
 
     Raises:
         VaectlError: values out of range, or NaN.
@@ -96,7 +96,7 @@ def deep_values(image: Image.Image, name: str) -> Array:
 
 
 def orientation(image: Image.Image) -> Any:
-    """Return the EXIF orientation: 1 (upright) to 8, or anything else if the tag is damaged."""
+    """The EXIF orientation: 1 (upright) to 8, or anything else if the tag is damaged."""
     return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
@@ -115,7 +115,7 @@ def open_image(data: bytes, name: str, spec: ResizeSpec | None = None) -> Image.
     if data.startswith(PNG_SIGNATURE):  # Pillow accepts a PNG without its last rows
         streams.read_png(PeekableReader(BytesIO(data), name))
     with translate_decoder_errors(name):
-        image = Image.open(BytesIO(data), formats=IMAGE_FORMATS)
+        image = Image.open(BytesIO(data), formats=READABLE_FORMATS)
         if prod(image.size) > MAX_PIXELS:
             raise Image.DecompressionBombError
         if (size := unpacked_size(image)) > max(MIN_BOMB_BYTES, MAX_COMPRESSION_RATIO * len(data)):
@@ -165,14 +165,14 @@ def silence_libtiff() -> None:
 
 
 def unpacked_size(image: Image.Image) -> int:
-    """Return how many bytes the image takes in memory."""
+    """How many bytes the image takes in memory."""
     return prod(image.size) * len(image.getbands()) * (4 if image.mode in DEEP_MODES else 1)
 
 
 def peek_size(path: str) -> tuple[int, int, int] | None:
-    """Return (height, width, channels) from the header of an image file, or None if it is damaged or not an image."""
+    """(height, width, channels) from the header of an image file, or None if it is damaged or not an image."""
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
+        with Image.open(path, formats=READABLE_FORMATS) as image:
             height, width = image.size if orientation(image) in SIDEWAYS else image.size[::-1]
             return height, width, 1 if is_gray(image) or image.mode.startswith(DEEP_MODES) else 3
     except Exception:  # on damaged data, decoders may raise anything

@@ -32,7 +32,7 @@ SIGNATURES = {
     b"name,z0": "table",
 }
 MAX_SIGNATURE_BYTES = 12
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_IMAGE_BYTES = 1 << 29
 MAX_PIPE_BYTES = 1 << 32  # spooled to disk
 CHUNK_BYTES = 1 << 20
@@ -61,13 +61,13 @@ class PeekableReader:
         self.buffer = b""
 
     def peek(self, size: int) -> bytes:
-        """Return the next `size` bytes without consuming them; fewer only at the end."""
+        """The next `size` bytes without consuming them; fewer only at the end."""
         while len(self.buffer) < size and (data := self.read_stream(size - len(self.buffer))):
             self.buffer += data
         return self.buffer[:size]
 
     def read(self, size: int) -> bytes:
-        """Return the next `size` bytes; fewer only at the end. Allocates as data arrive, whatever `size` is."""
+        """The next `size` bytes; fewer only at the end. Allocates as data arrive, whatever `size` is."""
         parts = [self.buffer[:size]]
         self.buffer = self.buffer[size:]
         missing = size - len(parts[0])
@@ -82,7 +82,7 @@ class PeekableReader:
             return self.stream.read(size)
 
     def seekable(self) -> BinaryIO:
-        """Return the rest as a seekable stream, and leave this reader empty. A pipe is spooled to disk."""
+        """The rest as a seekable stream, and leave this reader empty. A pipe is spooled to disk."""
         rest = self.stream
         if rest.seekable():
             rest.seek(-len(self.buffer), os.SEEK_CUR)
@@ -104,7 +104,7 @@ class PeekableReader:
 
 
 def sniff_format(reader: PeekableReader) -> str:
-    """Recognize what comes next by its first bytes: one of IMAGE_FORMATS, "NPY", "NPZ", "table", "empty" or "unknown"."""
+    """Recognize what comes next by its first bytes: one of READABLE_FORMATS, "NPY", "NPZ", "table", "empty" or "unknown"."""
     head = reader.peek(MAX_SIGNATURE_BYTES)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
@@ -138,7 +138,7 @@ def translate_errors(name: str) -> Iterator[None]:
 
 
 def stdin_or_usage_error(wanted: str) -> str:
-    """Return the name of stdin, or raise a UsageError asking for `wanted` if stdin is a terminal."""
+    """The name of stdin, or raise a UsageError asking for `wanted` if stdin is a terminal."""
     if os.isatty(0):
         raise UsageError(f"nothing to read: give {wanted}, or pipe it in")
     return STDIN
@@ -232,7 +232,7 @@ def sync_folder(folder: str) -> None:
 
 
 def target_mode(target: str) -> int:
-    """Return the mode of an existing file, or the one that the umask gives to a new file."""
+    """The mode of an existing file, or the one that the umask gives to a new file."""
     with suppress(FileNotFoundError):
         return stat.S_IMODE(os.stat(target).st_mode)
     umask = os.umask(0)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from vaectl.errors import VaectlError, warn
 from vaectl.io import arrays, codecs, files, images, streams
-from vaectl.io.files import IMAGE_FORMATS, PeekableReader
+from vaectl.io.files import READABLE_FORMATS, PeekableReader
 from vaectl.io.images import ResizeSpec
 from vaectl.io.prefetch import AHEAD, prefetch
 from vaectl.types import Array
@@ -160,7 +160,16 @@ class Folder:
     @cached_property
     def files(self) -> list[str]:
         """The regular files under it by their path within it, sorted."""
-        return list(list_files(self.path))
+        found, folders = [], [""]
+        while folders:
+            inner = folders.pop()
+            with files.translate_errors(repr(self.path)), os.scandir(os.path.join(self.path, inner)) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(os.path.join(inner, entry.name))
+                    elif is_file(entry):
+                        found.append(os.path.join(inner, entry.name))
+        return sorted(found)
 
     def count(self) -> int:
         return len(self.files)
@@ -172,7 +181,7 @@ class Folder:
             try:
                 with files.open_reader(os.path.join(self.path, path)) as reader:
                     format = files.sniff_format(reader)
-                    if format in IMAGE_FORMATS:
+                    if format in READABLE_FORMATS:
                         found += 1
                         yield Input(reader, format, path, count())
                     else:
@@ -205,29 +214,6 @@ def no_images(folder: str) -> VaectlError:
     return VaectlError(f"{folder!r} contains no images: give another folder")
 
 
-def list_files(folder: str) -> Iterator[str]:
-    """The regular files under a folder, sorted by their path within it."""
-    stack = [iter(list_names(folder, ""))]
-    while stack:
-        path = next(stack[-1], None)
-        if path is None:
-            stack.pop()
-        elif path.endswith("/"):
-            stack.append(iter(list_names(folder, path)))
-        else:
-            yield path
-
-
-def list_names(folder: str, inner: str) -> list[str]:
-    """The files and folders (with a slash) in `folder`/`inner` by their path within `folder`, sorted."""
-    with files.translate_errors(repr(folder)), os.scandir(os.path.join(folder, inner)) as entries:
-        return sorted(
-            f"{inner}{entry.name}{'/' if entry.is_dir(follow_symlinks=False) else ''}"
-            for entry in entries
-            if entry.is_dir(follow_symlinks=False) or is_file(entry)
-        )
-
-
 def is_file(entry: os.DirEntry[str]) -> bool:
     """Whether an entry of a folder is a regular file or a link to one."""
     try:
@@ -242,10 +228,12 @@ def count_inputs(sources: Sequence[Source]) -> int | None:
     return None if None in counts else sum(found for found in counts if found)
 
 
-def read_images(sources: Sequence[Source], spec: ResizeSpec, *, invert: bool = False, skip_bad: bool = False) -> Iterator[Batch]:
+def read_images(
+    sources: Sequence[Source], spec: ResizeSpec, *, invert: bool = False, skip_bad: bool | None = None
+) -> Iterator[Batch]:
     """Read images, resized to the spec, in batches; `invert` swaps black and white.
 
-    With `skip_bad`, images that cannot be read are listed and skipped.
+    With `skip_bad`, images that cannot be read are listed and skipped; None is for callers without `--skip-bad`.
 
     Raises:
         VaectlError: an input that is missing, damaged, empty or not an image.
@@ -265,7 +253,9 @@ def read_images(sources: Sequence[Source], spec: ResizeSpec, *, invert: bool = F
     return (batch.map(images.invert) for batch in batches) if invert else batches
 
 
-def read_photos(sources: Sequence[Source], channels: int, *, invert: bool = False, skip_bad: bool = False) -> Iterator[Batch]:
+def read_photos(
+    sources: Sequence[Source], channels: int, *, invert: bool = False, skip_bad: bool | None = None
+) -> Iterator[Batch]:
     """Read images at their own sizes, one a batch, (1, H, W, C), with their alpha, if any, as one more channel.
 
     Raises:
@@ -311,9 +301,9 @@ def read_points(
     encode: Callable[[Image.Image], Array],
     latent_dim: int | None = None,
     *,
-    skip_bad: bool = False,
+    skip_bad: bool | None = None,
 ) -> Iterator[Batch]:
-    """Read latents, (N, latent_dim), in batches, encoding images; if None, the first input settles `latent_dim`.
+    """Read latents, (N, latent_dim), in batches, encoding images; if None, the first input determines `latent_dim`.
 
     Raises:
         VaectlError: an input that is missing, damaged, empty, of another width, or neither an image nor an array.
@@ -359,7 +349,7 @@ def read_items(
         for input in (input for source in sources for input in source.inputs(policy)):
             if isinstance(input, StoredImage):
                 yield partial(convert, input.name, input.image)
-            elif input.format in IMAGE_FORMATS:
+            elif input.format in READABLE_FORMATS:
                 yield decode_task(input, partial(decode, input.next_name(), input.reader.name))
             elif input.format in ARRAY_FORMATS:
                 yield from (wrap(*item) for item in array_rows(input, stack_shape, images.to_pixels))
@@ -444,7 +434,7 @@ def latent_items(
             yield from array_rows(input, stack_shape, arrays.to_finite)
             continue
         if encode is None:
-            is_image = isinstance(input, StoredImage) or input.format in IMAGE_FORMATS
+            is_image = isinstance(input, StoredImage) or input.format in READABLE_FORMATS
             advice = "run vaectl encode on it first" if is_image else "use what vaectl encode wrote"
             raise VaectlError(f"{input.describe()}: latents (NPY) are expected: {advice}")
         try:
@@ -467,7 +457,7 @@ def load_image(input: Input | StoredImage) -> tuple[str, Image.Image]:
     if isinstance(input, StoredImage):
         return input.name, input.image
     try:
-        if input.format not in IMAGE_FORMATS:
+        if input.format not in READABLE_FORMATS:
             raise VaectlError(f"{input.describe()}: an image or latents (NPY) are expected")
         return input.next_name(), codecs.decode_image(read_image_bytes(input), input.reader.name)
     except VaectlError:

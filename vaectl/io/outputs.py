@@ -77,7 +77,10 @@ def parse_destination(output: str | None, format: str | None, formats: tuple[str
         VaectlError: a place that cannot be written.
     """
     suffix = "" if os.path.isdir(output or "") else os.path.splitext(output or "")[1].lower()
-    chosen = format or (SUFFIXES.get(suffix, suffix) if suffix else formats[0])
+    images = [format for format in formats if format in IMAGE_FORMATS]
+    goes_to_folder = output is not None and (output.endswith("/") or os.path.isdir(output))
+    default = images[0] if goes_to_folder and images else formats[0]
+    chosen = format or (SUFFIXES.get(suffix, suffix) if suffix else default)
     if chosen not in formats:
         raise UsageError(
             f"{output or format!r}: this command writes {', '.join(formats)}: change the suffix of -o, or add --format"
@@ -90,7 +93,7 @@ def parse_destination(output: str | None, format: str | None, formats: tuple[str
             return Destination(files.STDOUT, chosen, animated)
         if format == "csv":
             return Destination(files.STDOUT, chosen)
-        if chosen in LATENT_FORMATS and (format or not set(formats) & set(IMAGE_FORMATS)):
+        if chosen in LATENT_FORMATS and (format or not images):
             raise UsageError("stdout is a terminal: redirect it (> z.npy), name a file (-o z.npy), or force it (-o -)")
         return Destination("", "png")
     destination = Destination(output, chosen, animated)

@@ -12,7 +12,7 @@ AHEAD = 4  # tasks per thread
 
 
 def prefetch(tasks: Iterable[T | Callable[[], T]], ahead: int = AHEAD) -> Iterator[T]:
-    """Yield the results of `tasks` in order, computing up to `ahead` per thread in advance; values pass through."""
+    """The results of `tasks` in order, computing up to `ahead` per thread in advance; values pass through."""
     tasks = iter(tasks)
     first = list(islice(tasks, 2))
     if len(first) < 2:  # a single task gains nothing from threads
@@ -36,5 +36,5 @@ def prefetch(tasks: Iterable[T | Callable[[], T]], ahead: int = AHEAD) -> Iterat
 
 
 def cpu_count() -> int:
-    """Return the number of CPUs that this process may use."""
+    """The number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -96,21 +96,21 @@ def check_header(header: Mapping[str, Any], expected: Expected) -> None:
 
 
 def check_type(value: Any, kind: type[T]) -> T:
-    """Return the value, or raise ValueError if it is not a `kind`."""
+    """The value, or raise ValueError if it is not a `kind`."""
     if not isinstance(value, kind):
         raise ValueError(f"{value!r} is not a {kind.__name__}")
     return value
 
 
 def floats(values: Any) -> list[float]:
-    """Return a list of finite numbers as floats, or raise ValueError."""
+    """A list of finite numbers as floats, or raise ValueError."""
     if not all(isinstance(value, int | float) and isfinite(value) for value in check_type(values, list)):
         raise ValueError("finite numbers are expected")
     return [float(value) for value in values]
 
 
 def integers(values: Any) -> list[int]:
-    """Return a list of integers, or raise ValueError."""
+    """A list of integers, or raise ValueError."""
     if not all(type(value) is int for value in check_type(values, list)):
         raise ValueError("integers are expected")
     return list(values)

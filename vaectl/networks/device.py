@@ -4,7 +4,7 @@ from vaectl.errors import VaectlError
 
 
 def available_devices() -> list[str]:
-    """Return the devices of this machine, fastest first; the CPU comes last."""
+    """The devices of this machine, fastest first; the CPU comes last."""
     import torch
 
     counts = {
@@ -16,7 +16,7 @@ def available_devices() -> list[str]:
 
 
 def resolve_device(name: str) -> str:
-    """Return the torch device for a name; auto is the fastest device.
+    """The torch device for a name; auto is the fastest device.
 
     Raises:
         VaectlError: this machine has no such device; the message lists those it has.

@@ -20,12 +20,17 @@ MAX_LAYERS = 1000
 class Layer:
     """A layer; by default it has no weights and keeps the shape."""
 
+    @property
+    def name(self) -> str:
+        """Its name in JSON and in the engines."""
+        return NAMES[type(self)]
+
     def weight_shapes(self) -> dict[str, Shape]:
-        """Return the shape of each weight by name."""
+        """The shape of each weight by name."""
         return {}
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Return the output shape for an input shape.
+        """The output shape for an input shape.
 
         Raises:
             ValueError: the layer does not accept this shape.
@@ -195,10 +200,11 @@ LAYERS: dict[str, type[Layer]] = {
     "push_skip": PushSkip,
     "add_skip": AddSkip,
 }
+NAMES = {kind: name for name, kind in LAYERS.items()}
 
 
 def check_image_shape(shape: Shape) -> tuple[int, int, int]:
-    """Return the shape, or raise ValueError if it is not (height, width, channels)."""
+    """The shape, or raise ValueError if it is not (height, width, channels)."""
     if len(shape) != 3:
         raise ValueError(f"expected an image, not shape {shape}")
     height, width, channels = shape
@@ -206,7 +212,7 @@ def check_image_shape(shape: Shape) -> tuple[int, int, int]:
 
 
 def layer_shapes(layers: Sequence[Layer], shape: Shape) -> list[Shape]:
-    """Return the input shape, followed by the output shape of each layer.
+    """The input shape, followed by the output shape of each layer.
 
     Raises:
         ValueError: the layers do not fit together, or a layer has more than MAX_ACTIVATIONS outputs.
@@ -228,7 +234,7 @@ def layer_shapes(layers: Sequence[Layer], shape: Shape) -> list[Shape]:
 
 
 def count_macs(layers: Sequence[Layer], shape: Shape) -> int:
-    """Return the number of multiply-accumulate operations for one input of this shape."""
+    """The number of multiply-accumulate operations for one input of this shape."""
     outputs = layer_shapes(layers, shape)[1:]
     return sum(
         prod(output[:-1]) * prod(layer.weight_shapes().get("weight", (0,))) for layer, output in zip(layers, outputs, strict=True)
@@ -236,13 +242,12 @@ def count_macs(layers: Sequence[Layer], shape: Shape) -> int:
 
 
 def layers_to_json(layers: Sequence[Layer]) -> list[dict[str, Any]]:
-    """Return layers as JSON values: `{"layer": "linear", "in_features": 784, "out_features": 500}`."""
-    names = {kind: name for name, kind in LAYERS.items()}
-    return [{"layer": names[type(layer)], **asdict(layer)} for layer in layers]
+    """Layers as JSON values: `{"layer": "linear", "in_features": 784, "out_features": 500}`."""
+    return [{"layer": layer.name, **asdict(layer)} for layer in layers]
 
 
 def layers_from_json(values: Any) -> tuple[Layer, ...]:
-    """Return the layers that `layers_to_json` wrote.
+    """The layers that `layers_to_json` wrote.
 
     Raises:
         ValueError: not a list of at most MAX_LAYERS layers, an unknown layer, or a field that is not a positive integer.
@@ -253,7 +258,7 @@ def layers_from_json(values: Any) -> tuple[Layer, ...]:
 
 
 def layer_from_json(value: Any) -> Layer:
-    """Return one layer of `layers_from_json`."""
+    """One layer of `layers_from_json`."""
     if not isinstance(value, dict) or value.get("layer") not in list(LAYERS):  # a list, because JSON values may not hash
         raise ValueError(f"unknown layer {value!r}: expected one of {', '.join(LAYERS)}")
     kind = LAYERS[value["layer"]]

@@ -87,12 +87,12 @@ class Network:
         return isinstance(self.decoder[-1], Clip)
 
     def halves(self) -> Iterator[tuple[str, tuple[Layer, ...]]]:
-        """Yield the encoder and the decoder, each with the prefix of its weight names."""
+        """The encoder and the decoder, each with the prefix of its weight names."""
         yield "encoder", self.encoder
         yield "decoder", self.decoder
 
     def weight_shapes(self) -> dict[str, Shape]:
-        """Return the shape of each weight by name: `encoder.1.weight` belongs to layer 1 of the encoder."""
+        """The shape of each weight by name: `encoder.1.weight` belongs to layer 1 of the encoder."""
         return {
             f"{half}.{index}.{name}": shape
             for half, layers in self.halves()
@@ -113,7 +113,7 @@ def build_mlp(image_shape: Shape, latent_dim: int, hidden: Sequence[int], *, var
 
 
 def linear_layers(widths: Sequence[int]) -> list[Layer]:
-    """Return linear layers from each width to the next, with SiLU between them."""
+    """Linear layers from each width to the next, with SiLU between them."""
     layers: list[Layer] = []
     for in_features, out_features in pairwise(widths):
         layers += [Linear(in_features, out_features), SiLU()]
@@ -164,18 +164,18 @@ def build_unet(image_shape: Shape, hidden: Sequence[int]) -> Network:
 
 
 def residual_block(width: int) -> list[Layer]:
-    """Return two convolutions whose output is added to their input (He et al. 2016)."""
+    """Two convolutions whose output is added to their input (He et al. 2016)."""
     return [PushSkip(), Conv2d(width, width, 3, 1), ReLU(), Conv2d(width, width, 3, 1), AddSkip()]
 
 
 def network_to_json(network: Network) -> dict[str, Any]:
-    """Return the network as JSON values."""
+    """The network as JSON values."""
     halves = {half: layers_to_json(layers) for half, layers in network.halves()}
     return {"image_shape": list(network.image_shape), "latent_dim": network.latent_dim, **halves}
 
 
 def network_from_json(values: Any) -> Network:
-    """Return the network that `network_to_json` wrote.
+    """The network that `network_to_json` wrote.
 
     Raises:
         ValueError, TypeError or KeyError: the values do not describe a network.
@@ -187,5 +187,5 @@ def network_from_json(values: Any) -> Network:
 
 
 def half_weights(half: str, weights: Mapping[str, T]) -> dict[str, T]:
-    """Return the weights of one half of a network, named `<layer>.<name>` without the prefix."""
+    """The weights of one half of a network, named `<layer>.<name>` without the prefix."""
     return {name.removeprefix(f"{half}."): weight for name, weight in weights.items() if name.startswith(f"{half}.")}

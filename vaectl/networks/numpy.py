@@ -7,23 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from vaectl.networks.layers import (
-    AddSkip,
-    Clip,
-    Conv2d,
-    Crop,
-    Flatten,
-    Layer,
-    Linear,
-    PixelShuffle,
-    PixelUnshuffle,
-    PushSkip,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Unflatten,
-    Upsample,
-)
+from vaectl.networks.layers import Conv2d, Layer
 from vaectl.types import Array
 
 
@@ -66,32 +50,32 @@ def push_skip(x: Array, skips: list[Array]) -> Array:
     return x
 
 
-OPERATIONS: dict[type[Layer], Callable[[Any, Mapping[str, Array], Array, list[Array]], Array]] = {
-    Linear: lambda layer, weights, x, skips: x @ weights["weight"].T + weights["bias"],
-    Conv2d: lambda layer, weights, x, skips: conv2d(layer, weights, x),
-    Upsample: lambda layer, weights, x, skips: x.repeat(layer.scale_factor, axis=1).repeat(layer.scale_factor, axis=2),
-    Crop: lambda layer, weights, x, skips: x[:, : layer.height, : layer.width],
-    PixelUnshuffle: lambda layer, weights, x, skips: pixel_unshuffle(x, layer.downscale_factor),
-    PixelShuffle: lambda layer, weights, x, skips: pixel_shuffle(x, layer.upscale_factor),
-    Flatten: lambda layer, weights, x, skips: x.reshape(len(x), prod(x.shape[1:])),
-    Unflatten: lambda layer, weights, x, skips: x.reshape(len(x), layer.height, layer.width, layer.channels),
-    SiLU: lambda layer, weights, x, skips: x * sigmoid(x),
-    ReLU: lambda layer, weights, x, skips: np.maximum(x, 0),
-    Sigmoid: lambda layer, weights, x, skips: sigmoid(x),
-    Clip: lambda layer, weights, x, skips: x.clip(0, 1),
-    PushSkip: lambda layer, weights, x, skips: push_skip(x, skips),
-    AddSkip: lambda layer, weights, x, skips: x + skips.pop(),
+OPERATIONS: dict[str, Callable[[Any, Mapping[str, Array], Array, list[Array]], Array]] = {
+    "linear": lambda layer, weights, x, skips: x @ weights["weight"].T + weights["bias"],
+    "conv2d": lambda layer, weights, x, skips: conv2d(layer, weights, x),
+    "upsample": lambda layer, weights, x, skips: x.repeat(layer.scale_factor, axis=1).repeat(layer.scale_factor, axis=2),
+    "crop": lambda layer, weights, x, skips: x[:, : layer.height, : layer.width],
+    "pixel_unshuffle": lambda layer, weights, x, skips: pixel_unshuffle(x, layer.downscale_factor),
+    "pixel_shuffle": lambda layer, weights, x, skips: pixel_shuffle(x, layer.upscale_factor),
+    "flatten": lambda layer, weights, x, skips: x.reshape(len(x), prod(x.shape[1:])),
+    "unflatten": lambda layer, weights, x, skips: x.reshape(len(x), layer.height, layer.width, layer.channels),
+    "silu": lambda layer, weights, x, skips: x * sigmoid(x),
+    "relu": lambda layer, weights, x, skips: np.maximum(x, 0),
+    "sigmoid": lambda layer, weights, x, skips: sigmoid(x),
+    "clip": lambda layer, weights, x, skips: x.clip(0, 1),
+    "push_skip": lambda layer, weights, x, skips: push_skip(x, skips),
+    "add_skip": lambda layer, weights, x, skips: x + skips.pop(),
 }
 
 
 def make_forward(layers: Sequence[Layer], weights: Mapping[str, Array]) -> Callable[[Array], Array]:
-    """Return a function that runs the layers on a batch; `weights` are named `<layer>.<name>`."""
+    """A function that runs the layers on a batch; `weights` are named `<layer>.<name>`."""
     layer_weights = [{name: weights[f"{index}.{name}"] for name in layer.weight_shapes()} for index, layer in enumerate(layers)]
 
     def forward(batch: Array) -> Array:
         skips: list[Array] = []
         for layer, own in zip(layers, layer_weights, strict=True):
-            batch = OPERATIONS[type(layer)](layer, own, batch, skips)
+            batch = OPERATIONS[layer.name](layer, own, batch, skips)
         return batch
 
     return forward

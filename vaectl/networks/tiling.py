@@ -9,17 +9,17 @@ TILE_SIZE = 512  # output pixels per side
 
 
 def required_multiple(layers: Sequence[Layer]) -> int:
-    """Return the number that height and width must be multiples of, so that every scale has whole pixels."""
+    """The number that height and width must be multiples of, so that every scale has whole pixels."""
     return max(stride for stride, _ in receptive_fields(layers))
 
 
 def receptive_radius(layers: Sequence[Layer]) -> int:
-    """Return the largest distance, in pixels, at which an input pixel can affect an output pixel."""
+    """The largest distance, in pixels, at which an input pixel can affect an output pixel."""
     return sum(growth for _, growth in receptive_fields(layers))
 
 
 def receptive_fields(layers: Sequence[Layer]) -> Iterator[tuple[int, int]]:
-    """Yield the stride after each layer and how much the layer adds to the receptive radius, both in image pixels."""
+    """The stride after each layer and how much the layer adds to the receptive radius, both in image pixels."""
     stride = 1
     for layer in layers:
         growth = 0
@@ -59,11 +59,11 @@ def run_tiled(forward: Callable[[Any], Any], layers: Sequence[Layer], images: An
 
 
 def padded_range(start: int, tile_size: int, margin: int, size: int, multiple: int) -> range:
-    """Return the pixels along one side that a tile reads, which may end beyond `size` to fill a multiple."""
+    """The pixels along one side that a tile reads, which may end beyond `size` to fill a multiple."""
     return range(max(0, start - margin), min(start + tile_size + margin, -(-size // multiple) * multiple))
 
 
 def reflect(indices: range, size: int) -> list[int]:
-    """Return the indices as a list, with those beyond `size` reflected at the edge."""
+    """The indices as a list, with those beyond `size` reflected at the edge."""
     period = 2 * size
     return [min(index % period, period - 1 - index % period) for index in indices]

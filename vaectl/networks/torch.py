@@ -8,23 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaectl.networks.layers import (
-    AddSkip,
-    Clip,
-    Conv2d,
-    Crop,
-    Flatten,
-    Layer,
-    Linear,
-    PixelShuffle,
-    PixelUnshuffle,
-    PushSkip,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Unflatten,
-    Upsample,
-)
+from vaectl.networks.layers import Layer
 from vaectl.types import Array
 
 
@@ -35,7 +19,7 @@ class ChannelsLastConv2d(nn.Conv2d):
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-class Function(nn.Module):
+class Lambda(nn.Module):
     """A function as a module without weights."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -68,23 +52,23 @@ def push_skip(x: Tensor, skips: list[Tensor]) -> Tensor:
     return x
 
 
-MODULES: dict[type[Layer], Callable[[Any, list[Tensor]], nn.Module]] = {
-    Linear: lambda layer, skips: nn.Linear(layer.in_features, layer.out_features),
-    Conv2d: lambda layer, skips: ChannelsLastConv2d(
+MODULES: dict[str, Callable[[Any, list[Tensor]], nn.Module]] = {
+    "linear": lambda layer, skips: nn.Linear(layer.in_features, layer.out_features),
+    "conv2d": lambda layer, skips: ChannelsLastConv2d(
         layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, padding=layer.kernel_size // 2
     ),
-    Upsample: lambda layer, skips: Function(lambda x: upsample(x, layer.scale_factor)),
-    Crop: lambda layer, skips: Function(lambda x: x[:, : layer.height, : layer.width]),
-    PixelUnshuffle: lambda layer, skips: Function(lambda x: pixel_unshuffle(x, layer.downscale_factor)),
-    PixelShuffle: lambda layer, skips: Function(lambda x: pixel_shuffle(x, layer.upscale_factor)),
-    Flatten: lambda layer, skips: nn.Flatten(),
-    Unflatten: lambda layer, skips: nn.Unflatten(1, (layer.height, layer.width, layer.channels)),
-    SiLU: lambda layer, skips: nn.SiLU(),
-    ReLU: lambda layer, skips: nn.ReLU(),
-    Sigmoid: lambda layer, skips: nn.Sigmoid(),
-    Clip: lambda layer, skips: Function(lambda x: x.clamp(0, 1)),
-    PushSkip: lambda layer, skips: Function(lambda x: push_skip(x, skips)),
-    AddSkip: lambda layer, skips: Function(lambda x: x + skips.pop()),
+    "upsample": lambda layer, skips: Lambda(lambda x: upsample(x, layer.scale_factor)),
+    "crop": lambda layer, skips: Lambda(lambda x: x[:, : layer.height, : layer.width]),
+    "pixel_unshuffle": lambda layer, skips: Lambda(lambda x: pixel_unshuffle(x, layer.downscale_factor)),
+    "pixel_shuffle": lambda layer, skips: Lambda(lambda x: pixel_shuffle(x, layer.upscale_factor)),
+    "flatten": lambda layer, skips: nn.Flatten(),
+    "unflatten": lambda layer, skips: nn.Unflatten(1, (layer.height, layer.width, layer.channels)),
+    "silu": lambda layer, skips: nn.SiLU(),
+    "relu": lambda layer, skips: nn.ReLU(),
+    "sigmoid": lambda layer, skips: nn.Sigmoid(),
+    "clip": lambda layer, skips: Lambda(lambda x: x.clamp(0, 1)),
+    "push_skip": lambda layer, skips: Lambda(lambda x: push_skip(x, skips)),
+    "add_skip": lambda layer, skips: Lambda(lambda x: x + skips.pop()),
 }
 
 
@@ -121,14 +105,14 @@ def build_module(layers: Sequence[Layer], weights: Mapping[str, Array] | None = 
     """Build the layers as a module on the CPU and load the weights, named `<layer>.<name>`, if given."""
     with torch.random.fork_rng(devices=[]):  # torch initializes weights at once, which must not advance the caller's generator
         skips: list[Tensor] = []
-        module = nn.Sequential(*(MODULES[type(layer)](layer, skips) for layer in layers))
+        module = nn.Sequential(*(MODULES[layer.name](layer, skips) for layer in layers))
     if weights is not None:
         module.load_state_dict({name: torch.from_numpy(weight.copy()) for name, weight in weights.items()})
     return module
 
 
 def make_forward(layers: Sequence[Layer], weights: Mapping[str, Array], device: str) -> Callable[[Array], Array]:
-    """Return a function that runs the layers on a batch on `device`; `weights` are named `<layer>.<name>`."""
+    """A function that runs the layers on a batch on `device`; `weights` are named `<layer>.<name>`."""
     module = build_module(layers, weights).to(device)
 
     @torch.inference_mode()

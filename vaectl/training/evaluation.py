@@ -1,9 +1,10 @@
 """Evaluating a model on a data set: `vaectl.evaluate`."""
 
+from __future__ import annotations  # so that help() shows the names of types
+
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,10 +12,10 @@ from vaectl import checkpoint
 from vaectl.autoencoder import Autoencoder
 from vaectl.checkpoint import Card
 from vaectl.corruption import parse_corruptions
-from vaectl.datasets.catalogue import NAMES, parse_reference
+from vaectl.datasets.catalogue import NAMES, SPLITS, parse_reference
 from vaectl.datasets.load import IN_MEMORY, Data, Preprocessing, load_dataset
 from vaectl.datasets.named import open_sources
-from vaectl.errors import VaectlError
+from vaectl.errors import UsageError, VaectlError
 from vaectl.io import inputs
 from vaectl.networks.device import resolve_device
 from vaectl.training.losses import make_likelihood
@@ -50,10 +51,6 @@ class Evaluation:
     active_units: int
     latent_dim: int
 
-    def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
-        return asdict(self)
-
 
 def evaluate(
     model: str | os.PathLike[str] | Autoencoder,
@@ -72,8 +69,8 @@ def evaluate(
 
     Args:
         model: a checkpoint's path, or a model.
-        data: as for `vaectl.train`; None is the data it was trained on. A folder is evaluated whole, and so is one split or image
-            of a data set ("mnist:train").
+        data: as for `vaectl.train`; None is the data it was trained on. An array or a folder is evaluated whole, and so is one
+            split or image of a data set ("mnist:train").
         split: "test" or "train".
         samples: K of importance sampling; 0 skips the NLL.
         binarize: sample each pixel once as 0 or 1; None does as in training.
@@ -82,8 +79,11 @@ def evaluate(
         on_batch: called with the names and the metrics of a few images at a time, and with the number of all images.
 
     Raises:
+        UsageError: no such split.
         VaectlError: no such data, no images in that split, or no such device.
     """
+    if split not in SPLITS or samples < 0:
+        raise UsageError(f"split={split!r}, samples={samples}: choose a split from {', '.join(SPLITS)}, and 0 or more samples")
     found = model.checkpoint if isinstance(model, Autoencoder) else checkpoint.load(os.fspath(model))
     card = found.card
     binarize = bool(card.training.get("binarize")) if binarize is None else binarize
@@ -94,8 +94,10 @@ def evaluate(
     if data is None:
         data = str(card.data.get("name"))
         if data == IN_MEMORY:
-            raise VaectlError("the model was trained on arrays in memory: pass the data to evaluate it on")
-    if whole:
+            raise VaectlError("the model was trained on arrays in memory: give data to evaluate it on (--data)")
+    if whole and not isinstance(data, str | os.PathLike):
+        batches, total = split_batches((np.asarray(data), np.asarray(data)), "test", card, skip_bad=skip_bad)
+    elif whole:
         batches, total = whole_batches(str(data), card, skip_bad=skip_bad)
     else:
         batches, total = split_batches(data, split, card, skip_bad=skip_bad)
@@ -133,9 +135,9 @@ def evaluate(
 
 
 def is_evaluated_whole(data: Data | None) -> bool:
-    """Whether data have no splits to choose from: a folder given explicitly, or one split or image of a data set."""
+    """Whether data have no splits to choose from: an array, a folder given explicitly, or one split or image of a data set."""
     if not isinstance(data, str | os.PathLike):
-        return False
+        return data is not None and not isinstance(data, tuple)
     name = os.fspath(data)
     return os.path.isdir(name) or (not os.path.exists(name) and name not in NAMES and parse_reference(name) is not None)
 

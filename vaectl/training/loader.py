@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from vaectl.networks.layers import Shape
 from vaectl.types import UInt8Array
-
-Shape = tuple[int, ...]
 
 N_INIT_IMAGES = 10_000  # images from which weights are initialized and latent statistics computed
 N_INIT_CROPS = 1000
@@ -29,7 +28,7 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def sample(self) -> UInt8Array:
+    def init_images(self) -> UInt8Array:
         """Some of the images, evenly spaced."""
         return self.images[:: max(1, len(self) // N_INIT_IMAGES)]
 
@@ -57,13 +56,13 @@ class RandomCrops:
     def __len__(self) -> int:
         return CROPS_PER_EPOCH
 
-    def sample(self) -> UInt8Array:
+    def init_images(self) -> UInt8Array:
         """Some crops, the same at every call."""
         return self.crop_batch(N_INIT_CROPS, np.random.default_rng(0))
 
     def evaluation_images(self) -> UInt8Array:
         """The crops to evaluate on: some, the same at every call."""
-        return self.sample()
+        return self.init_images()
 
     def batches(self, batch_size: int, random: Generator) -> Iterator[Tensor]:
         """The batches of an epoch, (N, H, W, C), 0 to 255."""

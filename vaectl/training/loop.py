@@ -45,7 +45,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class FitResult:
+class TrainResult:
     """The weights, named as in `Network.weight_shapes`; the likelihood's sigma; and each epoch's mean loss in nats per image."""
 
     weights: dict[str, NDArray[np.float32]]
@@ -66,7 +66,7 @@ class TrainState:
     tensors: Mapping[str, NDArray[Any]]
 
 
-def fit(
+def train_network(
     network: Network,
     dataset: ImageDataset | RandomCrops,
     config: TrainConfig,
@@ -75,7 +75,7 @@ def fit(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_step: Callable[["Trainer"], None] = lambda trainer: None,
     state: TrainState | None = None,
-) -> FitResult:
+) -> TrainResult:
     """Train a network, from `state` if given.
 
     `on_progress` is called every few steps and at the end of each epoch, `on_step` before the first step and after each. The same
@@ -111,7 +111,7 @@ class Trainer:
         generator = Generator(device).manual_seed(config.seed)
         self.dtype = resolve_dtype(config.precision, device)
         self.encoder, self.decoder = (build_module(layers).to(device) for _, layers in network.halves())
-        init_weights(network, self.encoder, self.decoder, dataset.sample(), generator)
+        init_weights(network, self.encoder, self.decoder, dataset.init_images(), generator)
         self.model = nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
         self.optimizer = Adam(self.model, self.dtype, config.betas)
         self.random = TorchRandom(generator, self.dtype)
@@ -169,7 +169,7 @@ class Trainer:
         self.loader.random.set_state(tensors["rng_state"])
         self.loader.epoch_rng_state = tensors["epoch_rng_state"]
 
-    def result(self) -> FitResult:
+    def result(self) -> TrainResult:
         """What the run has learned.
 
         Raises:
@@ -178,7 +178,7 @@ class Trainer:
         self.logger.check_finite(self.optimizer.weights.sum().item())
         self.optimizer.finish()
         weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.model.state_dict().items()}
-        return FitResult(weights, self.likelihood.sigma, self.logger.epochs)
+        return TrainResult(weights, self.likelihood.sigma, self.logger.epochs)
 
 
 def backward(likelihood: Likelihood, logits: Tensor, target: Tensor, kl: Tensor, beta: float) -> None:

@@ -112,7 +112,7 @@ def forward(
 
 
 def repeat(batch: Tensor, times: int) -> Tensor:
-    """Each item so many times in a row."""
+    """Each item `times` times in a row."""
     return batch if times == 1 else batch.repeat_interleave(times, dim=0)
 
 

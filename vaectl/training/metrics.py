@@ -106,7 +106,7 @@ class Evaluator:
             yield from compare(corrupted, clean, "_before", with_ssim=config.ssim)
 
     def batch_size(self, max_values: int) -> int:
-        """How many images have at most so many values."""
+        """How many images have at most `max_values` values."""
         return max(1, max_values // prod(self.network.image_shape))
 
     def log_likelihood_of(self, clean: Tensor) -> Callable[[Tensor], Tensor]:
@@ -127,11 +127,6 @@ class Evaluator:
         parts = [self.encoder(batch.to(self.device).float() / 255).cpu() for batch in batches]
         z: Array = torch.cat(parts)[:, : self.network.latent_dim].numpy()
         return z
-
-
-def mean_metrics(metrics: Metrics) -> dict[str, float]:
-    """The mean of each metric over images."""
-    return {name: float(values.mean()) for name, values in metrics.items()}
 
 
 class AverageMeter:

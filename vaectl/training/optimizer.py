@@ -45,7 +45,7 @@ class Adam:
     """Adam (Kingma & Ba 2015) on all weights of a module as one float32 vector, with a copy in the working precision.
 
     One vector makes an update a single pass. The fused kernel is called directly: an optimizer of torch.optim computes the same,
-    but importing it takes longer than training an epoch.
+    but creating one imports torch._dynamo, which takes longer than training an epoch.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype, betas: tuple[float, float]) -> None:
@@ -86,7 +86,7 @@ class Adam:
         return {"weights": self.weights, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
 
     def load_state_dict(self, state: dict[str, Tensor], steps: int) -> None:
-        """Restore the state after so many steps.
+        """Restore the state after `steps` steps.
 
         Raises:
             ValueError: a state of another number of weights.

@@ -107,7 +107,8 @@ def checkpointing(output: str | None, command: str, *, resume: bool, force: bool
     """
     if output is None or not files.is_regular_target(output):
         if resume:
-            raise UsageError(f"{output!r} is not a file: --resume needs the checkpoint that the interrupted run was to write")
+            name = "no output" if output is None else f"{output!r}"
+            raise UsageError(f"{name} is not a file: to resume, name the checkpoint that the interrupted run was to write")
         yield Checkpointer(None, command, None)
         return
     path = state_path(output)
@@ -116,6 +117,8 @@ def checkpointing(output: str | None, command: str, *, resume: bool, force: bool
             raise VaectlError(f"{output!r} already exists: replace it with --force, or name another file with -o")
         if os.path.exists(path) and not force and not resume:
             raise VaectlError(f"{path!r} is an interrupted run: continue it with --resume, or start over with --force")
+        if resume and os.path.exists(output) and not os.path.exists(path):
+            raise VaectlError(f"{output!r} is complete, there is nothing to resume: leave out --resume, or train another with -o")
         checkpointer = Checkpointer(path, command, load(path) if resume else None)
         try:
             yield checkpointer

@@ -1,5 +1,7 @@
 """Training a model on a data set: `vaectl.train`."""
 
+from __future__ import annotations  # so that help() shows the names of types
+
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -20,7 +22,6 @@ from vaectl.io import files
 from vaectl.latents import compute_stats
 from vaectl.models import MODELS
 from vaectl.networks.device import resolve_device
-from vaectl.networks.layers import Shape
 from vaectl.networks.network import Network, network_to_json
 from vaectl.signals import defer_signals
 from vaectl.training import loop
@@ -28,7 +29,7 @@ from vaectl.training.config import make_config
 from vaectl.training.loader import make_dataset
 from vaectl.training.loop import Progress
 from vaectl.training.losses import make_likelihood
-from vaectl.training.metrics import EvalConfig, Evaluator, mean_metrics
+from vaectl.training.metrics import AverageMeter, EvalConfig, Evaluator
 from vaectl.training.resume import checkpointing
 from vaectl.types import UInt8Array
 
@@ -49,7 +50,7 @@ def train(
     latent_dim: int | None = None,
     net: Architecture | None = None,
     hidden: Sequence[int] | None = None,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     fit: Fit = "crop",
     skip_bad: bool = False,
@@ -57,7 +58,7 @@ def train(
     batch_size: int | None = None,
     lr: float | None = None,
     beta: float | None = None,
-    corrupt: Sequence[str] | None = None,
+    corrupt: str | Sequence[str] | None = None,
     samples: int = 1,
     likelihood: LikelihoodName | None = None,
     sigma: float | None = None,
@@ -82,7 +83,7 @@ def train(
         latent_dim: D. What is None here and below is chosen to suit the model and the data.
         net: the architecture: "mlp", "conv", or "unet", which has no latent and denoises images of any size.
         hidden: the widths of the hidden layers, halvings or scales.
-        size: height and width to which images are resized; for a unet, of the crops it learns from.
+        size: the side of a square, or height and width, to which images are resized; for a unet, of the crops it learns from.
         channels: 1 for gray, 3 for color.
         fit: how images of another aspect ratio are resized.
         skip_bad: list and skip files that cannot be read.
@@ -111,11 +112,15 @@ def train(
         VaectlError: bad data, an existing checkpoint, no such device, or a loss that is NaN or infinite.
     """
     check_choices(model=model, net=net, fit=fit, likelihood=likelihood, precision=precision)
-    numbers = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "samples": samples, "sigma": sigma, "channels": channels}
-    check_positive(latent_dim=latent_dim, hidden=min(hidden or [1]), size=min(size or [1]), **numbers)
-    defaults = MODELS[model]
-    beta = defaults.beta if beta is None else beta
-    specs = defaults.corrupt if corrupt is None else tuple(corrupt)
+    height, width = (size, size) if isinstance(size, int) else size or (None, None)
+    numbers = {"latent_dim": latent_dim, "height": height, "width": width, "epochs": epochs, "batch_size": batch_size, "lr": lr}
+    check_numbers(1e-12, **numbers, samples=samples, sigma=sigma, hidden=min(hidden or [1]))
+    check_numbers(0, beta=beta, seed=seed)
+    if channels not in (None, 1, 3):
+        raise UsageError(f"channels={channels!r}: give 1 for gray or 3 for color")
+    beta = MODELS[model].beta if beta is None else beta
+    specs = MODELS[model].corrupt if corrupt is None else (corrupt,) if isinstance(corrupt, str) else tuple(corrupt)
+    sides = (height, width) if height and width else None
     is_unet = net == "unet"  # which learns from crops of photos
     corruptions = parse_corruptions(specs, on_crops=is_unet)
     if is_unet and (latent_dim or beta or likelihood == "bernoulli" or not corruptions):
@@ -125,15 +130,18 @@ def train(
         files.check_writable(path)
     with checkpointing(path, resume_command, resume=resume, force=force) as checkpointer:
         # The data, and the network they suggest.
-        preprocessing = Preprocessing(None if is_unet else size, channels, fit, keep_size=is_unet, skip_bad=skip_bad)
+        preprocessing = Preprocessing(None if is_unet else sides, channels, fit, keep_size=is_unet, skip_bad=skip_bad)
         dataset = load_dataset(data, preprocessing, on_read)
-        image_shape = (*(size or models.UNET_CROP), dataset.image_shape[2]) if is_unet else dataset.image_shape
+        image_shape = (*(sides or models.UNET_CROP), dataset.image_shape[2]) if is_unet else dataset.image_shape
         architecture = net or models.default_architecture(image_shape)
-        network = choose_network(model, architecture, image_shape, latent_dim, hidden, variational=beta > 0)
+        try:
+            network = models.build_network(model, architecture, image_shape, latent_dim, hidden, variational=beta > 0)
+        except ValueError as error:
+            raise UsageError(f"these sizes do not make a network: {error}: change --size, --latent or --hidden") from error
         likelihood_name = likelihood or models.default_likelihood(architecture, image_shape)
         if sigma and likelihood_name != "gaussian":
             raise UsageError("sigma is for a Gaussian likelihood: add --likelihood gaussian")
-        warn_of_surprises(network, dataset, shrinks_photos=bool(corruptions) and net is None and architecture == "conv")
+        warn_of_surprises(network, dataset, denoises=bool(corruptions) and net is None and architecture == "conv")
 
         # The configuration of the run, which a resumed run must share.
         torch_device = resolve_device(device)
@@ -171,12 +179,14 @@ def train(
             def on_step(trainer: loop.Trainer) -> None:
                 checkpointer.on_step(trainer, interruption)
 
-            result = loop.fit(network, train_images, config, corruptions, torch_device, on_progress, on_step, state)
+            result = loop.train_network(network, train_images, config, corruptions, torch_device, on_progress, on_step, state)
 
         # The checkpoint: the weights, and how good they are on images that were held out.
         fitted_likelihood = make_likelihood(likelihood_name, result.sigma, network.outputs_pixels)
         evaluator = Evaluator(network, result.weights, fitted_likelihood, torch_device)
-        metrics = evaluator.compute_metrics(held_out, EvalConfig(corruptions, binarize=binarize, seed=seed))
+        meter = AverageMeter()
+        for metrics in evaluator.iterate_metrics([held_out], EvalConfig(corruptions, binarize=binarize, seed=seed)):
+            meter.update(metrics)
         card = Card(
             model=model,
             network=network,
@@ -185,10 +195,10 @@ def train(
             sigma=result.sigma,
             beta=beta,
             corrupt=list(specs),
-            latent_stats=compute_stats(evaluator.latents(train_images.sample())),
+            latent_stats=compute_stats(evaluator.latents(train_images.init_images())),
             training={name: value for name, value in asdict(config).items() if name not in ON_CARD} | {"betas": [*config.betas]},
             data=dataset.describe() | {"skip_bad": skip_bad},
-            metrics={"split": dataset.held_out_split, "images": len(held_out), **mean_metrics(metrics)},
+            metrics={"split": dataset.held_out_split, "images": len(held_out), **meter.means()},
             epochs=result.epochs,
             versions=versions(),
         )
@@ -207,43 +217,22 @@ def check_choices(**values: str | None) -> None:
             raise UsageError(f"{name}={value!r}: choose one of {', '.join(get_args(CHOICES[name]))}")
 
 
-def check_positive(**values: float | None) -> None:
-    """Raise UsageError for a number that is not positive and finite; None is not checked."""
+def check_numbers(smallest: float, **values: float | None) -> None:
+    """Raise UsageError for a number that is too small, NaN or infinite; None is not checked."""
     for name, value in values.items():
-        if value is not None and not 0 < value < inf:
-            raise UsageError(f"{name}={value!r}: give a positive number")
+        if value is not None and not smallest <= value < inf:
+            raise UsageError(f"{name}={value!r}: give a finite number {'above 0' if smallest else 'that is not negative'}")
 
 
-def choose_network(
-    model: str,
-    architecture: str,
-    image_shape: Shape,
-    latent_dim: int | None,
-    hidden: Sequence[int] | None,
-    *,
-    variational: bool,
-) -> Network:
-    """The network for these images, with default sizes for what is None.
-
-    Raises:
-        UsageError: sizes that do not make a network.
-    """
-    latent_dim = latent_dim or models.default_latent_dim(model, image_shape)
-    try:
-        return models.build_network(architecture, image_shape, latent_dim, hidden, variational=variational)
-    except ValueError as error:
-        raise UsageError(f"these sizes do not make a network: {error}: change --size, --latent or --hidden") from error
-
-
-def warn_of_surprises(network: Network, dataset: Dataset, *, shrinks_photos: bool) -> None:
-    """Warn of what the user may not have meant."""
+def warn_of_surprises(network: Network, dataset: Dataset, *, denoises: bool) -> None:
+    """Warn of what users rarely want."""
     height, width, _ = network.image_shape
     if network.latent_dim > prod(network.image_shape):
         warn(f"{network.latent_dim} latent dimensions are more than the {prod(network.image_shape)} values of an image")
     if not len(dataset.test):
         warn("too few images to hold any out: the metrics will be those of the training images")
-    if shrinks_photos:
-        warn(f"images are resized to {height} x {width}: --net unet denoises photos at their own size")
+    if denoises:
+        warn(f"this denoiser works at {height} x {width}: --net unet denoises photos at their own size")
 
 
 def versions() -> dict[str, Any]:
