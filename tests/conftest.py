@@ -3,6 +3,8 @@
 import fcntl
 import os
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,10 +82,28 @@ def shell(tmp_path: Path) -> Call:
 
     def call(line: str, *, buffering: str = "buffered", cwd: Path = tmp_path, **variables: str) -> Result:
         env = environment(buffering) | variables
-        env["PATH"] = f"{VAECTL.parent}{os.pathsep}{env['PATH']}"
+        env["PATH"] = variables.get("PATH", f"{VAECTL.parent}{os.pathsep}{env['PATH']}")
         return subprocess.run(["bash", "-c", line], capture_output=True, cwd=cwd, env=env, timeout=120)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def forked_vaectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The variables with which `vaectl`, on the path, is forked from a process that has done its imports."""
+    folder = tmp_path_factory.mktemp("bin")
+    program = folder / "vaectl"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -SE "{Path(__file__).with_name("forked_vaectl.py")}" "$@"\n')
+    program.chmod(0o755)
+    address = str(folder / "socket")
+    command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), "torch", address]
+    server = subprocess.Popen(command, env=environment())
+    while not os.path.exists(address):
+        assert server.poll() is None
+        time.sleep(0.05)
+    yield {"PATH": f"{folder}{os.pathsep}{VAECTL.parent}{os.pathsep}{os.environ['PATH']}", "VAECTL_FORK_SERVER": address}
+    server.kill()
+    server.wait()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A server process that has done vaectl's imports and forks itself for each call, so that tests do not wait for imports.
 
 A request arrives over a socket: a line of JSON and the three standard streams. The replies are the process id and the exit code.
+The socket is its stdin; or, given a path, it listens there, and many calls may run at once (`forked_vaectl.py` makes them).
 """
 
 import json
@@ -9,11 +10,12 @@ import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 
 def main() -> None:
-    """Serve until the other end closes."""
+    """Serve until the other end closes, or forever."""
     import vaectl.autoencoder
     import vaectl.checkpoint
     import vaectl.cli
@@ -29,7 +31,26 @@ def main() -> None:
         import vaectl.training.run
     # In the background of a shell script it is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    server = socket.socket(fileno=0)
+    if sys.argv[1:] in ([], ["torch"]):
+        serve(socket.socket(fileno=0))
+        return
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(sys.argv[-1])
+    listener.listen()
+    while True:
+        connection, _ = listener.accept()
+        if not os.fork():
+            listener.close()
+            serve(connection)
+            os._exit(0)
+        connection.close()
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def serve(server: socket.socket) -> None:
+    """Run the calls that arrive over a socket, until the other end closes."""
     while True:
         data, streams, _, _ = socket.recv_fds(server, 1 << 20, 3)
         if not data:

@@ -61,7 +61,9 @@ def make_files(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_the_blocks_of_a_page_run_in_order(page: Path, shell: Call, tmp_path: Path, small_data: Path) -> None:
+def test_the_blocks_of_a_page_run_in_order(
+    page: Path, shell: Call, tmp_path: Path, small_data: Path, forked_vaectl: dict[str, str]
+) -> None:
     is_readme = page.name == "README.md"
     if not is_readme:
         make_files(tmp_path)
@@ -72,7 +74,7 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, shell: Call, tmp_path: Pa
             if is_readme:  # its commands need an empty folder and trained models only, so their order must not matter
                 trainings = [line for line in lines if "vaectl train" in line]
                 lines = [*trainings, *(line for line in reversed(lines) if line not in trainings)]
-            result = shell("\n".join(["set -euxo pipefail", *lines]))
+            result = shell("\n".join(["set -euxo pipefail", *lines]), **forked_vaectl)
         else:
             (tmp_path / "blocks.py").write_text(QUICK_PYTHON.format(data=small_data) + code)
             result = shell("python blocks.py")

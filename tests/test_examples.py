@@ -32,7 +32,9 @@ def test_every_example_is_listed_and_shown() -> None:
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_an_example_makes_its_image(name: str, shell: Call, small_data: Path, tmp_path: Path) -> None:
+def test_an_example_makes_its_image(
+    name: str, shell: Call, small_data: Path, tmp_path: Path, forked_vaectl: dict[str, str]
+) -> None:
     for index in range(3):
         pixels = np.random.default_rng(index).integers(0, 256, (90, 110, 3), np.uint8)
         write_png(tmp_path / "photos" / f"{index}.png", pixels)
@@ -41,7 +43,7 @@ def test_an_example_makes_its_image(name: str, shell: Call, small_data: Path, tm
         "photo_denoise": "photos/ photos/0.png --epochs 1 --hidden 4,4 --size 32 --batch-size 512",
         "photo_watermark": "photos/ photos/0.png --epochs 1 --hidden 4,4 --size 32 --batch-size 512",
     }.get(name, f"--data {small_data} --epochs 3 --hidden 32")
-    result = shell(f"{ROOT}/examples/{name}.sh {quick}")
+    result = shell(f"{ROOT}/examples/{name}.sh {quick}", **forked_vaectl)
     assert result.returncode == 0, result.stderr.decode()
     with Image.open(tmp_path / IMAGES[name]) as made, Image.open(GALLERY / IMAGES[name]) as shown:
         # Photos keep their own size: three of them, above one another.
