@@ -213,11 +213,11 @@ def test_a_destination_without_write_permission_is_refused_before_any_work(
 
 @pytest.mark.fault(28)
 def test_a_deleted_working_folder_is_an_error_only_for_files(shell: Shell, tiny: Path) -> None:
-    for place in ("plane.png", "-"):
+    for place in ("plane.png", "plane/", "-"):
         result = shell(f"mkdir gone; cd gone; rmdir ../gone; vaectl sample -n 1 -c {tiny} --format png -o {place} > /dev/null")
         assert result.returncode == (0 if place == "-" else 1)
         if place != "-":
-            one_line(result, "'plane.png': no such file")
+            one_line(result, f"{place!r}: no such file")
 
 
 @pytest.mark.fault(28)
