@@ -150,3 +150,14 @@ def test_sample_prefers_the_vae(run: Call, models: Path, tmp_path: Path) -> None
         (tmp_path / f"{name}.safetensors").write_bytes((models / f"{name}.safetensors").read_bytes())
         os.utime(tmp_path / f"{name}.safetensors", (1000 - age, 1000 - age))
     assert "using 'vae.safetensors', the VAE of" in run("sample", "-n", 2, "-o", "z.npy").stderr.decode()
+
+
+def test_inverted_images_are_interpolated(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    for index in range(2):
+        write_png(tmp_path / f"{index}.png", digits[index])
+        write_png(tmp_path / f"inverted-{index}.png", 255 - digits[index])
+    plain, inverted = (
+        load(run("interpolate", *names, "-c", vae).stdout)
+        for names in (("0.png", "1.png"), ("inverted-0.png", "inverted-1.png", "--invert"))
+    )
+    np.testing.assert_allclose(inverted, plain, atol=1e-4)

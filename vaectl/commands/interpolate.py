@@ -9,7 +9,10 @@ from vaectl.commands import options
 from vaectl.errors import UsageError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from vaectl.autoencoder import Autoencoder
+    from vaectl.types import Array
 
 
 def interpolate(
@@ -21,6 +24,7 @@ def interpolate(
         Literal["linear", "slerp"], typer.Option("--method", help="Interpolate along a straight line or a great circle.")
     ] = "linear",
     loop: Annotated[bool, typer.Option("--loop", help="Return from the last item to the first.")] = False,
+    invert: options.Invert = False,
     skip_bad: options.SkipBad = False,
     checkpoint: options.CheckpointFile = None,
     output: options.Output = None,
@@ -45,6 +49,7 @@ def interpolate(
     from vaectl import autoencoder, latents
     from vaectl.commands import terminal
     from vaectl.datasets.named import open_sources
+    from vaectl.io import images
     from vaectl.io.inputs import batched, read_points
     from vaectl.io.outputs import ALL_FORMATS, Layout, parse_destination, write_either
 
@@ -54,9 +59,14 @@ def interpolate(
     def model() -> "Autoencoder":
         return autoencoder.load(options.find_checkpoint(checkpoint), device)
 
+    def encode(image: "Image") -> "Array":
+        pixels = images.to_pixels(images.resize_image(image, model().card.resize_spec))
+        z: Array = model().encode(images.invert(pixels) if invert else pixels)[0]
+        return z
+
     # The model is loaded only when the first image or the output needs it.
     sources = open_sources(inputs or [], "IMAGES or an NPY of latents")
-    points = read_points(sources, lambda image: model().encode(image)[0], skip_bad=skip_bad)
+    points = read_points(sources, encode, skip_bad=skip_bad)
     knots = np.concatenate([batch.arrays for batch in points])
     if len(knots) < 2:
         raise UsageError("interpolation needs two points: give at least two images or latents")
