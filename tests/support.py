@@ -170,3 +170,14 @@ def write_tiny_checkpoint(path: Path) -> Path:
     card = Card("vae", network, "crop", "bernoulli", None, 1.0, [], stats, {}, {}, {}, [], {})
     checkpoint.save(str(path), Checkpoint(card, weights))
     return path
+
+
+def write_fashion_mnist(folder: Path) -> NDArray[np.uint8]:
+    """Write what torchvision would have downloaded; returns the 9 training images, of which the first 2 are for testing."""
+    raw = folder / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 256, (9, 28, 28), np.uint8)
+    for split, part in (("train", images), ("t10k", images[:2])):
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(to_idx(part))
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(to_idx(np.zeros(len(part), np.uint8)))
+    return images

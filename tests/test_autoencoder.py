@@ -28,7 +28,7 @@ def test_the_module_shows_only_its_public_names() -> None:
     assert set(vaectl.__all__) == names
     assert all(getattr(vaectl, name) is not None for name in dir(vaectl))
     with pytest.raises(AttributeError, match="module 'vaectl' has no attribute 'fit'"):
-        vaectl.fit  # noqa: B018
+        vaectl.fit  # noqa: B018 - reading it must fail
 
 
 def test_two_lines_load_a_model_and_encode_with_it(vae: Path, digits_folder: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 from os import PathLike, fspath
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -201,10 +202,10 @@ class Autoencoder:
 
 def as_sources(values: Images) -> list[Source]:
     """The sources that paths and Pillow images stand for; none for an array."""
-    items = list(values) if isinstance(values, list | tuple | Iterator) else [values]
+    items: list[Any] = list(values) if isinstance(values, list | tuple | Iterator) else [values]
     if not all(isinstance(item, str | PathLike | Image) for item in items):
         return []
-    return [ImageList([item]) if isinstance(item, Image) else open_source(fspath(item)) for item in items]  # type: ignore[arg-type]
+    return [ImageList([item]) if isinstance(item, Image) else open_source(fspath(item)) for item in items]
 
 
 def load(path: str | PathLike[str], device: str = "auto") -> Autoencoder:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support import to_idx, write_png
+from support import write_fashion_mnist, write_png
 
 from vaectl.datasets.load import Dataset, Preprocessing, common_size, load_dataset
 from vaectl.errors import VaectlError, VaectlWarning
@@ -163,12 +163,7 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
 
 def test_a_downloaded_data_set_is_loaded_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    raw = tmp_path / "vaectl" / "fashion-mnist" / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    images = np.random.default_rng(0).integers(0, 256, (9, 28, 28), np.uint8)
-    for split, part in (("train", images), ("t10k", images[:2])):
-        (raw / f"{split}-images-idx3-ubyte").write_bytes(to_idx(part))
-        (raw / f"{split}-labels-idx1-ubyte").write_bytes(to_idx(np.zeros(len(part), np.uint8)))
+    images = write_fashion_mnist(tmp_path / "vaectl" / "fashion-mnist")
     found = load_dataset("fashion-mnist")
     np.testing.assert_array_equal(found.train[..., 0], images)
     assert len(found.test) == 2

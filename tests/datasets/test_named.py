@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support import Result, one_line, to_idx, write_png
+from support import Result, one_line, write_fashion_mnist, write_png
 
 from vaectl.datasets.catalogue import Reference, parse_reference
 from vaectl.datasets.load import Dataset, load_dataset
@@ -100,12 +100,7 @@ def test_anything_else_is_a_file() -> None:
 
 def test_images_of_a_downloaded_data_set_are_referred_to_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    raw = tmp_path / "vaectl" / "fashion-mnist" / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    images = np.random.default_rng(0).integers(0, 256, (9, 28, 28), np.uint8)
-    for split, part in (("train", images), ("t10k", images[:2])):
-        (raw / f"{split}-images-idx3-ubyte").write_bytes(to_idx(part))
-        (raw / f"{split}-labels-idx1-ubyte").write_bytes(to_idx(np.zeros(len(part), np.uint8)))
+    images = write_fashion_mnist(tmp_path / "vaectl" / "fashion-mnist")
     assert (open_source("fashion-mnist").count(), open_source("fashion-mnist:train").count()) == (2, 9)
     (image,) = read("fashion-mnist:train:4")
     np.testing.assert_array_equal(image.image, images[4])

@@ -172,7 +172,7 @@ def test_python_and_the_command_train_the_same_weights(run: Call, small_data: Pa
 
 def test_an_unknown_model_is_a_usage_error(digits: NDArray[np.uint8]) -> None:
     with pytest.raises(UsageError, match="model='gan': choose one of ae, dae, vae"):
-        vaectl.train("gan", digits)  # type: ignore[arg-type]
+        vaectl.train("gan", digits)  # type: ignore[arg-type] - what a typed caller cannot do
 
 
 def test_one_corruption_and_one_side_need_no_sequence(digits: NDArray[np.uint8]) -> None:

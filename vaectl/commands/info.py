@@ -1,13 +1,11 @@
 """vaectl info."""
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vaectl.commands import options
-from vaectl.errors import UsageError
 from vaectl.io import files
 from vaectl.models import MODELS
 from vaectl.networks.layers import layers_to_json
@@ -33,8 +31,6 @@ def info(
     """
     from vaectl import checkpoint as checkpoints
 
-    if file and checkpoint and not os.environ.get("VAECTL_CHECKPOINT") == checkpoint:
-        raise UsageError(f"both {file!r} and -c {checkpoint!r} are given: leave out one")
     path = file or options.find_checkpoint(checkpoint)
     card = checkpoints.load(path).card
     if as_json:
