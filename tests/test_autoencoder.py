@@ -11,7 +11,7 @@ from PIL import Image
 from support import FORMAT1, Result, write_png
 
 import vaectl
-from vaectl import Autoencoder, VaectlError
+from vaectl import Autoencoder, VaectlError, VaectlWarning
 
 Call = Callable[..., Result]
 
@@ -102,7 +102,7 @@ def test_paths_folders_pillow_images_and_references_are_encoded_alike(
     ]
     for images, rows in same:
         np.testing.assert_allclose(model.encode(images), z[rows], atol=1e-5)
-        np.testing.assert_allclose(model.denoise(images), model.decode(z[rows]), atol=1e-5)
+        np.testing.assert_allclose(model.reconstruct(images), model.decode(z[rows]), atol=1e-5)
         np.testing.assert_allclose(model.posterior(images)[0], z[rows], atol=1e-5)
 
 
@@ -163,7 +163,7 @@ def test_a_unet_denoises_arrays_paths_and_pillow_images_of_any_size(unet: Autoen
 
 def test_a_unet_refuses_arrays_that_are_not_images_of_its_channels(unet: Autoencoder) -> None:
     for shape in ((18, 20), (2, 18, 20, 1), (0, 18, 20, 3)):
-        with pytest.raises(VaectlError, match=r"this model takes images of any size, \(N, H, W, 3\)"):
+        with pytest.raises(VaectlError, match=r"images of shape \(N, height, width, 3\) are expected"):
             unet.denoise(np.zeros(shape, np.uint8))
 
 
@@ -237,3 +237,14 @@ def test_arrays_of_the_wrong_shape_or_range_are_refused(vae: Path, ae: Path, dig
 
 def test_a_model_is_shown_in_one_line_without_its_weights(vae: Path) -> None:
     assert repr(vaectl.load(vae)) == "<Autoencoder: vae, images 28 x 28 x 1, latent_dim 2>"
+
+
+def test_only_a_denoiser_denoises() -> None:
+    with pytest.raises(VaectlError, match="this vae was trained on clean images: use a dae"):
+        vaectl.load(FORMAT1 / "vae.safetensors").denoise("mnist:3")
+
+
+def test_a_warning_points_at_the_line_that_called_vaectl(digits: NDArray[np.uint8]) -> None:
+    with pytest.warns(VaectlWarning, match="too few images") as caught:
+        vaectl.train("ae", digits[:2], latent_dim=2, hidden=[4], epochs=1)
+    assert [warning.filename for warning in caught if warning.category is VaectlWarning] == [__file__]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # so that help() shows the names of types
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -18,7 +18,8 @@ from vaectl.checkpoint import Card, Checkpoint
 from vaectl.datasets.named import open_source
 from vaectl.errors import VaectlError
 from vaectl.io import arrays, images, inputs
-from vaectl.io.inputs import ImageList, Source
+from vaectl.io.inputs import Batch
+from vaectl.io.sources import ImageList, Source
 from vaectl.networks import numpy as numpy_engine
 from vaectl.networks.device import resolve_device
 from vaectl.networks.layers import Layer, Shape, count_macs
@@ -121,9 +122,19 @@ class Autoencoder:
         return self._run(self.decoder, arrays.to_finite(z, "latents"))
 
     def denoise(self, images: Images) -> Array:
-        """Denoise images: encode and decode them.
+        """Denoise images with a model that was trained on corrupted ones, such as a dae: its reconstruction is clean.
 
-        A model trained on corrupted images, such as a dae, returns clean ones; any other returns its reconstruction.
+        Args and returns:
+            as `reconstruct`.
+
+        Raises:
+            VaectlError: as `encode`, or the model was trained on clean images.
+        """
+        self.require_denoiser()
+        return self.reconstruct(images)
+
+    def reconstruct(self, images: Images) -> Array:
+        """Encode images and decode their latents.
 
         Args:
             images: as for `encode`; for a unet of any size, all of one size: (N, H, W, C), or one of (H, W, C).
@@ -136,7 +147,7 @@ class Autoencoder:
         """
         if self.network.has_latent:
             return self.decode(self.encode(images))
-        return np.concatenate([run_tiled(self.decoder, self.network.decoder, photo) for photo in self._photos(images)])
+        return np.concatenate([run_tiled(self.decoder, self.network.decoder, batch.arrays) for batch in self.batches(images)])
 
     def sample(self, count: int = 1, *, seed: int = 0) -> Array:
         """Decode samples of the prior N(0, I): images (count, H, W, C).
@@ -164,40 +175,53 @@ class Autoencoder:
         """
         checkpoint.save(fspath(path), self.checkpoint)
 
+    def read(self, sources: Sequence[Source], *, invert: bool = False, skip_bad: bool | None = None) -> Iterator[Batch]:
+        """Read images as the model takes them: at its size, or for a unet at their own, with alpha as one more channel.
+
+        Raises:
+            VaectlError: as `read_images`.
+        """
+        if self.network.has_latent:
+            return inputs.read_images(sources, self.card.resize_spec, invert=invert, skip_bad=skip_bad)
+        return inputs.read_photos(sources, self.image_shape[2], invert=invert, skip_bad=skip_bad)
+
+    def batches(self, values: Images, *, skip_bad: bool | None = None) -> Iterator[Batch]:
+        """Images of every kind that `encode` takes, as the model takes them, without alpha.
+
+        Raises:
+            VaectlError: as `encode`.
+        """
+        channels = self.image_shape[2]
+        if sources := as_sources(values):
+            for batch in self.read(sources, skip_bad=skip_bad):
+                yield batch.map(lambda stack: stack[..., :channels])
+            return
+        array = np.asarray(values)
+        if self.network.has_latent:
+            shape = images.stack_shape(array.shape, self.image_shape, "images")
+        else:
+            shape = images.photo_stack_shape(array.shape, channels, "images")
+        yield Batch([f"image-{index:05d}" for index in range(shape[0])], images.to_pixels(array.reshape(shape)))
+
     def require_latent(self) -> None:
         """Raise a VaectlError if the model has no latent."""
         if not self.network.has_latent:
             raise VaectlError("this model, a unet, has no latent: use it to denoise, or train with --net mlp or conv")
 
+    def require_denoiser(self) -> None:
+        """Raise a VaectlError if the model was trained on clean images."""
+        if not self.card.corrupt:
+            raise VaectlError(f"this {self.card.model} was trained on clean images: use a dae")
+
     def _encoded(self, images: Images) -> Array:
         """The encoder's output, (N, D) or (N, 2 D)."""
         self.require_latent()
-        return self._run(self.encoder, self._resized(images))
+        return np.concatenate([self._run(self.encoder, batch.arrays) for batch in self.batches(images)])
 
     def _run(self, forward: Forward, batch: Array) -> Array:
         """`forward` on a large batch, in chunks that keep activations small."""
         size = max(1, MAX_BATCH_VALUES // prod(self.image_shape))
         return np.concatenate([forward(batch[start : start + size]) for start in range(0, max(1, len(batch)), size)])
-
-    def _resized(self, values: Images) -> Array:
-        """Images at the model's size, (N, H, W, C) in [0, 1]."""
-        sources = as_sources(values)
-        if sources:
-            return np.concatenate([batch.arrays for batch in inputs.read_images(sources, self.card.resize_spec)])
-        array = np.asarray(values)
-        return images.to_pixels(array.reshape(images.stack_shape(array.shape, self.image_shape, "images")))
-
-    def _photos(self, values: Images) -> Iterable[Array]:
-        """Images at their own size, each (1, H, W, C) in [0, 1]."""
-        channels = self.image_shape[2]
-        sources = as_sources(values)
-        if sources:
-            return (batch.arrays[..., :channels] for batch in inputs.read_photos(sources, channels))
-        array = np.asarray(values)
-        stack = array[np.newaxis] if array.ndim == 3 else array
-        if stack.ndim != 4 or stack.shape[3] != channels or not stack.size:
-            raise VaectlError(f"an array of shape {array.shape}: this model takes images of any size, (N, H, W, {channels})")
-        return np.split(images.to_pixels(stack), len(stack))
 
 
 def as_sources(values: Images) -> list[Source]:

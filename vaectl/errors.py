@@ -1,19 +1,17 @@
 """Errors the user can fix, and warnings worth a line on stderr."""
 
+import inspect
 import warnings
 
 
 class VaectlError(Exception):
-    """The work failed. The message says what is wrong, then what to do; `cli.main` prints it as one line.
-
-    `what` is the first half where both are given.
-    """
+    """The work failed. The message says what is wrong, then what to do; `cli.main` prints it as one line."""
 
     exit_code = 1
 
     def __init__(self, what: str, advice: str = "") -> None:
         super().__init__(f"{what}: {advice}" if advice else what)
-        self.what = what
+        self.what, self.advice = what, advice
 
 
 class UsageError(VaectlError):
@@ -27,5 +25,8 @@ class VaectlWarning(UserWarning):
 
 
 def warn(message: str) -> None:
-    """Issue a `VaectlWarning`; the shell prints it as one line on stderr."""
-    warnings.warn(message, VaectlWarning, stacklevel=3)
+    """Issue a `VaectlWarning` at the line that called vaectl; the shell prints it as one line on stderr."""
+    level, frame = 1, inspect.currentframe()
+    while frame and frame.f_globals.get("__name__", "").startswith("vaectl."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, VaectlWarning, stacklevel=level)

@@ -59,8 +59,8 @@ def test_the_denoiser_is_preferred_to_newer_models(run: Call, models: Path, tmp_
 
 
 def test_a_model_trained_on_clean_images_is_refused(run: Call, ae: Path, vae: Path, tmp_path: Path) -> None:
-    for path, kind in ((ae, "'ae'"), (vae, "'vae'")):
-        one_line(run("denoise", "0.png", "-c", path, code=1), f"is a {kind.strip(chr(39))} trained on clean images", "use a dae")
+    for path, kind in ((ae, "ae"), (vae, "vae")):
+        one_line(run("denoise", "0.png", "-c", path, code=1), f"this {kind} was trained on clean images", "use a dae")
 
 
 def test_an_unknown_corruption_is_wrong_usage(run: Call, dae: Path) -> None:

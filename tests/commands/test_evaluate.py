@@ -80,11 +80,11 @@ def test_another_split_or_other_data_can_be_evaluated(run: Call, vae: Path, tmp_
     assert json.loads(run("evaluate", "-c", vae, "--data", "own.npz", "--samples", 0).stdout)["images"] == 7
 
 
-def test_one_split_or_image_of_a_data_set_is_evaluated_whole(run: Call, vae: Path, tmp_path: Path) -> None:
+def test_one_split_or_image_of_a_data_set_is_evaluated(run: Call, vae: Path, tmp_path: Path) -> None:
     by_split = json.loads(run("evaluate", "-c", vae, "--data", "mnist:test", "--samples", 0).stdout)
     by_option = json.loads(run("evaluate", "-c", vae, "--data", "mnist", "--split", "test", "--samples", 0).stdout)
     assert by_split["images"] == by_option["images"] == 10_000
-    assert by_split["metrics"]["neg_elbo"] == pytest.approx(by_option["metrics"]["neg_elbo"], rel=1e-3)
+    assert by_split["metrics"] == by_option["metrics"]
     run("evaluate", "-c", vae, "--data", "mnist:17", "--per-image", "-o", "one.csv", "--samples", 0)
     with (tmp_path / "one.csv").open(newline="") as stream:
         assert [row["name"] for row in csv.DictReader(stream)] == ["mnist-test-00017"]

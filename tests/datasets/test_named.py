@@ -6,11 +6,10 @@ import pytest
 from numpy.typing import NDArray
 from support import Result, one_line, write_fashion_mnist, write_png
 
-from vaectl.datasets.catalogue import Reference, parse_reference
 from vaectl.datasets.load import Dataset, load_dataset
 from vaectl.datasets.named import DatasetImages, open_source
 from vaectl.errors import VaectlError
-from vaectl.io.inputs import File, Folder, SkipPolicy, StoredImage
+from vaectl.io.sources import File, Folder, SkipPolicy, StoredImage
 
 Call = Callable[..., Result]
 
@@ -24,36 +23,27 @@ def read(reference: str) -> list[StoredImage]:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("mnist", Reference("mnist", "test")),
-        ("mnist:train", Reference("mnist", "train")),
-        ("mnist:test", Reference("mnist", "test")),
-        ("mnist:17", Reference("mnist", "test", 17)),
-        ("mnist:train:17", Reference("mnist", "train", 17)),
-        ("cifar10:0", Reference("cifar10", "test", 0)),
+        ("mnist", DatasetImages("mnist", "test")),
+        ("mnist:train", DatasetImages("mnist", "train")),
+        ("mnist:test", DatasetImages("mnist", "test")),
+        ("mnist:17", DatasetImages("mnist", "test", 17)),
+        ("mnist:train:17", DatasetImages("mnist", "train", 17)),
+        ("cifar10:0", DatasetImages("cifar10", "test", 0)),
     ],
 )
-def test_a_reference_names_a_data_set_a_split_and_an_image(text: str, expected: Reference) -> None:
-    assert parse_reference(text) == expected
+def test_a_reference_names_a_data_set_a_split_and_an_image(text: str, expected: DatasetImages) -> None:
+    assert open_source(text) == expected
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "minst",
-        "mnist:",
-        "mnist:valid",
-        "mnist:-1",
-        "mnist:1.5",
-        "mnist:17:train",
-        "mnist:train:",
-        " mnist",
-        "mnist\n",
-        "MNIST",
-    ],
-)
-def test_other_texts_are_not_references(text: str) -> None:
-    assert parse_reference(text) is None
+@pytest.mark.parametrize("text", ["", "minst", " mnist", "mnist\n", "MNIST"])
+def test_other_names_are_files(text: str) -> None:
+    assert open_source(text) == File(text)
+
+
+@pytest.mark.parametrize("text", ["mnist:", "mnist:valid", "mnist:-1", "mnist:1.5", "mnist:17:train", "mnist:train:"])
+def test_a_data_set_has_splits_and_images_only(text: str) -> None:
+    with pytest.raises(VaectlError, match=f"there is no '{text}': use mnist:train, mnist:test or the number of an image"):
+        open_source(text)
 
 
 def test_a_name_alone_is_the_test_split(mnist: Dataset) -> None:

@@ -12,7 +12,8 @@ from support import VAECTL, Result, environment, write_png
 
 from vaectl.errors import VaectlError
 from vaectl.io.images import ResizeSpec
-from vaectl.io.inputs import Folder, read_images
+from vaectl.io.inputs import read_images
+from vaectl.io.sources import Folder
 
 Call = Callable[..., Result]
 Fails = Callable[..., str]

@@ -10,14 +10,6 @@ from vaectl.errors import UsageError, VaectlError, VaectlWarning
 from vaectl.io import outputs
 from vaectl.io.inputs import Batch
 from vaectl.io.outputs import Layout, parse_destination
-from vaectl.types import Array
-
-
-def never_show(images: Array, columns: int | None) -> None:
-    raise AssertionError("images are shown although they go to a file")
-
-
-LAYOUT = Layout(never_show)
 
 
 def make_batches(names: list[str]) -> list[Batch]:
@@ -48,50 +40,50 @@ def test_a_csv_file_holds_names_and_every_digit(tmp_path: Path) -> None:
 def test_several_images_make_a_sheet(tmp_path: Path) -> None:
     path = str(tmp_path / "sheet.png")
     destination = parse_destination(path, None, outputs.IMAGE_FORMATS)
-    outputs.write_images(make_batches(list("abc")), destination, Layout(never_show, columns=2, scale=3))
+    outputs.write_images(make_batches(list("abc")), destination, Layout(columns=2, scale=3))
     assert Image.open(path).size == (2 * 4 * 3, 2 * 3 * 3)
 
 
 def test_a_still_image_keeps_its_pixels_by_default(tmp_path: Path) -> None:
     path = str(tmp_path / "sheet.png")
-    outputs.write_images(make_batches(list("abc")), parse_destination(path, None, outputs.IMAGE_FORMATS), LAYOUT)
+    outputs.write_images(make_batches(list("abc")), parse_destination(path, None, outputs.IMAGE_FORMATS), Layout())
     assert Image.open(path).size == (3 * 4, 3)
 
 
 def test_a_small_animation_is_enlarged_unless_a_scale_is_given(tmp_path: Path) -> None:
     path = str(tmp_path / "walk.gif")
     destination = parse_destination(path, None, outputs.IMAGE_FORMATS)
-    outputs.write_images(make_batches(list("abc")), destination, LAYOUT)
+    outputs.write_images(make_batches(list("abc")), destination, Layout())
     assert Image.open(path).size == (256, 192)
-    outputs.write_images(make_batches(list("abc")), destination, Layout(never_show, scale=1))
+    outputs.write_images(make_batches(list("abc")), destination, Layout(scale=1))
     assert Image.open(path).size == (4, 3)
 
 
 def test_a_large_animation_keeps_its_size(tmp_path: Path) -> None:
     path = str(tmp_path / "walk.gif")
     frames = np.zeros((2, 130, 200, 1), np.float32)
-    outputs.write_images([Batch("ab", frames)], parse_destination(path, None, outputs.IMAGE_FORMATS), LAYOUT)
+    outputs.write_images([Batch("ab", frames)], parse_destination(path, None, outputs.IMAGE_FORMATS), Layout())
     assert Image.open(path).size == (200, 130)
 
 
 def test_a_folder_keeps_names_and_subfolders(tmp_path: Path) -> None:
     folder = f"{tmp_path}/new/"
     destination = parse_destination(folder, None, outputs.IMAGE_FORMATS)
-    outputs.write_images(make_batches(["a.jpg", "a.png", "sub/b.gif", "v1.5-00003"]), destination, LAYOUT)
+    outputs.write_images(make_batches(["a.jpg", "a.png", "sub/b.gif", "v1.5-00003"]), destination, Layout())
     found = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*.png"))
     assert found == ["a-2.png", "a.png", "sub/b.png", "v1.5-00003.png"]
 
 
 def test_a_number_in_the_file_name_counts_from_zero(tmp_path: Path) -> None:
     path = str(tmp_path / "p%03d.webp")
-    outputs.write_images(make_batches(list("abc")), parse_destination(path, None, outputs.IMAGE_FORMATS), LAYOUT)
+    outputs.write_images(make_batches(list("abc")), parse_destination(path, None, outputs.IMAGE_FORMATS), Layout())
     assert sorted(os.listdir(tmp_path)) == ["p000.webp", "p001.webp", "p002.webp"]
 
 
 def test_a_number_in_the_folder_name_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "%d").mkdir()
     path = str(tmp_path / "%d" / "%d-of-%d.png")
-    outputs.write_images(make_batches(list("abc")), parse_destination(path, None, outputs.IMAGE_FORMATS), LAYOUT)
+    outputs.write_images(make_batches(list("abc")), parse_destination(path, None, outputs.IMAGE_FORMATS), Layout())
     assert sorted(os.listdir(tmp_path / "%d")) == ["0-of-0.png", "1-of-1.png", "2-of-2.png"]
 
 
@@ -136,4 +128,4 @@ def test_a_file_in_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "faces").touch()
     destination = parse_destination(f"{tmp_path}/", "png", outputs.STILL_FORMATS)
     with pytest.raises(VaectlError, match="faces': file exists: move it away"):
-        outputs.write_images(make_batches(["faces/a.png"]), destination, LAYOUT)
+        outputs.write_images(make_batches(["faces/a.png"]), destination, Layout())

@@ -9,7 +9,7 @@ from vaectl.corruption import parse_corruptions
 from vaectl.latents import compute_stats
 from vaectl.networks.network import Network, build_mlp, build_unet
 from vaectl.training import metrics
-from vaectl.training.losses import Bernoulli, Gaussian
+from vaectl.training.losses import Bernoulli, Gaussian, Likelihood
 from vaectl.training.metrics import AverageMeter, EvalConfig, Evaluator, Metrics, RunningVariance
 
 
@@ -25,14 +25,23 @@ def zero_weights(network: Network) -> dict[str, NDArray[np.float32]]:
     return {name: np.zeros(shape, np.float32) for name, shape in network.weight_shapes().items()}
 
 
-def evaluator(network: Network, weights: dict[str, NDArray[np.float32]]) -> Evaluator:
-    return Evaluator(network, weights, Bernoulli(), "cpu")
+def compute_metrics(
+    network: Network,
+    weights: dict[str, NDArray[np.float32]],
+    images: NDArray[np.uint8],
+    config: EvalConfig = EvalConfig(),  # noqa: B008 - it is frozen
+    likelihood: Likelihood | None = None,
+) -> Metrics:
+    parts = [
+        metrics for metrics, _ in Evaluator(network, weights, likelihood or Bernoulli(), "cpu", config).compute_metrics(images)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def test_the_metrics_of_a_model_with_zero_weights() -> None:
     network = build_mlp((4, 4, 1), 3, [5], variational=True)
     images = np.array([np.zeros((4, 4, 1)), np.full((4, 4, 1), 255)], np.uint8)
-    found = evaluator(network, zero_weights(network)).compute_metrics(images, EvalConfig(samples=20))
+    found = compute_metrics(network, zero_weights(network), images, EvalConfig(samples=20))
     expected_nll = 16 * math.log(2)
     expected = {"neg_elbo": expected_nll, "reconstruction": expected_nll, "kl": 0, "nll": expected_nll, "mse": 0.25}
     assert means(found) == pytest.approx(expected | {"psnr": 10 * math.log10(4)})
@@ -42,7 +51,7 @@ def test_the_kl_is_summed_over_dimensions_and_averaged_over_images() -> None:
     network = build_mlp((4, 4, 1), 3, [5], variational=True)
     weights = zero_weights(network)
     weights["encoder.3.bias"][:] = [2, 0, 0, 0, 0, 0]  # mu = (2, 0, 0), logvar = 0
-    found = means(evaluator(network, weights).compute_metrics(np.zeros((1500, 4, 4, 1), np.uint8), EvalConfig(samples=3000)))
+    found = means(compute_metrics(network, weights, np.zeros((1500, 4, 4, 1), np.uint8), EvalConfig(samples=3000)))
     assert found["kl"] == pytest.approx(2)
     assert found["neg_elbo"] == pytest.approx(found["reconstruction"] + 2)
     # The decoder ignores z, so the likelihood is known, and only the bound includes the KL.
@@ -51,9 +60,8 @@ def test_the_kl_is_summed_over_dimensions_and_averaged_over_images() -> None:
 
 def test_the_reconstruction_under_a_gaussian_likelihood_depends_on_its_sigma() -> None:
     network = build_mlp((4, 4, 1), 3, [5], variational=True)
-    found = Evaluator(network, zero_weights(network), Gaussian(0.5), "cpu").compute_metrics(
-        np.zeros((3, 4, 4, 1), np.uint8), EvalConfig()
-    )
+    images = np.zeros((3, 4, 4, 1), np.uint8)
+    found = compute_metrics(network, zero_weights(network), images, likelihood=Gaussian(0.5))
     assert found["reconstruction"][0] == pytest.approx(16 * (0.5 + math.log(0.5 * math.sqrt(2 * math.pi))))
 
 
@@ -61,7 +69,7 @@ def test_corrupted_and_denoised_images_are_compared_with_the_clean_ones() -> Non
     network = build_mlp((20, 20, 1), 3, [5], variational=False)
     images = np.full((10, 20, 20, 1), 128, np.uint8)
     config = EvalConfig(parse_corruptions(["gaussian:0.1"]), samples=100, ssim=True)
-    found = means(evaluator(network, zero_weights(network)).compute_metrics(images, config))
+    found = means(compute_metrics(network, zero_weights(network), images, config))
     assert found["psnr_before"] == pytest.approx(20, abs=0.3)
     assert found["psnr"] > 50
     assert found["ssim_before"] < 0.3
@@ -71,9 +79,8 @@ def test_corrupted_and_denoised_images_are_compared_with_the_clean_ones() -> Non
 
 def test_binarized_images_are_black_and_white() -> None:
     network = build_mlp((30, 30, 1), 3, [5], variational=True)
-    found = evaluator(network, zero_weights(network)).compute_metrics(
-        np.full((4, 30, 30, 1), 51, np.uint8), EvalConfig(binarize=True)
-    )
+    images = np.full((4, 30, 30, 1), 51, np.uint8)
+    found = compute_metrics(network, zero_weights(network), images, EvalConfig(binarize=True))
     np.testing.assert_allclose(found["mse"], 0.25)
 
 
@@ -84,22 +91,24 @@ def test_latents_and_active_units_are_those_of_mu() -> None:
     weights["encoder.1.bias"][:] = [0, -2, 7, 7]
     images = np.zeros((30, 4, 4, 1), np.uint8)
     images[::2] = 255
-    stats = compute_stats(evaluator(network, weights).latents(images))
+    evaluator = Evaluator(network, weights, Bernoulli(), "cpu", EvalConfig())
+    stats = compute_stats(evaluator.latents(images))
     assert stats.mean == pytest.approx([8, -2])
     assert stats.std == pytest.approx([8, 0])
     variance = RunningVariance()
     for part in (images[:11], images[11:]):
-        variance.update(evaluator(network, weights).latents(part))
+        for _, mu in evaluator.compute_metrics(part):
+            variance.update(mu)
     assert variance.active_units() == 1
 
 
 def test_a_unet_has_no_latents_and_keeps_the_size_of_its_images() -> None:
     network = build_unet((8, 8, 1), [2, 4])
-    found = evaluator(network, zero_weights(network))
+    evaluator = Evaluator(network, zero_weights(network), Bernoulli(), "cpu", EvalConfig())
     images = np.random.default_rng(0).integers(0, 256, (2, 11, 13, 1), np.uint8)
-    assert found.latents(images).shape == (2, 0)
+    assert evaluator.latents(images).shape == (2, 0)
     # With zero weights it predicts no residual: the output is the input.
-    assert means(found.compute_metrics(images, EvalConfig()))["mse"] == pytest.approx(0)
+    assert means(compute_metrics(network, zero_weights(network), images))["mse"] == pytest.approx(0)
 
 
 def test_an_average_meter_weighs_every_image_equally() -> None:

@@ -6,8 +6,9 @@ rich is imported where it is used, because most commands print nothing.
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from itertools import takewhile
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,9 @@ import numpy as np
 from vaectl import latents
 from vaectl.autoencoder import Autoencoder
 from vaectl.checkpoint import Card
-from vaectl.commands import terminal
-from vaectl.io import files
-from vaectl.io.inputs import Batch, Source, count_inputs
+from vaectl.io import files, terminal
+from vaectl.io.inputs import Batch
+from vaectl.io.sources import Source, count_inputs
 from vaectl.types import UInt8Array
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def stderr_console() -> "Console":
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
-class TrainingDisplay:
+class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
     """Shows a training run: on a terminal a bar below one line per epoch; elsewhere one line per epoch and at least one a minute.
 
     With `as_json`, each epoch is also a JSON line on stdout. Use it as a context manager.
@@ -65,9 +66,6 @@ class TrainingDisplay:
         self.next_update = perf_counter() + (BAR_DELAY if self.console.is_terminal else LINE_INTERVAL)
         self.bar: Bar | None = None
         self.task: TaskID | None = None
-
-    def __enter__(self) -> "TrainingDisplay":
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.stop()
@@ -105,10 +103,6 @@ class TrainingDisplay:
         """Whether enough time has passed since the last update."""
         return not self.quiet and perf_counter() >= self.next_update
 
-    def schedule(self) -> None:
-        """Set the time of the next update."""
-        self.next_update = perf_counter() + (BAR_INTERVAL if self.console.is_terminal else LINE_INTERVAL)
-
     def print(self, line: str) -> None:
         """Print a line that stays."""
         if not self.quiet:
@@ -116,7 +110,7 @@ class TrainingDisplay:
 
     def update(self, text: str, done: int, total: int | None, *, printed: bool = False) -> None:
         """Move the bar, or print a line where there is none."""
-        self.schedule()
+        self.next_update = perf_counter() + (BAR_INTERVAL if self.console.is_terminal else LINE_INTERVAL)
         if self.quiet:
             return
         if not self.console.is_terminal:
@@ -124,19 +118,15 @@ class TrainingDisplay:
                 self.print(text)
             return
         if self.bar is None:
-            self.bar = make_bar(self.console)
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=20)
+            self.bar = Bar(*columns, console=self.console, transient=True)
             self.task = self.bar.add_task("", total=None)
             self.bar.start()
         assert self.task is not None
         self.bar.update(self.task, description=text, total=total, completed=done)
-
-
-def make_bar(console: "Console") -> "Bar":
-    """A progress bar that disappears when it stops."""
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    return Bar(TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), console=console, transient=True)
 
 
 def describe_progress(progress: "Progress", seconds: float) -> str:
@@ -224,23 +214,10 @@ def print_trained(card: Card) -> None:
 def print_evaluation(evaluation: "Evaluation") -> None:
     """Print the metrics of a model, and how they were computed."""
     console = stderr_console()
-    values = asdict(evaluation)
-    for name in (
-        "checkpoint",
-        "model",
-        "data",
-        "split",
-        "images",
-        "binarization",
-        "likelihood",
-        "samples",
-        "corrupt",
-        "reduction",
-    ):
-        if values[name]:
-            value = ", ".join(values[name]) if isinstance(values[name], list) else values[name]
-            value = f"{value:,}" if isinstance(value, int) else value
-            console.print(f"{name:<14}{value}")
+    for name, value in takewhile(lambda item: item[0] != "metrics", asdict(evaluation).items()):
+        text = f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else ", ".join(value or [])
+        if text:
+            console.print(f"{name:<14}{text}")
     print_metrics(evaluation.metrics)
     if evaluation.latent_dim:
         console.print(f"  {'active units':<14}{evaluation.active_units:>9} of {evaluation.latent_dim}")
@@ -257,7 +234,7 @@ def print_preview(model: Autoencoder, held_out: UInt8Array) -> None:
         console.print("the latent plane from -3 to 3")
         return
     clean = held_out[:N_PREVIEW].astype(np.float32) / 255
-    terminal.draw(console, np.concatenate([clean, model.denoise(clean)]), len(clean))
+    terminal.draw(console, np.concatenate([clean, model.reconstruct(clean)]), len(clean))
     console.print(f"{model.card.metrics['split']} images above, their reconstructions below")
 
 

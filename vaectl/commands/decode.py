@@ -22,7 +22,7 @@ def decode(
       vaectl decode z.npy -o images/
     """
     from vaectl import autoencoder
-    from vaectl.commands import console, terminal
+    from vaectl.commands import console
     from vaectl.datasets.named import open_sources
     from vaectl.io.inputs import read_latents
     from vaectl.io.outputs import IMAGE_FORMATS, Layout, parse_destination, write_images
@@ -32,4 +32,4 @@ def decode(
     model.require_latent()
     sources = open_sources(inputs or [], "an NPY of latents")
     tracked = console.track(read_latents(sources, model.latent_dim), sources, quiet)
-    write_images((batch.map(model.decode) for batch in tracked), destination, Layout(terminal.show, columns, scale, fps))
+    write_images((batch.map(model.decode) for batch in tracked), destination, Layout(columns, scale, fps))

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaectl.commands import options
-from vaectl.errors import VaectlError
 
 if TYPE_CHECKING:
     from vaectl.types import Array
@@ -38,18 +37,15 @@ def denoise(
     import numpy as np
 
     from vaectl import autoencoder
-    from vaectl.commands import console, terminal
+    from vaectl.commands import console
     from vaectl.corruption import NumpyRandom, apply_corruptions, parse_corruptions
     from vaectl.datasets.named import open_sources
-    from vaectl.io.inputs import read_images, read_photos
     from vaectl.io.outputs import IMAGE_FORMATS, Layout, parse_destination, write_images
 
     destination = parse_destination(output, format, IMAGE_FORMATS, animate=animate)
-    path = options.find_checkpoint(checkpoint, preferred="dae")
-    model = autoencoder.load(path, device)
+    model = autoencoder.load(options.find_checkpoint(checkpoint, preferred="dae"), device)
+    model.require_denoiser()
     corruptions = parse_corruptions(corrupt or [], on_crops=not model.network.has_latent)
-    if not model.card.corrupt:
-        raise VaectlError(f"{path!r} is a {model.card.model} trained on clean images: use a dae")
     random = NumpyRandom(seed)
 
     def denoised(images: "Array") -> "Array":
@@ -61,9 +57,5 @@ def denoise(
         return np.concatenate([np.concatenate([stack, alpha], axis=3) for stack in shown], axis=1)
 
     sources = open_sources(inputs or [], "an IMAGE, a folder or an NPY")
-    if model.network.has_latent:
-        batches = read_images(sources, model.card.resize_spec, invert=invert, skip_bad=skip_bad)
-    else:
-        batches = read_photos(sources, model.image_shape[2], invert=invert, skip_bad=skip_bad)
-    tracked = console.track(batches, sources, quiet)
-    write_images((batch.map(denoised) for batch in tracked), destination, Layout(terminal.show, columns, scale, fps))
+    tracked = console.track(model.read(sources, invert=invert, skip_bad=skip_bad), sources, quiet)
+    write_images((batch.map(denoised) for batch in tracked), destination, Layout(columns, scale, fps))

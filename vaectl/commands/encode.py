@@ -32,13 +32,12 @@ def encode(
     from vaectl import autoencoder
     from vaectl.commands import console
     from vaectl.datasets.named import open_sources
-    from vaectl.io.inputs import read_images
     from vaectl.io.outputs import LATENT_FORMATS, parse_destination, write_latents
 
     destination = parse_destination(output, format, LATENT_FORMATS)
     model = autoencoder.load(options.find_checkpoint(checkpoint), device)
+    model.require_latent()
     rng = np.random.default_rng(seed) if sample else None
     sources = open_sources(inputs or [], "an IMAGE, a folder or an NPY")
-    images = read_images(sources, model.card.resize_spec, invert=invert, skip_bad=skip_bad)
-    tracked = console.track(images, sources, quiet)
+    tracked = console.track(model.read(sources, invert=invert, skip_bad=skip_bad), sources, quiet)
     write_latents((batch.map(lambda stack: model.encode(stack, rng=rng)) for batch in tracked), destination)

@@ -73,7 +73,7 @@ def evaluate(
 
     with console.counter(quiet) as count:
 
-        def on_batch(names: Sequence[str], metrics: "Metrics", total: int) -> None:
+        def on_batch(names: Sequence[str], metrics: "Metrics", total: int | None) -> None:
             count(len(names), lambda: total)
             if per_image:
                 score(names, metrics)

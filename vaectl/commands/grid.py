@@ -48,8 +48,8 @@ def grid(
     import numpy as np
 
     from vaectl import autoencoder, latents
-    from vaectl.commands import terminal
     from vaectl.datasets.named import open_sources
+    from vaectl.io import terminal
     from vaectl.io.inputs import Batch, read_points
     from vaectl.io.outputs import STILL_FORMATS, Layout, parse_destination, write_images
 
@@ -70,7 +70,7 @@ def grid(
     across, up = (axis_values(model, dim, range_, steps, spacing) for dim in dims)
     images = model.decode(latents.grid(center, dims, across, up))
     names = [f"{row:03d}-{column:03d}" for row in range(steps) for column in range(steps)]
-    write_images([Batch(names, images)], destination, Layout(terminal.show, steps, scale))
+    write_images([Batch(names, images)], destination, Layout(steps, scale))
 
 
 def axis_values(model: "Autoencoder", dim: int, given: tuple[float, float] | None, steps: int, spacing: str) -> "Array":

@@ -47,7 +47,6 @@ def interpolate(
     import numpy as np
 
     from vaectl import autoencoder, latents
-    from vaectl.commands import terminal
     from vaectl.datasets.named import open_sources
     from vaectl.io import images
     from vaectl.io.inputs import batched, read_points
@@ -72,4 +71,4 @@ def interpolate(
         raise UsageError("interpolation needs two points: give at least two images or latents")
     path = enumerate(latents.path(knots, steps, method, loop=loop))
     batches = batched(((f"step-{index:05d}", z) for index, z in path), "latents")
-    write_either(batches, destination, lambda z: model().decode(z), Layout(terminal.show, columns, scale, fps))
+    write_either(batches, destination, lambda z: model().decode(z), Layout(columns, scale, fps))

@@ -27,11 +27,10 @@ def sample(
       vaectl sample -n 25 -o digits.png
     """
     from vaectl import autoencoder
-    from vaectl.commands import terminal
     from vaectl.io.inputs import Batch
     from vaectl.io.outputs import ALL_FORMATS, Layout, parse_destination, write_either
 
     destination = parse_destination(output, format, ALL_FORMATS, animate=animate)
     model = autoencoder.load(options.find_checkpoint(checkpoint, preferred="vae"), device)
     latents = Batch([f"sample-{index:05d}" for index in range(count)], model.sample_latents(count, seed=seed))
-    write_either([latents], destination, model.decode, Layout(terminal.show, columns, scale, fps))
+    write_either([latents], destination, model.decode, Layout(columns, scale, fps))

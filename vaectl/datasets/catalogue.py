@@ -1,6 +1,5 @@
 """Data sets by name: the bundled one, and those that torchvision downloads."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,25 +40,3 @@ DOWNLOADABLE = {
 
 NAMES = (BUNDLED, *DOWNLOADABLE)
 SPLITS = ("train", "test")
-REFERENCE = re.compile(rf"({'|'.join(NAMES)})(?::({'|'.join(SPLITS)}))?(?::(\d{{1,9}}))?")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A split of a data set by name, or one image of it."""
-
-    name: str
-    split: str = "test"
-    index: int | None = None
-
-
-def parse_reference(text: str) -> Reference | None:
-    """The data set that `mnist`, `mnist:train`, `mnist:17` or `mnist:train:17` means; None if it is not one.
-
-    The split is "test" unless given.
-    """
-    found = REFERENCE.fullmatch(text)
-    if not found:
-        return None
-    name, split, index = found.groups()
-    return Reference(name, split or "test", None if index is None else int(index))

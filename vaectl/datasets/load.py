@@ -19,13 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from vaectl.datasets.cache import DiskCache
-from vaectl.datasets.catalogue import NAMES, SPLITS, Reference
+from vaectl.datasets.catalogue import NAMES, SPLITS
 from vaectl.datasets.named import DatasetImages, open_source
 from vaectl.errors import VaectlError
 from vaectl.io import arrays, codecs, files, images
 from vaectl.io.images import ResizeSpec
-from vaectl.io.inputs import Folder, Input, SkipPolicy, decode_task, no_images
+from vaectl.io.inputs import decode_task
 from vaectl.io.prefetch import prefetch
+from vaectl.io.sources import Folder, Input, SkipPolicy, no_images
 from vaectl.networks.layers import Shape
 from vaectl.types import UInt8Array
 
@@ -94,7 +95,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class ImageStream:
-    """ImageStream of a data set, and how many there are if that is known; `shrink` large ones unless a size is given."""
+    """The images of a data set, and how many there are if that is known; `shrink` large ones unless a size is given."""
 
     name: str
     images: Iterable[SplitImage]
@@ -119,9 +120,9 @@ def load_dataset(data: Data, preprocessing: Preprocessing | None = None, on_read
 def open_samples(name: str, preprocessing: Preprocessing) -> ImageStream:
     """The samples of a data set by its name or path."""
     if name in NAMES and not os.path.lexists(name):
-        splits = [DatasetImages(Reference(name, split)) for split in SPLITS]
-        samples = chain.from_iterable(zip(split.arrays(), repeat(split.reference.split == "test")) for split in splits)
-        return ImageStream(name, samples, sum(split.count() for split in splits), shrink=True)
+        splits = [DatasetImages(name, split) for split in SPLITS]
+        samples = chain.from_iterable(zip(images.arrays(), repeat(images.split == "test")) for images in splits)
+        return ImageStream(name, samples, sum(images.count() for images in splits), shrink=True)
     if name == files.STDIN:
         return ImageStream(name, file_samples(name))
     source = open_source(name)
@@ -208,8 +209,8 @@ def folder_samples(folder: Folder, preprocessing: Preprocessing) -> Iterator[Spl
 
     def decode(label: str, data: bytes) -> SplitImage:
         image = codecs.decode_image(data, label, None if preprocessing.keep_size else spec)
-        # Held out by the file's bytes: the choice stays at any size.
-        return resize(image, own_size(image, spec) if preprocessing.keep_size else spec), is_held_out(data)
+        own_spec = ResizeSpec((image.height, image.width, spec.image_shape[2])) if preprocessing.keep_size else spec
+        return resize(image, own_spec), is_held_out(data)  # by the file's bytes: the choice stays at any size
 
     def task(input: Input) -> VaectlError | Callable[[], SplitImage | VaectlError]:
         return decode_task(input, partial(decode, input.reader.name))
@@ -260,11 +261,6 @@ def split_by_content(stack: Iterable[UInt8Array]) -> Iterator[SplitImage]:
 def is_held_out(content: bytes) -> bool:
     """Whether content is held out, by its hash."""
     return hashlib.sha256(content).digest()[0] % HELD_OUT_ONE_IN == 0
-
-
-def own_size(image: Image.Image, spec: ResizeSpec) -> ResizeSpec:
-    """The spec that leaves an image its size, with the channels of `spec`."""
-    return ResizeSpec((image.height, image.width, spec.image_shape[2]))
 
 
 def resize(image: Image.Image, spec: ResizeSpec) -> UInt8Array:

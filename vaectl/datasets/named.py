@@ -1,6 +1,7 @@
 """Images of data sets by name, and what a command's arguments stand for: files, folders or data sets."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,43 +13,45 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from vaectl.datasets.catalogue import BUNDLED, DOWNLOADABLE, NAMES, Reference, parse_reference
+from vaectl.datasets.catalogue import BUNDLED, DOWNLOADABLE, NAMES, SPLITS
 from vaectl.errors import VaectlError
 from vaectl.io import arrays, files
 from vaectl.io.images import from_uint8, is_gray
-from vaectl.io.inputs import File, Folder, SkipPolicy, Source, StoredImage
+from vaectl.io.sources import File, Folder, SkipPolicy, Source, StoredImage
 from vaectl.types import UInt8Array
+
+REFERENCE = re.compile(rf"[^:]+(?::({'|'.join(SPLITS)}))?(?::(\d{{1,9}}))?")
 
 
 @dataclass(frozen=True)
 class DatasetImages:
-    """The images of a split of a data set, or one of them."""
+    """The images of a split of a data set, or the one at `index`."""
 
-    reference: Reference
+    name: str
+    split: str = "test"
+    index: int | None = None
 
     @cached_property
     def torchvision_split(self) -> Any:
         """The split as torchvision has it, downloaded if necessary."""
         from vaectl.datasets.torchvision import load_splits
 
-        return load_splits(self.reference.name)[self.reference.split]
+        return load_splits(self.name)[self.split]
 
     def count(self) -> int:
-        return self.total() if self.reference.index is None else 1
+        return self.total() if self.index is None else 1
 
     def total(self) -> int:
         """The number of images in the split."""
-        if self.reference.name != BUNDLED:
+        if self.name != BUNDLED:
             return len(self.torchvision_split)
-        with open_bundled(self.reference.split) as (header, _):
+        with open_bundled(self.split) as (header, _):
             return header.shape[0]
 
     def inputs(self, policy: SkipPolicy) -> Iterator[StoredImage]:
         """The images, named `mnist-test-00017`."""
-        name, split, first = self.reference.name, self.reference.split, self.reference.index or 0
-        return (
-            StoredImage(f"{name}-{split}-{index:05d}", from_uint8(pixels)) for index, pixels in enumerate(self.arrays(), first)
-        )
+        numbered = enumerate(self.arrays(), self.index or 0)
+        return (StoredImage(f"{self.name}-{self.split}-{index:05d}", from_uint8(pixels)) for index, pixels in numbered)
 
     def arrays(self) -> Iterator[UInt8Array]:
         """The images, each (H, W, C).
@@ -56,15 +59,15 @@ class DatasetImages:
         Raises:
             VaectlError: it cannot be downloaded, or has no image of this index.
         """
-        name, split, index = self.reference.name, self.reference.split, self.reference.index
+        index = self.index
         if index is not None and index >= (total := self.total()):
-            raise VaectlError(f"{name}:{split} has {total} images, counted from 0: there is no {index}")
-        if name != BUNDLED:
+            raise VaectlError(f"{self.name}:{self.split} has {total} images, counted from 0: there is no {index}")
+        if self.name != BUNDLED:
             images = self.torchvision_split
             for item in images if index is None else [images[index]]:
-                yield to_array(item[0], transpose=DOWNLOADABLE[name].transposed)
+                yield to_array(item[0], transpose=DOWNLOADABLE[self.name].transposed)
             return
-        with open_bundled(split) as (header, reader):
+        with open_bundled(self.split) as (header, reader):
             pixels = (image for block in arrays.read_blocks(reader, header, (*header.shape, 1)) for image in block)
             yield from pixels if index is None else islice(pixels, index, index + 1)
 
@@ -96,13 +99,19 @@ def open_sources(paths: Sequence[str], expected: str) -> list[Source]:
 
 
 def open_source(path: str) -> Source:
-    """A folder, a file, or a data set by name."""
+    """A folder, a file, or what `mnist`, `mnist:train`, `mnist:17` or `mnist:train:17` means; the split is "test" unless given.
+
+    Raises:
+        VaectlError: a data set's name, but neither a split nor an image.
+    """
     if os.path.isdir(path):
         return Folder(path)
     if os.path.lexists(path):
         return File(path)
-    reference = parse_reference(path)
     name = path.partition(":")[0]
-    if not reference and name in NAMES:
+    if name not in NAMES:
+        return File(path)
+    found = REFERENCE.fullmatch(path)
+    if not found:
         raise VaectlError(f"there is no {path!r}: use {name}:train, {name}:test or the number of an image, as in {name}:17")
-    return DatasetImages(reference) if reference else File(path)
+    return DatasetImages(name, found[1] or "test", int(found[2]) if found[2] else None)

@@ -148,6 +148,19 @@ def stack_shape(found: tuple[int, ...], image_shape: tuple[int, ...], name: str)
     raise VaectlError(f"{name} is an array of shape {found}: images of shape {expected} are expected")
 
 
+def photo_stack_shape(found: tuple[int, ...], channels: int, name: str) -> tuple[int, ...]:
+    """The shape (N, H, W, channels) that an array of shape `found` stands for: one image or many, of any size.
+
+    Raises:
+        VaectlError: another number of axes or channels, or no pixels.
+    """
+    full = (*found, 1) if channels == 1 and found[-1:] != (1,) else found
+    full = (1, *full) if len(full) == 3 else full
+    if len(full) != 4 or full[-1] != channels or not prod(full):
+        raise VaectlError(f"{name} is an array of shape {found}: images of shape (N, height, width, {channels}) are expected")
+    return full
+
+
 def invert(pixels: Array) -> Array:
     """Swap black and white."""
     result: Array = 1 - pixels

@@ -1,24 +1,21 @@
-"""What commands read: files, folders, streams and data sets, told apart by their first bytes, as batches.
+"""What commands read: the images or latents of sources, in batches."""
 
-A source (`File`, `Folder`, or a data set by name) yields inputs; an input is one encoded image, one array, or one stored image.
-"""
-
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from itertools import count, islice
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaectl.errors import VaectlError, warn
+from vaectl.errors import VaectlError
 from vaectl.io import arrays, codecs, files, images, streams
-from vaectl.io.files import READABLE_FORMATS, PeekableReader
+from vaectl.io.files import READABLE_FORMATS
 from vaectl.io.images import ResizeSpec
 from vaectl.io.prefetch import AHEAD, prefetch
+from vaectl.io.sources import Input, SkipPolicy, Source, StoredImage
 from vaectl.types import Array
 
 Item = tuple[str, Array]
@@ -27,7 +24,6 @@ T = TypeVar("T")
 ARRAY_FORMATS = ("NPY", "NPZ")
 BATCH_BYTES = 16 << 20
 MAX_BATCH_SIZE = 256
-N_NAMED = 3  # skipped files that a warning names
 
 
 @dataclass(frozen=True)
@@ -44,188 +40,6 @@ class Batch:
     def map(self, function: Callable[[Array], Array]) -> "Batch":
         """The same names, with `function` applied to the arrays."""
         return replace(self, arrays=function(self.arrays))
-
-
-@dataclass
-class SkipPolicy:
-    """What happens to images that cannot be read: the first one ends the work, or with `skip` they are listed and skipped.
-
-    `skip` is None where the command has no `--skip-bad`.
-    """
-
-    skip: bool | None = None
-    skipped: int = field(default=0, init=False)
-
-    def handle(self, error: VaectlError) -> None:
-        """Raise the error, or warn and continue."""
-        if self.skip is None or (not self.skip and str(error) == error.what):
-            raise error
-        if not self.skip:
-            raise VaectlError(error.what, "replace it, or skip such files with --skip-bad") from error
-        self.skipped += 1
-        warn(f"{error.what}: skipped")
-
-    def filter(self, results: Iterable[T | VaectlError]) -> Iterator[T]:
-        """The results without the errors among them."""
-        for result in results:
-            if isinstance(result, VaectlError):
-                self.handle(result)
-            else:
-                yield result
-        self.summarize()
-
-    def summarize(self) -> None:
-        """Warn of how many were skipped, if any."""
-        if self.skipped:
-            warn(f"skipped {self.skipped} image{'s' if self.skipped > 1 else ''} that could not be read")
-
-
-@dataclass(frozen=True)
-class Input:
-    """One image or array about to be read: its reader, its format, and a name for what it holds."""
-
-    reader: PeekableReader
-    format: str
-    name: str
-    numbers: Iterator[int]
-
-    def next_name(self) -> str:
-        """The name of the next image: the file's, or a number in a stream of several."""
-        return self.numbered_name() if self.reader.is_stream else self.name
-
-    def numbered_name(self) -> str:
-        """The name of the next row: `z-00000`, `z-00001`, ... in `z.npy`."""
-        return f"{os.path.splitext(self.name)[0]}-{next(self.numbers):05d}"
-
-    def describe(self) -> str:
-        """What it is, as the beginning of an error."""
-        descriptions = {
-            "empty": "empty",
-            "unknown": "neither an image nor an array",
-            "NPY": "an NPY array",
-            "table": "a CSV table, which vaectl writes but does not read",
-        }
-        return f"{self.reader.name} is {descriptions.get(self.format, f'a {self.format} file')}"
-
-
-@dataclass(frozen=True)
-class StoredImage:
-    """One image in memory."""
-
-    name: str
-    image: Image.Image
-
-    def describe(self) -> str:
-        """What it is, as the beginning of an error."""
-        return f"{self.name} is an image"
-
-
-class Source(Protocol):
-    """Where inputs come from."""
-
-    def count(self) -> int | None:
-        """About how many images or rows there are; None if only reading would tell."""
-
-    def inputs(self, policy: SkipPolicy) -> Iterator[Input | StoredImage]:
-        """The inputs in order, each to be read before the next is asked for."""
-
-
-@dataclass(frozen=True)
-class File:
-    """A file, stdin ("-") or a pipe; a stream may hold several images or arrays one after another."""
-
-    path: str
-
-    def count(self) -> int | None:
-        if not os.path.isfile(self.path):
-            return None
-        with files.open_reader(self.path) as reader:
-            return next(iter(arrays.read_header(reader).shape), 1) if files.sniff_format(reader) == "NPY" else 1
-
-    def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
-        numbers = count()
-        name = files.STDIN_NAME if self.path == files.STDIN else os.path.basename(self.path)
-        with files.open_reader(self.path) as reader:
-            yield Input(reader, files.sniff_format(reader), name, numbers)
-            while reader.peek(1):
-                yield Input(reader, files.sniff_format(reader), name, numbers)
-
-
-@dataclass(frozen=True)
-class Folder:
-    """All images under a folder, sorted by path; it is listed once."""
-
-    path: str
-
-    @cached_property
-    def files(self) -> list[str]:
-        """The regular files under it by their path within it, sorted."""
-        found, folders = [], [""]
-        while folders:
-            inner = folders.pop()
-            with files.translate_errors(repr(self.path)), os.scandir(os.path.join(self.path, inner)) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(os.path.join(inner, entry.name))
-                    elif is_file(entry):
-                        found.append(os.path.join(inner, entry.name))
-        return sorted(found)
-
-    def count(self) -> int:
-        return len(self.files)
-
-    def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
-        """The images, named by their path within the folder; other files are skipped with a warning."""
-        found, others = 0, []
-        for path in self.files:
-            try:
-                with files.open_reader(os.path.join(self.path, path)) as reader:
-                    format = files.sniff_format(reader)
-                    if format in READABLE_FORMATS:
-                        found += 1
-                        yield Input(reader, format, path, count())
-                    else:
-                        others.append(path)
-            except VaectlError as error:
-                policy.handle(error)
-        if not found:
-            raise no_images(self.path)
-        if others:
-            named = ", ".join(map(repr, others[:N_NAMED])) + (", ..." if len(others) > N_NAMED else "")
-            what = "1 file that is not an image" if len(others) == 1 else f"{len(others)} files that are not images"
-            warn(f"{self.path!r}: ignored {what} ({named})")
-
-
-@dataclass(frozen=True)
-class ImageList:
-    """Pillow images in memory."""
-
-    images: Sequence[Image.Image]
-
-    def count(self) -> int:
-        return len(self.images)
-
-    def inputs(self, policy: SkipPolicy) -> Iterator[StoredImage]:
-        return (StoredImage(f"image-{index:05d}", codecs.flatten(image)) for index, image in enumerate(self.images))
-
-
-def no_images(folder: str) -> VaectlError:
-    """The error for a folder without images."""
-    return VaectlError(f"{folder!r} contains no images: give another folder")
-
-
-def is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry of a folder is a regular file or a link to one."""
-    try:
-        return entry.is_file()
-    except OSError:  # a link that leads to itself
-        return False
-
-
-def count_inputs(sources: Sequence[Source]) -> int | None:
-    """About how many images or rows the sources hold; None if only reading would tell."""
-    counts = [source.count() for source in sources]
-    return None if None in counts else sum(found for found in counts if found)
 
 
 def read_images(
@@ -271,10 +85,7 @@ def read_photos(
         return Batch([name], images.to_pixels(pixels.reshape(1, *pixels.shape[:2], channels)))
 
     def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
-        full = (*found, 1) if channels == 1 and found[-1:] != (1,) else found
-        if len(full) not in (3, 4) or full[-1] != channels:
-            raise VaectlError(f"{path} is an array of shape {found}: images of shape (N, height, width, {channels}) are expected")
-        return (1, *full) if len(full) == 3 else full
+        return images.photo_stack_shape(found, channels, path)
 
     def swap(pixels: Array) -> Array:
         return np.concatenate([images.invert(pixels[..., :channels]), pixels[..., channels:]], axis=3)

@@ -13,7 +13,7 @@ from tempfile import SpooledTemporaryFile
 import numpy as np
 
 from vaectl.errors import UsageError, warn
-from vaectl.io import arrays, codecs, files, sheets
+from vaectl.io import arrays, codecs, files, sheets, terminal
 from vaectl.io.inputs import Batch
 from vaectl.types import Array
 
@@ -56,12 +56,10 @@ class Destination:
 class Layout:
     """How images are laid out.
 
-    `show` draws images (N, H, W, C) on the terminal, in a number of columns or None. `columns` of a sheet: None is one row for up
-    to 20 images, else near-square. `scale` enlarges each pixel; None enlarges small animations only. `fps` is the frame rate of
-    an animation.
+    `columns` of a sheet: None is one row for up to 20 images, else near-square. `scale` enlarges each pixel; None enlarges small
+    animations only. `fps` is the frame rate of an animation.
     """
 
-    show: Callable[[Array, int | None], None]
     columns: int | None = None
     scale: int | None = None
     fps: float = 10
@@ -124,7 +122,7 @@ def write_images(batches: Iterable[Batch], destination: Destination, layout: Lay
     found = list(scaled)
     stack = sheets.pad_to_common_size([image for batch in found for image in batch.arrays])
     if destination.is_terminal:
-        layout.show(stack, layout.columns)
+        terminal.show(stack, layout.columns)
         return
     if destination.animated:
         enlarged = stack if layout.scale else sheets.upscale(stack, max(1, ANIMATION_SIDE // max(stack.shape[1:3])))

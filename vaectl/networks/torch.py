@@ -1,6 +1,7 @@
 """Runs layers in torch, for training and for GPUs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,8 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vaectl.errors import VaectlError
 from vaectl.networks.layers import Layer
 from vaectl.types import Array
+
+OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory")  # in torch's messages
 
 
 class ChannelsLastConv2d(nn.Conv2d):
@@ -117,7 +121,20 @@ def make_forward(layers: Sequence[Layer], weights: Mapping[str, Array], device: 
 
     @torch.inference_mode()
     def forward(batch: Array) -> Array:
-        result: Array = module(torch.from_numpy(batch).to(device)).cpu().numpy()
+        with translate_memory_errors("use smaller images, or --device cpu"):
+            result: Array = module(torch.from_numpy(batch).to(device)).cpu().numpy()
         return result
 
     return forward
+
+
+@contextmanager
+def translate_memory_errors(advice: str) -> Iterator[None]:
+    """Turn torch's and NumPy's out-of-memory errors into one that says what helps."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU, torch has no error class for it.
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+            raise VaectlError("memory ran out", advice) from error
+        raise

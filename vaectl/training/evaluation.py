@@ -5,18 +5,17 @@ from __future__ import annotations  # so that help() shows the names of types
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard, cast
 
 import numpy as np
 
-from vaectl import checkpoint
-from vaectl.autoencoder import Autoencoder
-from vaectl.checkpoint import Card
+from vaectl.autoencoder import Autoencoder, Images, as_sources, load
 from vaectl.corruption import parse_corruptions
-from vaectl.datasets.catalogue import NAMES, SPLITS, parse_reference
+from vaectl.datasets.catalogue import SPLITS
 from vaectl.datasets.load import IN_MEMORY, Data, Preprocessing, load_dataset
-from vaectl.datasets.named import open_sources
+from vaectl.datasets.named import DatasetImages, open_source
 from vaectl.errors import UsageError, VaectlError
-from vaectl.io import inputs
+from vaectl.io.sources import Folder, count_inputs
 from vaectl.networks.device import resolve_device
 from vaectl.training.losses import make_likelihood
 from vaectl.training.metrics import AverageMeter, EvalConfig, Evaluator, Metrics, RunningVariance
@@ -54,7 +53,7 @@ class Evaluation:
 
 def evaluate(
     model: str | os.PathLike[str] | Autoencoder,
-    data: Data | None = None,
+    data: Data | Images | None = None,
     *,
     split: str = "test",
     samples: int = 1000,
@@ -63,20 +62,21 @@ def evaluate(
     skip_bad: bool = False,
     seed: int = 0,
     device: str = "auto",
-    on_batch: Callable[[Sequence[str], Metrics, int], None] = lambda names, metrics, total: None,
+    on_batch: Callable[[Sequence[str], Metrics, int | None], None] = lambda names, metrics, total: None,
 ) -> Evaluation:
     """Evaluate a model: -ELBO and its parts, NLL by importance sampling, MSE, PSNR, SSIM and active units.
 
     Args:
         model: a checkpoint's path, or a model.
-        data: as for `vaectl.train`; None is the data it was trained on. An array or a folder is evaluated whole, and so is one
-            split or image of a data set ("mnist:train").
+        data: as for `vaectl.train`; None is the data it was trained on. Arrays, folders, lists of paths and one image of a
+            data set ("mnist:17") are evaluated whole; "mnist:train" is that split.
         split: "test" or "train".
         samples: K of importance sampling; 0 skips the NLL.
         binarize: sample each pixel once as 0 or 1; None does as in training.
         corrupt: corruptions as in "gaussian:0.25"; None does as in training.
         skip_bad: list and skip files that cannot be read; files skipped in training are skipped again.
-        on_batch: called with the names and the metrics of a few images at a time, and with the number of all images.
+        on_batch: called with the names and the metrics of a few images at a time, and the number of all
+            images if it is known.
 
     Raises:
         UsageError: no such split.
@@ -84,44 +84,37 @@ def evaluate(
     """
     if split not in SPLITS or samples < 0:
         raise UsageError(f"split={split!r}, samples={samples}: choose a split from {', '.join(SPLITS)}, and 0 or more samples")
-    found = model.checkpoint if isinstance(model, Autoencoder) else checkpoint.load(os.fspath(model))
-    card = found.card
-    binarize = bool(card.training.get("binarize")) if binarize is None else binarize
-    corrupt = list(card.corrupt) if corrupt is None else corrupt
-    corruptions = parse_corruptions(corrupt, on_crops=not card.network.has_latent)
-    skip_bad = skip_bad or (data is None and bool(card.data.get("skip_bad")))
-    whole = is_evaluated_whole(data)
+    path = None if isinstance(model, Autoencoder) else os.fspath(model)
+    model = model if isinstance(model, Autoencoder) else load(model, device)
+    card, has_latent = model.card, model.network.has_latent
+    explicit = data is not None
     if data is None:
         data = str(card.data.get("name"))
+        skip_bad = skip_bad or bool(card.data.get("skip_bad"))
         if data == IN_MEMORY:
             raise VaectlError("the model was trained on arrays in memory: give data to evaluate it on (--data)")
-    if whole and not isinstance(data, str | os.PathLike):
-        batches, total = split_batches((np.asarray(data), np.asarray(data)), "test", card, skip_bad=skip_bad)
-    elif whole:
-        batches, total = whole_batches(str(data), card, skip_bad=skip_bad)
-    else:
-        batches, total = split_batches(data, split, card, skip_bad=skip_bad)
+    binarize = bool(card.training.get("binarize")) if binarize is None else binarize
+    corrupt = list(card.corrupt) if corrupt is None else corrupt
+    config = EvalConfig(parse_corruptions(corrupt, on_crops=not has_latent), samples, binarize, ssim=True, seed=seed)
     likelihood = make_likelihood(card.likelihood, card.sigma, card.network.outputs_pixels)
-    evaluator = Evaluator(card.network, found.weights, likelihood, resolve_device(device))
+    evaluator = Evaluator(card.network, model.checkpoint.weights, likelihood, resolve_device(device), config)
+    if explicit and is_one_split(data):
+        split, (batches, total) = "whole", whole_batches(data, model, skip_bad=skip_bad)
+    else:
+        split, batches, total = split_batches(data, split, model, skip_bad=skip_bad)
     meter, variance = AverageMeter(), RunningVariance()
-    names: list[str] = []
-
-    def stacks() -> Iterator[UInt8Array]:
-        for batch_names, stack in batches:
-            names.extend(batch_names)
-            variance.update(evaluator.latents(stack))
-            yield stack
-
-    for metrics in evaluator.iterate_metrics(stacks(), EvalConfig(corruptions, samples, binarize, ssim=True, seed=seed)):
-        meter.update(metrics)
-        count = len(metrics["mse"])
-        on_batch(names[:count], metrics, total)
-        del names[:count]
+    for names, stack in batches:
+        start = 0
+        for metrics, mu in evaluator.compute_metrics(stack):
+            meter.update(metrics)
+            variance.update(mu)
+            on_batch(names[start : start + len(mu)], metrics, total)
+            start += len(mu)
     return Evaluation(
-        checkpoint=None if isinstance(model, Autoencoder) else os.fspath(model),
+        checkpoint=path,
         model=card.model,
         data=str(data) if isinstance(data, str | os.PathLike) else IN_MEMORY,
-        split="whole" if whole else split,
+        split=split,
         images=meter.count,
         binarization="each pixel sampled once" if binarize else "none, gray values are probabilities",
         likelihood=card.likelihood,
@@ -134,40 +127,41 @@ def evaluate(
     )
 
 
-def is_evaluated_whole(data: Data | None) -> bool:
-    """Whether data have no splits to choose from: an array, a folder given explicitly, or one split or image of a data set."""
+def is_one_split(data: Data | Images) -> TypeGuard[Images]:
+    """Whether data have no splits to choose from: an array, a folder, or one image of a data set."""
     if not isinstance(data, str | os.PathLike):
-        return data is not None and not isinstance(data, tuple)
-    name = os.fspath(data)
-    return os.path.isdir(name) or (not os.path.exists(name) and name not in NAMES and parse_reference(name) is not None)
+        return not isinstance(data, tuple)
+    source = open_source(os.fspath(data))
+    return isinstance(source, Folder) or (isinstance(source, DatasetImages) and source.index is not None)
 
 
-def whole_batches(path: str, card: Card, *, skip_bad: bool) -> tuple[Iterator[NamedBatch], int]:
-    """All images of a source, as the model takes them, and about how many there are."""
-    sources = open_sources([path], "")
-    channels = card.network.image_shape[2]
-    if card.network.has_latent:
-        found = inputs.read_images(sources, card.resize_spec, skip_bad=skip_bad)
-    else:
-        found = inputs.read_photos(sources, channels, skip_bad=skip_bad)
-    batches = ((batch.names, np.rint(batch.arrays[..., :channels] * 255).astype(np.uint8)) for batch in found)
-    return batches, inputs.count_inputs(sources) or 0
+def whole_batches(data: Images, model: Autoencoder, *, skip_bad: bool) -> tuple[Iterator[NamedBatch], int | None]:
+    """All images, and about how many there are if that is known."""
+    batches = model.batches(data, skip_bad=skip_bad)
+    named = ((batch.names, np.rint(batch.arrays * 255).astype(np.uint8)) for batch in batches)
+    return named, count_inputs(as_sources(data)) or None
 
 
-def split_batches(data: Data, split: str, card: Card, *, skip_bad: bool) -> tuple[Iterator[NamedBatch], int]:
-    """The images of a data set's split, as the model takes them, and their number.
+def split_batches(
+    data: Data | Images, split: str, model: Autoencoder, *, skip_bad: bool
+) -> tuple[str, Iterator[NamedBatch], int]:
+    """The split that `data` name ("mnist:train"), else `split`; its images, and their number.
 
     Raises:
         VaectlError: no such data, or no images in that split.
     """
-    height, width, channels = card.network.image_shape
-    size = (height, width) if card.network.has_latent else None
-    dataset = load_dataset(data, Preprocessing(size, channels, card.fit, keep_size=size is None, skip_bad=skip_bad))
+    height, width, channels = model.image_shape
+    size = (height, width) if model.network.has_latent else None
+    source = open_source(os.fspath(data)) if isinstance(data, str | os.PathLike) else None
+    if isinstance(source, DatasetImages):
+        data, split = source.name, source.split if data != source.name else split
+    preprocessing = Preprocessing(size, channels, model.card.fit, keep_size=size is None, skip_bad=skip_bad)
+    dataset = load_dataset(cast(Data, data), preprocessing)
     stack = dataset.test if split == "test" else dataset.train
     if not len(stack):
         raise VaectlError(f"{dataset.name!r} has no {split} images: try --split train")
     names = [f"{split}-{index:05d}" for index in range(len(stack))]
     if not isinstance(stack, np.ndarray):
-        return (([name], image[np.newaxis]) for name, image in zip(names, stack, strict=True)), len(stack)
+        return split, (([name], image[np.newaxis]) for name, image in zip(names, stack, strict=True)), len(stack)
     starts = range(0, len(stack), BATCH_SIZE)
-    return ((names[start : start + BATCH_SIZE], stack[start : start + BATCH_SIZE]) for start in starts), len(stack)
+    return split, ((names[start : start + BATCH_SIZE], stack[start : start + BATCH_SIZE]) for start in starts), len(stack)

@@ -1,7 +1,6 @@
 """Fitting a network's weights to images: the training loop."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Generator, Tensor, nn
 from vaectl.corruption import Corruption, apply_corruptions
 from vaectl.errors import VaectlError
 from vaectl.networks.network import Network
-from vaectl.networks.torch import TorchRandom, build_module
+from vaectl.networks.torch import TorchRandom, build_module, translate_memory_errors
 from vaectl.training import losses
 from vaectl.training.config import TrainConfig
 from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops
@@ -22,7 +21,6 @@ from vaectl.training.losses import Likelihood
 from vaectl.training.optimizer import Adam, init_weights
 
 LOG_EVERY = 10  # steps
-OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory")  # in torch's messages
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,8 @@ def train_network(
     Raises:
         VaectlError: the loss is NaN or infinite, or memory ran out.
     """
-    with translate_memory_errors(config):
+    samples = f" or --samples (it is {config.samples})" if config.samples > 1 else ""
+    with translate_memory_errors(f"lower --batch-size (it is {config.batch_size}){samples}"):
         trainer = Trainer(network, dataset, config, corruptions, device, on_progress)
         if state:
             trainer.load_state_dict(state)
@@ -244,16 +243,3 @@ class MetricLogger:
         """Raise a VaectlError if a value is NaN or infinite."""
         if not isfinite(value):
             raise VaectlError(f"the loss is NaN or infinite at step {self.loader.step}: lower --lr (it is {self.config.lr:g})")
-
-
-@contextmanager
-def translate_memory_errors(config: TrainConfig) -> Iterator[None]:
-    """Turn torch's and NumPy's out-of-memory errors into one that says what helps."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # On a CPU, torch has no error class for it.
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
-            samples = f" or --samples (it is {config.samples})" if config.samples > 1 else ""
-            raise VaectlError(f"memory ran out: lower --batch-size (it is {config.batch_size}){samples}") from error
-        raise

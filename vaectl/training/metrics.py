@@ -1,6 +1,6 @@
 """The metrics of a model, per image: the negative ELBO and its parts, the NLL, MSE, PSNR and SSIM; and its active units."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -14,7 +14,7 @@ from torch.nn import functional
 from vaectl.corruption import Corruption, apply_corruptions
 from vaectl.networks.network import Network, half_weights
 from vaectl.networks.tiling import run_tiled
-from vaectl.networks.torch import TorchRandom, build_module
+from vaectl.networks.torch import TorchRandom, build_module, translate_memory_errors
 from vaectl.training import losses
 from vaectl.training.losses import Likelihood
 from vaectl.types import Array, UInt8Array
@@ -47,63 +47,58 @@ class EvalConfig:
 class Evaluator:
     """A network on a device, ready to be evaluated on images (N, H, W, C), 0 to 255."""
 
-    def __init__(self, network: Network, weights: Mapping[str, Array], likelihood: Likelihood, device: str) -> None:
+    def __init__(
+        self, network: Network, weights: Mapping[str, Array], likelihood: Likelihood, device: str, config: EvalConfig
+    ) -> None:
         self.network = network
-        self.device = device
         self.likelihood = likelihood
+        self.config = config
+        self.device = device
+        self.random = TorchRandom(Generator(device).manual_seed(config.seed), torch.float32)
         self.encoder, self.decoder = (
             build_module(layers, half_weights(half, weights)).to(device) for half, layers in network.halves()
         )
 
-    def compute_metrics(self, images: UInt8Array, config: EvalConfig) -> Metrics:
-        """The metrics of every image, as `iterate_metrics`."""
-        parts = list(self.iterate_metrics([images], config))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def iterate_metrics(self, batches: Iterable[UInt8Array], config: EvalConfig) -> Iterator[Metrics]:
-        """The metrics of every image, a few images at a time.
+    def compute_metrics(self, images: UInt8Array) -> Iterator[tuple[Metrics, Array]]:
+        """The metrics of every image and its z, or mu, (N, D), a few images at a time; D is 0 without a latent.
 
         `neg_elbo` = `reconstruction` + `kl`, nats per image, for one z ~ q(z|x); `nll`, nats, by importance sampling (VAE only);
         `mse`, on pixels in [0, 1], `psnr`, dB, and `ssim` of the reconstruction from mu. With corruptions, these compare the
         denoised image with the clean one, and `mse_before`, `psnr_before`, `ssim_before` the corrupted image.
         """
-        random = TorchRandom(Generator(self.device).manual_seed(config.seed), torch.float32)
         size = self.batch_size(MAX_VALUES)
-        if config.samples and self.network.variational:
+        if self.config.samples and self.network.variational:
             latents = self.batch_size(MAX_DECODED_VALUES)
-            size = min(size, latents, max(MIN_SAMPLED_IMAGES, latents // config.samples))
-        for part in (part for batch in batches for part in torch.from_numpy(batch).split(size)):
-            with torch.inference_mode():
+            size = min(size, latents, max(MIN_SAMPLED_IMAGES, latents // self.config.samples))
+        for part in torch.from_numpy(images).split(size):
+            with torch.inference_mode(), translate_memory_errors("use smaller images, or --device cpu"):
                 clean = part.to(self.device).float() / 255
-                if config.binarize:
-                    clean = random.binarize(clean)
-                corrupted = apply_corruptions(config.corruptions, clean, random)
-                metrics = dict(self.batch_metrics(clean, corrupted, config, random))
-            yield {name: values.cpu().double().numpy() for name, values in metrics.items()}
+                if self.config.binarize:
+                    clean = self.random.binarize(clean)
+                corrupted = apply_corruptions(self.config.corruptions, clean, self.random)
+                encoded = self.encoder(corrupted) if self.network.has_latent else clean.new_zeros(len(clean), 0)
+                mu, logvar = encoded[:, : self.network.latent_dim], encoded[:, self.network.latent_dim :]
+                metrics = dict(self.batch_metrics(clean, corrupted, mu, logvar))
+            yield {name: values.cpu().double().numpy() for name, values in metrics.items()}, mu.cpu().numpy()
 
-    def batch_metrics(
-        self, clean: Tensor, corrupted: Tensor, config: EvalConfig, random: TorchRandom
-    ) -> Iterator[tuple[str, Tensor]]:
+    def batch_metrics(self, clean: Tensor, corrupted: Tensor, mu: Tensor, logvar: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The metrics of one batch, (N,) each."""
+        z, kl = mu, mu.new_zeros(len(mu))
+        if self.network.variational:
+            z, kl = losses.reparameterize(mu, logvar, self.random.normal(tuple(mu.shape))), losses.kl_divergence(mu, logvar)
         if self.network.has_latent:
-            encoded = self.encoder(corrupted)
-            mu, logvar = encoded[:, : self.network.latent_dim], encoded[:, self.network.latent_dim :]
-            z, kl = mu, torch.zeros_like(mu[:, 0])
-            if self.network.variational:
-                z, kl = losses.reparameterize(mu, logvar, random.normal(tuple(mu.shape))), losses.kl_divergence(mu, logvar)
             output, reconstruction = self.decoder(mu), self.likelihood.nll(self.decoder[:-1](z), clean)
         else:
             logits = run_tiled(self.decoder[:-1], self.network.decoder, corrupted)
             output, reconstruction = self.decoder[-1](logits), self.likelihood.nll(logits, clean)
-            kl = torch.zeros_like(reconstruction)
         yield from (("neg_elbo", reconstruction + kl), ("reconstruction", reconstruction), ("kl", kl))
-        if config.samples and self.network.variational:
+        if self.config.samples and self.network.variational:
             max_latents = self.batch_size(MAX_DECODED_VALUES)
             log_likelihood = self.log_likelihood_of(clean)
-            yield "nll", losses.importance_nll(mu, logvar, log_likelihood, config.samples, random.normal, max_latents)
-        yield from compare(output, clean, "", with_ssim=config.ssim)
-        if config.corruptions:
-            yield from compare(corrupted, clean, "_before", with_ssim=config.ssim)
+            yield "nll", losses.importance_nll(mu, logvar, log_likelihood, self.config.samples, self.random.normal, max_latents)
+        yield from compare(output, clean, "", with_ssim=self.config.ssim)
+        if self.config.corruptions:
+            yield from compare(corrupted, clean, "_before", with_ssim=self.config.ssim)
 
     def batch_size(self, max_values: int) -> int:
         """How many images have at most `max_values` values."""
@@ -120,7 +115,7 @@ class Evaluator:
 
     @torch.inference_mode()
     def latents(self, images: UInt8Array) -> Array:
-        """z, or mu, of images, (N, D); D is 0 without a latent."""
+        """z, or mu, of clean images, (N, D); D is 0 without a latent."""
         if not self.network.has_latent:
             return np.zeros((len(images), 0), np.float32)
         batches = torch.from_numpy(images).split(self.batch_size(MAX_VALUES))

@@ -172,7 +172,7 @@ def train(
             "device": torch_device,
             "precision": str(loop.resolve_dtype(precision, torch_device)).removeprefix("torch."),
         }
-        state = checkpointer.start(run_config, versions() | describe_machine())
+        state = checkpointer.start(run_config, versions() | describe_machine(torch_device))
 
         with defer_signals() as interruption:  # a signal waits for the end of the step
 
@@ -183,9 +183,10 @@ def train(
 
         # The checkpoint: the weights, and how good they are on images that were held out.
         fitted_likelihood = make_likelihood(likelihood_name, result.sigma, network.outputs_pixels)
-        evaluator = Evaluator(network, result.weights, fitted_likelihood, torch_device)
+        eval_config = EvalConfig(corruptions, binarize=binarize, seed=seed)
+        evaluator = Evaluator(network, result.weights, fitted_likelihood, torch_device, eval_config)
         meter = AverageMeter()
-        for metrics in evaluator.iterate_metrics([held_out], EvalConfig(corruptions, binarize=binarize, seed=seed)):
+        for metrics, _ in evaluator.compute_metrics(held_out):
             meter.update(metrics)
         card = Card(
             model=model,
@@ -240,6 +241,7 @@ def versions() -> dict[str, Any]:
     return {"vaectl": __version__, "python": platform.python_version(), **{name: version(name) for name in ("numpy", "torch")}}
 
 
-def describe_machine() -> dict[str, str | int]:
+def describe_machine(device: str) -> dict[str, str | int]:
     """What else the bits of the weights depend on."""
-    return {"processor": torch.backends.cpu.get_cpu_capability(), "number of threads": torch.get_num_threads()}
+    processor = torch.cuda.get_device_name(device) if device.startswith("cuda") else torch.backends.cpu.get_cpu_capability()
+    return {"processor": processor, "number of threads": torch.get_num_threads()}
