@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -137,6 +138,32 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(path)
     return path
+
+
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
+
+def png_chunk(name: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+
+def make_png(
+    pixels: NDArray[Any], bits: int, transparent: Sequence[int] = (), *, interlaced: bool = False, exif: bytes = b""
+) -> bytes:
+    """A PNG of pixels (H, W, channels) of any bit depth, with a transparent color."""
+    height, width, channels = pixels.shape
+    rows = b""
+    for top, left, down, right in ADAM7 if interlaced else ((0, 0, 1, 1),):
+        for row in pixels[top::down, left::right]:
+            digits = "".join(f"{value:0{bits}b}" for value in row.ravel())
+            digits += "0" * (-len(digits) % 8)
+            rows += b"\0" + int(digits, 2).to_bytes(len(digits) // 8, "big") if digits else b""
+    color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([bits, color_type, 0, 0, interlaced])
+    color = b"".join(value.to_bytes(2, "big") for value in transparent)
+    chunks = [(b"IHDR", head), (b"tRNS", color), (b"eXIf", exif), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(name, data) for name, data in chunks if data or name == b"IEND")
 
 
 # Changes the JSON under a metadata key, or the header, of a safetensors file in place.

@@ -218,7 +218,7 @@ def test_completion_imports_nothing_slow(command: str, tmp_path: Path) -> None:
 
 def test_too_little_memory_is_one_line(vae: Path, tmp_path: Path) -> None:
     limited = f"ulimit -v 900000; {VAECTL} decode z.npy --scale 100 --columns 1 -c {vae} -o p.png"
-    np.save(tmp_path / "z.npy", np.zeros((60, 2)))
+    np.save(tmp_path / "z.npy", np.zeros((11, 2)))
     result = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, env=environment(), timeout=60)
     assert result.returncode == 1
     one_line(result, "not enough memory")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaectl.errors import UsageError
-from vaectl.io import codecs, files, images
+from vaectl.io import codecs, files, images, streams
 from vaectl.networks.layers import Shape
 
 
@@ -153,7 +153,7 @@ def read_watermark(file: str) -> Any:
     if not file:
         return images.render_text(DEFAULT_TEXT)
     with files.open_reader(file) as reader:
-        return codecs.open_image(reader.read(files.MAX_IMAGE_BYTES), reader.name)
+        return codecs.open_image(streams.read_image(reader, files.sniff_format(reader)), reader.name)[0]
 
 
 def apply_corruptions(corruptions: Sequence[Corruption], clean: Any, random: Random) -> Any:

@@ -1,13 +1,17 @@
 import io
 import os
+import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from support import Result, write_png
+from PIL import Image, ImageOps
+from support import FORMAT1, VAECTL, Result, environment, make_png, one_line, png_chunk, write_png
+
+from vaectl.io import codecs
+from vaectl.io.images import ResizeSpec, resize_image
 
 Call = Callable[..., Result]
 Fails = Callable[..., str]
@@ -17,10 +21,6 @@ NOISE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
 def encode(format: str, **options: object) -> bytes:
     Image.fromarray(NOISE).save(stream := io.BytesIO(), format, **options)
     return stream.getvalue()
-
-
-def png_chunk(name: bytes, data: bytes) -> bytes:
-    return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
 
 
 def png(width: int, height: int, bits: int = 8, color_type: int = 2, data: bytes = b"") -> bytes:
@@ -182,3 +182,186 @@ def test_a_bmp_without_its_size_in_the_header_is_read(run: Call, tiny: Path) -> 
     data = bytearray(encode("BMP"))
     data[2:6] = bytes(4)
     assert run("encode", "-c", tiny, "--skip-bad", "--format", "csv", input=bytes(data)).stdout.count(b"\n") == 2
+
+
+def associated_alpha() -> bytes:
+    """A gray TIFF whose pixels are multiplied by their alpha, which Pillow reads in mode La but does not write."""
+    pixels = np.zeros((4, 5, 2), np.uint8)
+    pixels[:2] = (100, 200)
+    Image.fromarray(pixels).save(stream := io.BytesIO(), "TIFF")
+    unassociated = (338).to_bytes(2, "little") + b"\3\0\1\0\0\0\2\0"
+    assert unassociated in stream.getvalue()
+    return stream.getvalue().replace(unassociated, unassociated[:-2] + b"\1\0")
+
+
+@pytest.mark.fault(44)
+def test_associated_alpha_is_laid_on_black(run: Call, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "alpha.tif").write_bytes(associated_alpha())
+    with Image.open(tmp_path / "in" / "alpha.tif") as image:
+        assert image.mode == "La"
+    on_black = np.zeros((4, 5), np.uint8)
+    on_black[:2] = 100
+    write_png(tmp_path / "black.png", on_black)
+    vae, unet = FORMAT1 / "vae.safetensors", FORMAT1 / "unet.safetensors"
+    alpha, black = (np.frombuffer(run("encode", name, "-c", vae).stdout[128:], "<f4") for name in ("in/alpha.tif", "black.png"))
+    np.testing.assert_allclose(alpha, black, atol=0.01)
+    run("interpolate", "in/alpha.tif", "black.png", "-c", vae, "-o", "walk.npy")
+    run("denoise", "in", "-c", unet, "-o", "out/")
+    with Image.open(tmp_path / "out" / "alpha.png") as image:
+        np.testing.assert_array_equal(image.getchannel("A"), [[200] * 5] * 2 + [[0] * 5] * 2)
+    run("denoise", "black.png", "-c", unet, "--corrupt", "watermark:in/alpha.tif", "-o", "marked.png")
+    run("train", "ae", "--data", "in", "--epochs", 1, "--hidden", 4, "--latent", 2)
+    run("evaluate", "--data", "in")
+
+
+@pytest.mark.fault(44)
+def test_images_of_every_mode_that_a_tiff_has_are_read(run: Call, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "I", "I;16"):
+        Image.new(mode, (5, 4)).save(tmp_path / "in" / f"{mode.replace(';', '-')}.tif")
+    assert run("encode", "in", "-c", tiny, "--format", "csv").stdout.count(b"\n") == 14
+
+
+@pytest.mark.fault(46)
+def test_a_png_of_zeros_is_refused_at_its_first_chunk(run: Call, fails: Fails, tiny: Path, tmp_path: Path) -> None:
+    with (tmp_path / "sparse.png").open("wb") as stream:
+        stream.write(b"\x89PNG\r\n\x1a\n")
+        stream.truncate(300 << 20)
+    result = run("encode", "sparse.png", "-c", tiny, code=1, memory=256 << 20)  # less than the file
+    one_line(result, "'sparse.png' is damaged (bad PNG chunk)")
+    (tmp_path / "sparse.png").unlink()
+    (tmp_path / "many.png").write_bytes(png(8, 8)[:33] + png_chunk(b"tEXt", b"") * 300_000)
+    fails("encode", "many.png", "-c", tiny, words=("'many.png' has more than 262144 PNG chunks",))
+
+
+@pytest.mark.fault(47)
+@pytest.mark.parametrize("start", [png(8, 8)[:8], png(8, 8)[:33], png(8, 8)[:33] + b"\xff\xff\xff\xf0IDAT"])
+def test_a_png_without_end_on_a_pipe_is_refused(start: bytes, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "start").write_bytes(start)
+    command = f"cat start /dev/zero | {VAECTL} encode -c {tiny}"
+    result = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, timeout=120)
+    assert result.returncode == 1 and result.stderr.count(b"\n") == 1
+    assert b"stdin is damaged" in result.stderr or b"stdin is larger than 536870912 bytes" in result.stderr
+
+
+def progressive(scans: int) -> bytes:
+    """A JPEG whose last scan is repeated."""
+    Image.new("RGB", (3000, 2000)).save(stream := io.BytesIO(), "JPEG", progressive=True)
+    data = stream.getvalue()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + scan * scans + data[-2:]
+
+
+@pytest.mark.fault(48)
+def test_a_jpeg_of_a_thousand_scans_is_refused(fails: Fails, run: Call, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "scans.jpg").write_bytes(progressive(1000))
+    fails("encode", "scans.jpg", "-c", tiny, words=("'scans.jpg' is a JPEG with too many scans",))
+    run("encode", "-c", tiny, input=progressive(20))
+
+
+@pytest.mark.fault(49)
+@pytest.mark.parametrize(("filling", "what"), [(b"\xff" * (1 << 20), "fill bytes"), (b"\xff\xe5\0\2" * 20_000, "segments")])
+def test_a_jpeg_of_filling_is_refused(filling: bytes, what: str, fails: Fails, tiny: Path) -> None:
+    data = encode("JPEG")
+    fails("encode", "-c", tiny, input=data[:2] + filling + data[2:], words=(f"stdin is a JPEG with too many {what}",))
+
+
+@pytest.mark.fault(49)
+def test_a_jpeg_with_some_filling_is_read(run: Call, tiny: Path) -> None:
+    data = encode("JPEG", comment=b"x" * 60_000)
+    filled = data[:2] + b"\xff" * 100 + b"\xff\xe5\0\2" * 300 + data[2:]
+    assert run("encode", "-c", tiny, input=filled).stdout == run("encode", "-c", tiny, input=data).stdout
+
+
+@pytest.mark.fault(50)
+def test_a_sheet_that_would_be_too_large_is_refused(fails: Fails, run: Call, tmp_path: Path) -> None:
+    write_png(tmp_path / "wide.png", np.zeros((1, 9600, 3), np.uint8))
+    write_png(tmp_path / "tall.png", np.zeros((9600, 1, 3), np.uint8))
+    unet = FORMAT1 / "unet.safetensors"
+    words = ("2 images of up to 9600 x 9600 pixels are too large", "-o DIR/")
+    for name in ("sheet.png", "walk.gif"):
+        fails("denoise", "wide.png", "tall.png", "-c", unet, "-o", name, words=words, memory=512 << 20)
+    fails("sample", "-c", FORMAT1 / "vae.safetensors", "-n", 2000, "--scale", 100, "-o", "x.png", words=("too large", "--scale"))
+    run("denoise", "wide.png", "tall.png", "-c", unet, "-o", "out/")
+
+
+@pytest.mark.fault(51)
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_transparent_gray_value_is_transparent_at_every_depth(bits: int, run: Call, tmp_path: Path) -> None:
+    largest = 2**bits - 1
+    gray = np.full((8, 8, 1), largest, np.int64)
+    gray[:, :4] = largest // 2 if bits > 1 else 0
+    data = make_png(gray, bits, [largest])
+    on_black = np.where(gray == largest, 0, gray) * 255 // largest
+    write_png(tmp_path / "black.png", on_black.astype(np.uint8))
+    vae, unet = FORMAT1 / "vae.safetensors", FORMAT1 / "unet.safetensors"
+    transparent, black = (run("encode", "-c", vae, input=found).stdout for found in (data, (tmp_path / "black.png").read_bytes()))
+    np.testing.assert_allclose(np.frombuffer(transparent[128:], "<f4"), np.frombuffer(black[128:], "<f4"), atol=0.02)
+    run("denoise", "-c", unet, "-o", "out.png", input=data)
+    assert codecs.decode_photo((tmp_path / "out.png").read_bytes(), "out.png", 3)[0][0, :, 3].tolist() == [1] * 4 + [0] * 4
+
+
+@pytest.mark.fault(52)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_png_of_16_bits_is_turned_at_16_bits(orientation: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (4, 6, 3))
+    exif = Image.Exif()
+    exif[274] = orientation
+    found, bits = codecs.decode_photo(make_png(pixels, 16, exif=exif.tobytes()[6:]), "x", 3)
+    planes = [Image.fromarray((pixels[..., channel] / 65535).astype(np.float32)) for channel in range(3)]
+    upright = [ImageOps.exif_transpose(with_exif(plane, exif)) for plane in planes]
+    assert bits == 16
+    np.testing.assert_allclose(found, np.stack(upright, axis=2), atol=1e-6)
+
+
+def with_exif(image: Image.Image, exif: Image.Exif) -> Image.Image:
+    """The image with an EXIF orientation."""
+    image.getexif().update(exif)
+    return image
+
+
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_an_interlaced_png_of_16_bits_is_read_in_silence(channels: int, run: Call, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (13, 11, channels))
+    transparent = pixels[0, 0].tolist() if channels in (1, 3) else ()
+    found = []
+    for interlaced in (False, True):
+        data = make_png(pixels, 16, transparent, interlaced=interlaced)
+        found.append(codecs.decode_photo(data, "x", 3)[0])
+        result = run("denoise", "-c", FORMAT1 / "unet.safetensors", "-o", "out.png", input=data)
+        assert not result.stderr
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(codecs.decode_photo(make_png(pixels[:1, :1], 16, interlaced=True), "x", 1)[0].shape[:2], (1, 1))
+
+
+@pytest.mark.fault(55)
+@pytest.mark.parametrize("kind", ["length", "type", "cut", "noise"])
+def test_a_stream_goes_on_behind_a_damaged_image(kind: str, run: Call, fails: Fails, tiny: Path) -> None:
+    good, other = encode("PNG"), encode("JPEG")
+    damaged = {
+        "length": good[:33] + b"\0\0\1" + good[36:],
+        "type": good[:37] + b"\0" + good[38:],
+        "cut": good[:700],
+        "noise": b"neither an image nor an array",
+    }[kind]
+    stream = good + damaged + good + other + damaged + other + good
+    fails("encode", "-c", tiny, input=stream, words=("stdin",))
+    result = run("encode", "-c", tiny, "--skip-bad", "--format", "csv", input=stream)
+    rows = [line.split(b",", 1)[1] for line in result.stdout.splitlines()[1:]]
+    lines = [run("encode", "-c", tiny, "--format", "csv", input=data).stdout.splitlines()[1] for data in (good, other)]
+    alone = [line.split(b",", 1)[1] for line in lines]
+    assert rows == [alone[index] for index in (0, 0, 1, 1, 0)]
+    assert b"skipped 2 images that could not be read" in result.stderr
+
+
+@pytest.mark.fault(19)
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_a_jpeg_decoded_at_a_fraction_of_its_size_resembles_the_whole(fit: str) -> None:
+    waves = np.add.outer(np.sin(np.arange(1001) / 16), np.sin(np.arange(1003) / 16)) * 60 + 127
+    Image.fromarray(waves.astype(np.uint8)).save(stream := io.BytesIO(), "JPEG", quality=95)
+    spec = ResizeSpec((61, 55, 1), fit)
+    whole = resize_image(codecs.decode_image(stream.getvalue(), "x"), spec)
+    reduced = codecs.decode_resized(stream.getvalue(), "x", spec)
+    assert np.abs(whole.astype(int) - reduced.astype(int)).max() <= 8

@@ -228,14 +228,14 @@ def test_with_skip_bad_images_that_are_too_large_are_skipped_too(
     tmp_path: Path, digits: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in range(3):
-        write_png(tmp_path / f"{index}.png", digits[index])
-    with (tmp_path / "1.png").open("ab") as stream:
+        write_png(tmp_path / f"{index}.{'bmp' if index == 1 else 'png'}", digits[index])
+    with (tmp_path / "1.bmp").open("ab") as stream:
         stream.write(bytes(5000))
     monkeypatch.setattr("vaectl.io.files.MAX_IMAGE_BYTES", 4000)
-    with pytest.warns(VaectlWarning, match=r"1.png' is larger than 4000 bytes: skipped"):
+    with pytest.warns(VaectlWarning, match=r"1.bmp' is larger than 4000 bytes: skipped"):
         found = read_images(tmp_path, skip_bad=True)
     assert names(found) == ["0.png", "2.png"]
-    with pytest.raises(VaectlError, match=r"1.png' is larger"):
+    with pytest.raises(VaectlError, match=r"1.bmp' is larger"):
         read_images(tmp_path)
 
 

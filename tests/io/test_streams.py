@@ -30,5 +30,5 @@ def test_the_end_of_an_image_is_found_whatever_follows(format: str, options: dic
     exif = Image.Exif()
     exif[270] = "a note with \xff\xd9 in it"
     data = save(Image.effect_noise((40, 30), 80).convert("RGB"), format, exif=exif, **options)
-    assert streams.find_image_end(data + data + b"more", format) == len(data)
-    assert streams.find_image_end(data, format) == len(data)
+    assert streams.find_image_end(data + data + b"more", format, "x") == len(data)
+    assert streams.find_image_end(data, format, "x") == len(data)

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import partial
 from itertools import chain, repeat
 from math import prod
 from typing import Any
@@ -26,7 +25,7 @@ from vaectl.io import arrays, codecs, files, images
 from vaectl.io.images import ResizeSpec
 from vaectl.io.inputs import decode_task
 from vaectl.io.prefetch import prefetch
-from vaectl.io.sources import Folder, Input, SkipPolicy, no_images
+from vaectl.io.sources import Folder, SkipPolicy, no_images
 from vaectl.networks.layers import Shape
 from vaectl.types import UInt8Array
 
@@ -207,15 +206,11 @@ def folder_samples(folder: Folder, preprocessing: Preprocessing) -> Iterator[Spl
     spec = folder_spec(folder, preprocessing)
     policy = SkipPolicy(preprocessing.skip_bad)
 
-    def decode(label: str, data: bytes) -> SplitImage:
-        image = codecs.decode_image(data, label, None if preprocessing.keep_size else spec)
-        own_spec = ResizeSpec((image.height, image.width, spec.image_shape[2])) if preprocessing.keep_size else spec
-        return resize(image, own_spec), is_held_out(data)  # by the file's bytes: the choice stays at any size
+    def decode(name: str, label: str, data: bytes) -> SplitImage:
+        pixels = codecs.decode_resized(data, label, spec, keep_size=preprocessing.keep_size)
+        return images.to_uint8(pixels), is_held_out(data)  # by the file's bytes: the choice stays at any size
 
-    def task(input: Input) -> VaectlError | Callable[[], SplitImage | VaectlError]:
-        return decode_task(input, partial(decode, input.reader.name))
-
-    return policy.filter(prefetch(task(input) for input in folder.inputs(policy)))
+    return policy.filter(prefetch(decode_task(input, decode) for input in folder.inputs(policy)))
 
 
 def folder_spec(folder: Folder, preprocessing: Preprocessing) -> ResizeSpec:

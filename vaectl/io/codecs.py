@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from glob import glob
@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import PIL
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from vaectl.errors import VaectlError, warn
-from vaectl.io import streams
-from vaectl.io.files import READABLE_FORMATS, PeekableReader
-from vaectl.io.images import ResizeSpec, convert_channels, is_gray, to_pil
+from vaectl.io import png16
+from vaectl.io.files import MAX_PIXELS, READABLE_FORMATS
+from vaectl.io.images import Box, ResizeSpec, convert_channels, convert_mode, is_gray, resize_image, to_pil
 from vaectl.types import Array
 
 # Pillow logs details of damaged files; users get one error instead.
@@ -26,36 +27,59 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "apng": "PNG"}
 DEEP_MODES = ("I", "F")  # more than 8 bits
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_MULTICHANNEL = (2, 4, 6)  # color types RGB, gray with alpha, RGBA
+# What makes an array upright, by EXIF orientation.
+TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels.swapaxes(0, 1)[::-1, ::-1],
+    8: np.rot90,
+}
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 DRAFT_SCALE = 2  # decoding a JPEG at this multiple of the target size loses nothing visible
-MAX_PIXELS = 89_478_485  # where Pillow itself warns: 256 MB at 24 bits
 # Above this size, so high a compression ratio means a decompression bomb (about 1000); scanned pages come near it.
 MIN_BOMB_BYTES, MAX_COMPRESSION_RATIO = 1 << 26, 500
 
 
-def decode_image(data: bytes, name: str, spec: ResizeSpec | None = None) -> Image.Image:
+def decode_image(data: bytes, name: str) -> Image.Image:
     """Decode an image as viewers show it: upright, transparency on black, in mode L, RGB or F.
 
-    16-bit gray and floating-point images keep their depth (mode F, in [0, 1]). With a `spec`, a JPEG much larger than it is
-    decoded at a half, a quarter or an eighth of its size, but at least at twice the target size.
+    16-bit gray and floating-point images keep their depth (mode F, in [0, 1]).
 
     Raises:
         VaectlError: as `open_image`.
     """
-    return flatten(open_image(data, name, spec), name)
+    with translate_decoder_errors(name):
+        return flatten(open_image(data, name)[0], name)
+
+
+def decode_resized(data: bytes, name: str, spec: ResizeSpec, *, keep_size: bool = False) -> NDArray[Any]:
+    """Decode an image and fit it to the spec, or with `keep_size` only to its channels: (H, W, C), as `resize_image`.
+
+    A JPEG much larger than the spec is decoded at a half, a quarter or an eighth of its size, but at least at twice the target.
+
+    Raises:
+        VaectlError: as `open_image`.
+    """
+    with translate_decoder_errors(name):
+        image, box = open_image(data, name, None if keep_size else spec)
+        if keep_size:
+            spec = ResizeSpec((image.height, image.width, spec.image_shape[2]))
+        return resize_image(flatten(image, name), spec, box)
 
 
 def flatten(image: Image.Image, name: str = "the image") -> Image.Image:
     """Convert an image of any mode to L, RGB or F, as `decode_image`."""
     if image.mode.startswith(DEEP_MODES):
-        return Image.fromarray(deep_values(image, name))
+        return Image.fromarray(np.where(opaque(image), deep_values(image, name), 0))
     mode = "L" if is_gray(image) else "RGB"
     if image.has_transparency_data:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image.convert("RGBA"))
-    return image.convert(mode)
+        black.alpha_composite(convert_mode(image, "RGBA"))
+        image = black
+    return convert_mode(image, mode)
 
 
 def decode_photo(data: bytes, name: str, channels: int) -> tuple[Array, int]:
@@ -64,17 +88,16 @@ def decode_photo(data: bytes, name: str, channels: int) -> tuple[Array, int]:
     Raises:
         VaectlError: as `open_image`.
     """
-    image = open_image(data, name)
-    if data[:8] == PNG_SIGNATURE and data[24] == 16 and data[25] in PNG_MULTICHANNEL and not is_rotated(data):
-        from imagecodecs import png_decode  # Pillow reduces it to 8 bits
-
-        with translate_decoder_errors(name):
-            values = png_decode(data)
-    elif image.mode.startswith(DEEP_MODES):
-        values = np.rint(deep_values(image, name) * 65535).astype(np.uint16)[..., np.newaxis]
-    else:
-        mode = ("L" if is_gray(image) else "RGB") + ("A" if image.has_transparency_data else "")
-        values = np.asarray(image.convert(mode))
+    with translate_decoder_errors(name):
+        image = open_image(data, name)[0]
+        if png16.is_png16(data):
+            with Image.open(BytesIO(data)) as header:
+                values = TURNS.get(orientation(header), np.asarray)(png16.decode(data))
+        elif image.mode.startswith(DEEP_MODES):
+            values = np.rint(deep_values(image, name) * 65535).astype(np.uint16)[..., np.newaxis]
+        else:
+            mode = ("L" if is_gray(image) else "RGB") + ("A" if image.has_transparency_data else "")
+            values = np.asarray(convert_mode(image, mode))
     largest = np.float32(65535 if values.dtype == np.uint16 else 255)
     pixels: Array = np.divide(values.reshape(*values.shape[:2], -1), largest, dtype=np.float32)
     colors = 1 if pixels.shape[2] < 3 else 3
@@ -95,43 +118,68 @@ def deep_values(image: Image.Image, name: str) -> Array:
     return values
 
 
+def opaque(image: Image.Image) -> NDArray[np.bool_]:
+    """Which pixels of a deep image are not of its transparent gray value, if it has one."""
+    visible: NDArray[np.bool_] = np.asarray(image) != image.info.get("transparency", -1)
+    return visible
+
+
 def orientation(image: Image.Image) -> Any:
     """The EXIF orientation: 1 (upright) to 8, or anything else if the tag is damaged."""
     return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
-def is_rotated(data: bytes) -> bool:
-    """Whether EXIF says that the image must be rotated or mirrored."""
-    with Image.open(BytesIO(data)) as image:
-        return bool(orientation(image) != 1)
+def open_image(data: bytes, name: str, spec: ResizeSpec | None = None) -> tuple[Image.Image, Box | None]:
+    """Load an image in a mode that Pillow converts, made upright by its EXIF orientation.
 
-
-def open_image(data: bytes, name: str, spec: ResizeSpec | None = None) -> Image.Image:
-    """Load an image in its own mode, made upright by its EXIF orientation.
+    The box is where the image is in a reduced JPEG, whose last row and column may be fractions of a pixel.
 
     Raises:
         VaectlError: the data are damaged, too large, or not an image.
     """
-    if data.startswith(PNG_SIGNATURE):  # Pillow accepts a PNG without its last rows
-        streams.read_png(PeekableReader(BytesIO(data), name))
+    box = None
     with translate_decoder_errors(name):
         image = Image.open(BytesIO(data), formats=READABLE_FORMATS)
         if prod(image.size) > MAX_PIXELS:
             raise Image.DecompressionBombError
         if (size := unpacked_size(image)) > max(MIN_BOMB_BYTES, MAX_COMPRESSION_RATIO * len(data)):
             raise VaectlError(f"{name} looks like a decompression bomb ({size >> 20} MB unpacked)", "save it again, or smaller")
-        if spec:
-            height, width, channels = spec.image_shape
-            scale = DRAFT_SCALE * max(height, width) / min(image.size)
-            image.draft("L" if channels == 1 else None, (ceil(image.width * scale), ceil(image.height * scale)))
+        if spec and orientation(image) == 1:
+            box = reduce_jpeg(image, spec)
         if image.format == "TIFF":
             silence_libtiff()
         animated = getattr(image, "is_animated", False)
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        upright = to_common_mode(image, data)
     if animated:
         warn(f"{name} is animated: only its first frame is read")
-    return upright
+    return upright, box
+
+
+def reduce_jpeg(image: Image.Image, spec: ResizeSpec) -> Box | None:
+    """Let a JPEG be decoded at a fraction of its size, but at least at DRAFT_SCALE times that of the spec."""
+    height, width, channels = spec.image_shape
+    scale = DRAFT_SCALE * max(height, width) / min(image.size)
+    reduced = image.draft("L" if channels == 1 else None, (ceil(image.width * scale), ceil(image.height * scale)))
+    return reduced[1] if reduced else None
+
+
+def to_common_mode(image: Image.Image, data: bytes) -> Image.Image:
+    """An image of a mode that converts to gray and color, with its transparent color as its decoder gives the pixels."""
+    transparency = image.info.get("transparency")
+    if data.startswith(png16.SIGNATURE) and transparency is not None:
+        depth, color = data[24:26]
+        if color == 0 and depth in (2, 4):  # Pillow scales the pixels, but not this
+            image.info["transparency"] = transparency * 255 // (2**depth - 1)
+        elif color == 2 and depth == 16:
+            image.info["transparency"] = tuple(value >> 8 for value in transparency)
+    if image.mode == "LAB":
+        from PIL import ImageCms
+
+        lab, srgb = (ImageCms.createProfile(space) for space in ("LAB", "sRGB"))
+        return ImageCms.buildTransform(lab, srgb, "LAB", "RGB").apply(image)
+    return convert_mode(image, {"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode))
 
 
 @contextmanager
@@ -186,10 +234,7 @@ def encode_image(pixels: Array, format: str, bits: int = 8) -> bytes:
         VaectlError: the image is too large for the format.
     """
     if bits == 16 and format == "png":
-        from imagecodecs import png_encode
-
-        values = np.rint(pixels.clip(0, 1) * 65535).astype(np.uint16)
-        return bytes(png_encode(values[..., 0] if values.shape[2] == 1 else values))
+        return png16.encode(pixels)
     options: dict[str, dict[str, Any]] = {"jpg": {"quality": 95, "subsampling": 0}, "webp": {"lossless": True}}
     image = to_pil(pixels)
     if format == "jpg" and image.mode in ("LA", "RGBA"):  # JPEG has no alpha

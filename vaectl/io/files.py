@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -34,6 +35,7 @@ SIGNATURES = {
 MAX_SIGNATURE_BYTES = 12
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_IMAGE_BYTES = 1 << 29
+MAX_PIXELS = 89_478_485  # where Pillow itself warns: 256 MB at 24 bits
 MAX_PIPE_BYTES = 1 << 32  # spooled to disk
 CHUNK_BYTES = 1 << 20
 
@@ -68,13 +70,14 @@ class PeekableReader:
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes; fewer only at the end. Allocates as data arrive, whatever `size` is."""
-        parts = [self.buffer[:size]]
-        self.buffer = self.buffer[size:]
-        missing = size - len(parts[0])
-        while missing and (data := self.read_stream(min(missing, CHUNK_BYTES))):
-            parts.append(data)
-            missing -= len(data)
-        return b"".join(parts)
+        data, self.buffer = self.buffer[:size], self.buffer[size:]
+        if len(data) == size:
+            return data
+        found = BytesIO(data)  # whose value is taken over, not copied
+        found.seek(0, os.SEEK_END)
+        while (missing := size - found.tell()) and (data := self.read_stream(min(missing, CHUNK_BYTES))):
+            found.write(data)
+        return found.getvalue()
 
     def read_stream(self, size: int) -> bytes:
         """Read at most `size` bytes, bypassing the buffer."""
@@ -93,6 +96,16 @@ class PeekableReader:
                     rest.write(data)
         self.skip_rest()
         return rest
+
+    def skip_to(self, pattern: re.Pattern[bytes]) -> None:
+        """Discard everything before the next match of `pattern`, or all if there is none."""
+        data, self.buffer = self.buffer, b""
+        while not (found := pattern.search(data)):
+            block = self.read_stream(CHUNK_BYTES)
+            if not block:
+                return
+            data = data[-MAX_SIGNATURE_BYTES:] + block
+        self.buffer = data[found.start() :]
 
     def skip_rest(self) -> None:
         """Discard everything that has not been read."""

@@ -1,24 +1,20 @@
 """Pillow images and pixel arrays: float32 in [0, 1], (height, width, channels)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from vaectl.errors import VaectlError
 from vaectl.io.arrays import check_values
 from vaectl.types import Array, UInt8Array
 
 RESAMPLING = Image.Resampling.LANCZOS
-RESIZE: dict[str, Callable[[Image.Image, tuple[int, int], Image.Resampling], Image.Image]] = {
-    "crop": ImageOps.fit,
-    "pad": ImageOps.pad,
-    "stretch": Image.Image.resize,
-}
+Box = tuple[float, float, float, float]  # left, upper, right, lower
+FITS = ("crop", "pad", "stretch")
 LUMINANCE = (0.299, 0.587, 0.114)  # Pillow's weights of red, green and blue
 
 
@@ -37,13 +33,18 @@ class ResizeSpec:
     fit: str = "crop"
 
     def __post_init__(self) -> None:
-        if self.fit not in RESIZE:
-            raise ValueError(f"{self.fit!r} is not a way to fit images: use {', '.join(RESIZE)}")
+        if self.fit not in FITS:
+            raise ValueError(f"{self.fit!r} is not a way to fit images: use {', '.join(FITS)}")
 
 
 def is_gray(image: Image.Image) -> bool:
     """Whether the image's mode has no color."""
     return image.mode in ("1", "L", "LA", "La")
+
+
+def convert_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The image in a mode; Pillow would copy one that already is."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def convert_channels(pixels: Array, channels: int) -> Array:
@@ -71,15 +72,36 @@ def resize_pixels(pixels: Array, size: tuple[int, int]) -> Array:
     return np.stack([np.asarray(plane.resize((width, height), RESAMPLING)) for plane in planes], axis=2).clip(0, 1)
 
 
-def resize_image(image: Image.Image, spec: ResizeSpec) -> NDArray[Any]:
-    """Fit an image to the spec, (H, W, C): uint8, or float32 in [0, 1] for an image of mode F."""
+def resize_image(image: Image.Image, spec: ResizeSpec, box: Box | None = None) -> NDArray[Any]:
+    """Fit an image, or what is in its `box`, to the spec, (H, W, C): uint8, or float32 in [0, 1] for an image of mode F."""
     height, width, channels = spec.image_shape
     if image.mode != "F":
-        image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = RESIZE[spec.fit](image, (width, height), RESAMPLING)
+        image = convert_mode(image, "L" if channels == 1 else "RGB")
+    box = box or (0, 0, *image.size)
+    if box != (0, 0, width, height):
+        image = resize_box(image, box, (width, height), spec.fit)
     pixels = np.asarray(image).reshape(height, width, -1)
     return np.broadcast_to(pixels.clip(0, 1) if image.mode == "F" else pixels, spec.image_shape)
+
+
+def resize_box(image: Image.Image, box: Box, size: tuple[int, int], fit: str) -> Image.Image:
+    """What is in the box, which begins at 0, resized to a width and height, as `ResizeSpec.fit` says."""
+    (_, _, width, height), (new_width, new_height) = box, size
+    ratio = new_width / new_height
+    if fit == "pad":
+        inner_width = min(new_width, max(1, round(width / height * new_height)))
+        inner_height = min(new_height, max(1, round(height / width * new_width)))
+        canvas = Image.new(image.mode, size)
+        corner = round((new_width - inner_width) * 0.5), round((new_height - inner_height) * 0.5)
+        canvas.paste(image.resize((inner_width, inner_height), RESAMPLING, box), corner)
+        return canvas
+    if fit == "crop" and width / height > ratio:
+        left = (width - ratio * height) * 0.5
+        box = (left, 0, left + ratio * height, height)
+    elif fit == "crop" and width / height < ratio:
+        top = (height - width / ratio) * 0.5
+        box = (0, top, width, top + width / ratio)
+    return image.resize(size, RESAMPLING, box)
 
 
 def to_uint8(pixels: NDArray[Any], name: str = "images", start: int = 0) -> UInt8Array:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaectl.errors import VaectlError
-from vaectl.io import arrays, codecs, files, images, streams
+from vaectl.io import arrays, codecs, images, streams
 from vaectl.io.files import READABLE_FORMATS
 from vaectl.io.images import ResizeSpec
 from vaectl.io.prefetch import AHEAD, prefetch
@@ -54,7 +54,7 @@ def read_images(
     """
 
     def decode(name: str, label: str, data: bytes) -> Item:
-        return resize(name, codecs.decode_image(data, label, spec))
+        return name, images.to_pixels(codecs.decode_resized(data, label, spec))
 
     def resize(name: str, image: Image.Image) -> Item:
         return name, images.to_pixels(images.resize_image(image, spec))
@@ -160,47 +160,45 @@ def read_items(
         for input in (input for source in sources for input in source.inputs(policy)):
             if isinstance(input, StoredImage):
                 yield partial(convert, input.name, input.image)
-            elif input.format in READABLE_FORMATS:
-                yield decode_task(input, partial(decode, input.next_name(), input.reader.name))
             elif input.format in ARRAY_FORMATS:
                 yield from (wrap(*item) for item in array_rows(input, stack_shape, images.to_pixels))
             else:
-                policy.handle(VaectlError(f"{input.describe()}: an image is expected (PNG, JPEG, WebP, GIF, BMP, TIFF or NPY)"))
-                input.reader.skip_rest()
+                yield decode_task(input, decode)
+                if input.damaged and not policy.skip:  # do not search an endless stream for more
+                    return
 
     return policy.filter(prefetch(tasks(), ahead))
 
 
-def decode_task(input: Input, decode: Callable[[bytes], T]) -> VaectlError | Callable[[], T | VaectlError]:
+def decode_task(input: Input, decode: Callable[[str, str, bytes], T]) -> VaectlError | Callable[[], T | VaectlError]:
     """Read an image's bytes now, and return the task that decodes them; an error on the way is the result."""
     try:
-        data = read_image_bytes(input)
+        name, data = read_image(input)
     except VaectlError as error:
-        input.reader.skip_rest()
         return error
 
     def attempt() -> T | VaectlError:
         try:
-            return decode(data)
+            return decode(name, input.reader.name, data)
         except VaectlError as error:
             return error
 
     return attempt
 
 
-def read_image_bytes(input: Input) -> bytes:
-    """The bytes of one image; in a stream, others may follow it."""
-    reader = input.reader
-    if input.format == "PNG" and reader.is_stream:
-        return streams.read_png(reader)
-    data = reader.read(files.MAX_IMAGE_BYTES)
-    if reader.peek(1):
-        raise VaectlError(f"{reader.name} is larger than {files.MAX_IMAGE_BYTES} bytes", "make it smaller")
-    if reader.is_stream:
-        end = streams.find_image_end(data, input.format)
-        reader.unread(data[end:])
-        data = data[:end]
-    return data
+def read_image(input: Input) -> tuple[str, bytes]:
+    """The name and the bytes of an image.
+
+    Raises:
+        VaectlError: it is damaged or not an image.
+    """
+    try:
+        if input.format not in READABLE_FORMATS:
+            raise VaectlError(f"{input.describe()}: an image is expected (PNG, JPEG, WebP, GIF, BMP, TIFF or NPY)")
+        return input.next_name(), streams.read_image(input.reader, input.format)
+    except VaectlError:
+        input.damaged = True
+        raise
 
 
 def array_rows(
@@ -263,14 +261,9 @@ def load_image(input: Input | StoredImage) -> tuple[str, Image.Image]:
     """The name of an image, and the image.
 
     Raises:
-        VaectlError: it is damaged or not an image; the rest of its stream is then skipped.
+        VaectlError: it is damaged or not an image.
     """
     if isinstance(input, StoredImage):
         return input.name, input.image
-    try:
-        if input.format not in READABLE_FORMATS:
-            raise VaectlError(f"{input.describe()}: an image or latents (NPY) are expected")
-        return input.next_name(), codecs.decode_image(read_image_bytes(input), input.reader.name)
-    except VaectlError:
-        input.reader.skip_rest()
-        raise
+    name, data = read_image(input)
+    return name, codecs.decode_image(data, input.reader.name)

@@ -114,13 +114,20 @@ def write_latents(batches: Iterable[Batch], destination: Destination) -> None:
 
 
 def write_images(batches: Iterable[Batch], destination: Destination, layout: Layout) -> None:
-    """Write batches of images (N, H, W, C): one file each into a folder or to numbered names, an animation, or a sheet."""
-    scaled = (batch.map(lambda images: sheets.upscale(images, layout.scale or 1)) for batch in batches)
+    """Write batches of images (N, H, W, C): one file each into a folder or to numbered names, an animation, or a sheet.
+
+    Raises:
+        VaectlError: a sheet or an animation would be too large.
+    """
     if destination.is_folder or destination.is_numbered:
-        write_each(scaled, destination)
+        write_each((batch.map(lambda images: sheets.upscale(images, layout.scale or 1)) for batch in batches), destination)
         return
-    found = list(scaled)
-    stack = sheets.pad_to_common_size([image for batch in found for image in batch.arrays])
+    found, height, width = [], 0, 0
+    for batch in batches:
+        found.append(batch)
+        height, width = max(height, batch.arrays.shape[1]), max(width, batch.arrays.shape[2])
+        sheets.check_size(sum(map(len, found)), height, width)
+    stack = sheets.upscale(sheets.pad_to_common_size([image for batch in found for image in batch.arrays]), layout.scale or 1)
     if destination.is_terminal:
         terminal.show(stack, layout.columns)
         return

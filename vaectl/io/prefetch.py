@@ -3,7 +3,6 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -12,19 +11,17 @@ AHEAD = 4  # tasks per thread
 
 
 def prefetch(tasks: Iterable[T | Callable[[], T]], ahead: int = AHEAD) -> Iterator[T]:
-    """The results of `tasks` in order, computing up to `ahead` per thread in advance; values pass through."""
-    tasks = iter(tasks)
-    first = list(islice(tasks, 2))
-    if len(first) < 2:  # a single task gains nothing from threads
-        yield from (task() if callable(task) else task for task in first)
-        return
+    """The results of `tasks` in order, computing up to `ahead` per thread in advance; values pass through.
+
+    Even a single task runs in a thread, for Python hears no signal while a decoder runs in the main one.
+    """
     from concurrent.futures import Future, ThreadPoolExecutor
 
     threads = cpu_count()
     pending: deque[T | Future[T]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
-        for task in chain(first, tasks):
+        for task in tasks:
             pending.append(pool.submit(task) if callable(task) else task)
             if len(pending) > ahead * threads:
                 done = pending.popleft()
@@ -32,7 +29,7 @@ def prefetch(tasks: Iterable[T | Callable[[], T]], ahead: int = AHEAD) -> Iterat
         for done in pending:
             yield done.result() if isinstance(done, Future) else done
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def cpu_count() -> int:

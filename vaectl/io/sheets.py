@@ -5,6 +5,8 @@ from math import ceil, sqrt
 
 import numpy as np
 
+from vaectl.errors import VaectlError
+from vaectl.io.files import MAX_PIXELS
 from vaectl.types import Array
 
 MAX_ROW_IMAGES = 20
@@ -23,6 +25,13 @@ def pad_to_common_size(images: Sequence[Array]) -> Array:
     return stack
 
 
+def check_size(count: int, height: int, width: int) -> None:
+    """Raise a VaectlError if `count` images of a height and width are too large to be written as one."""
+    if count * height * width > MAX_PIXELS:
+        what = f"{count} images of up to {width} x {height} pixels are too large for one image or animation"
+        raise VaectlError(what, "write each to a file of its own (-o DIR/), or lower --scale")
+
+
 def default_columns(count: int) -> int:
     """The columns of a sheet: one row of up to 20 images, else near-square."""
     return count if count <= MAX_ROW_IMAGES else ceil(sqrt(count))
@@ -31,6 +40,9 @@ def default_columns(count: int) -> int:
 def make_sheet(images: Array, columns: int | None = None) -> Array:
     """Arrange images, (N, H, W, C), row by row in `columns`."""
     count, height, width, channels = images.shape
+    if count == 1 and not columns:
+        only: Array = images[0]
+        return only
     columns = columns or default_columns(count)
     rows = ceil(count / columns)
     padded = np.zeros((rows * columns, height, width, channels), np.float32)
@@ -40,5 +52,11 @@ def make_sheet(images: Array, columns: int | None = None) -> Array:
 
 
 def upscale(images: Array, factor: int) -> Array:
-    """Repeat each pixel of (N, H, W, C) as a square of `factor` x `factor`."""
+    """Repeat each pixel of (N, H, W, C) as a square of `factor` x `factor`.
+
+    Raises:
+        VaectlError: the result would be too large.
+    """
+    count, height, width, _ = images.shape
+    check_size(count, height * factor, width * factor)
     return images.repeat(factor, axis=1).repeat(factor, axis=2)

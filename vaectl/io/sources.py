@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from PIL import Image
 
 from vaectl.errors import VaectlError, warn
-from vaectl.io import arrays, codecs, files
+from vaectl.io import arrays, codecs, files, streams
 from vaectl.io.files import READABLE_FORMATS, PeekableReader
 
 T = TypeVar("T")
@@ -55,14 +55,18 @@ class SkipPolicy:
             warn(f"skipped {self.skipped} image{'s' if self.skipped > 1 else ''} that could not be read")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Input:
-    """One image or array about to be read: its reader, its format, and a name for what it holds."""
+    """One image or array about to be read: its reader, its format, and a name for what it holds.
+
+    Whoever finds it `damaged` says so; the next one is then searched for in what is left of the stream.
+    """
 
     reader: PeekableReader
     format: str
     name: str
     numbers: Iterator[int]
+    damaged: bool = field(default=False, init=False)
 
     def next_name(self) -> str:
         """The name of the next image: the file's, or a number in a stream of several."""
@@ -121,9 +125,13 @@ class File:
         numbers = count()
         name = files.STDIN_NAME if self.path == files.STDIN else os.path.basename(self.path)
         with files.open_reader(self.path) as reader:
-            yield Input(reader, files.sniff_format(reader), name, numbers)
-            while reader.peek(1):
-                yield Input(reader, files.sniff_format(reader), name, numbers)
+            while True:
+                input = Input(reader, files.sniff_format(reader), name, numbers)
+                yield input
+                if input.damaged and reader.is_stream:
+                    reader.skip_to(streams.NEXT_START)
+                if (input.damaged and not reader.is_stream) or not reader.peek(1):
+                    return
 
 
 @dataclass(frozen=True)
