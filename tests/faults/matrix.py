@@ -45,6 +45,7 @@ FAULTS = {
     42: "data of one image, of a few, or of constant images",
     43: "downloads without a network, with wrong bytes, or with names that leave the folder",
     44: "modes that Pillow reads but does not convert, such as associated alpha",
+    45: "a user without a home: no HOME, and no entry in the list of users",
     46: "a PNG of zeros, or of millions of chunks",
     47: "a PNG without end, or with a chunk of 4 GB",
     48: "a JPEG of thousands of scans; a signal while it is decoded",

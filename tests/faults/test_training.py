@@ -1,13 +1,15 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import FORMAT1, ForkServer, Result, one_line
+from support import FORMAT1, ForkServer, Result, environment, one_line
 
 import vaectl
 from vaectl.errors import VaectlError
@@ -116,3 +118,30 @@ def test_a_model_can_be_trained_on_few_or_constant_images(
     np.save(tmp_path / "few.npy", images.astype(np.uint8))
     run("train", "vae", "--data", "few.npy", "--epochs", 3, "-q")
     assert np.isfinite(vaectl.load(tmp_path / "vae.safetensors").encode(images.astype(np.uint8))).all()
+
+
+# Calls vaectl as a user whom the system does not know.
+WITHOUT_HOME = """
+import os, pwd
+del os.environ["HOME"]
+pwd.getpwuid = {}.__getitem__
+from vaectl.cli import main
+main()
+"""
+
+
+@pytest.mark.fault(45)
+def test_a_user_without_a_home_keeps_data_in_the_temporary_folder(tmp_path: Path) -> None:
+    np.savez(tmp_path / "few.npz", x_train=np.arange(640, dtype=np.uint8).reshape(40, 4, 4))
+    (tmp_path / "temporary").mkdir()
+    no_network = {"https_proxy": "http://127.0.0.1:9", "TMPDIR": str(tmp_path / "temporary")}
+    kept = {name: value for name, value in environment().items() if name != "XDG_CACHE_HOME"} | no_network
+
+    def call(line: str) -> Result:
+        command = [sys.executable, "-c", WITHOUT_HOME, *line.split()]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, env=kept, timeout=60)
+
+    for line in ("train vae --data few.npz --epochs 1 -q", "evaluate --samples 0 -q"):
+        result = call(line)
+        assert result.returncode == 0 and not result.stderr, result.stderr
+    one_line(call("evaluate --data kmnist"), "could not download 'kmnist'", f"into '{tmp_path}/temporary/kmnist'")

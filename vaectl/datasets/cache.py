@@ -66,6 +66,6 @@ def cache_folder() -> str:
 
     try:
         folder = user_cache_dir("vaectl", appauthor=False, ensure_exists=True)
-    except OSError:
+    except (OSError, RuntimeError):  # it cannot be created, or the user has no home, as in a container
         return tempfile.gettempdir()
     return folder if os.access(folder, os.W_OK) else tempfile.gettempdir()
