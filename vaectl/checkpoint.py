@@ -16,7 +16,7 @@ from vaectl.io.images import ResizeSpec
 from vaectl.io.safetensors import check_type, floats
 from vaectl.latents import LatentStats
 from vaectl.networks.network import Network, network_from_json, network_to_json
-from vaectl.types import Array
+from vaectl.types import MAX_FLOAT32, MIN_FLOAT32, Array
 
 FORMAT = 2
 KEY = "vaectl"
@@ -28,7 +28,8 @@ class Card:
     """What a checkpoint says about its model.
 
     Raises:
-        ValueError: latent statistics of another dimension, or an unknown likelihood or fit.
+        ValueError: latent statistics of another dimension, an unknown likelihood or fit, a sigma that is not positive, or a
+            negative beta.
     """
 
     model: str
@@ -50,6 +51,11 @@ class Card:
             raise ValueError(f"its latent statistics do not have {self.network.latent_dim} dimensions")
         if self.likelihood not in ("bernoulli", "gaussian"):
             raise ValueError(f"its likelihood {self.likelihood!r} is unknown")
+        # The likelihood divides by its square.
+        if self.sigma is not None and not (self.sigma > 0 and MIN_FLOAT32 <= self.sigma * self.sigma <= MAX_FLOAT32):
+            raise ValueError(f"its sigma is {self.sigma}, not positive with a square in the range of float32")
+        if self.beta < 0:
+            raise ValueError(f"its beta is negative ({self.beta})")
         self.resize_spec  # noqa: B018 - validates the fit
 
     @property
@@ -83,7 +89,7 @@ def load(path: str) -> Checkpoint:
         VaectlError: the file is missing, damaged, not a checkpoint, or of a newer format.
     """
     try:
-        (card, format), weights = safetensors.read(path, KEY, parse_card, expected_weights)
+        (card, format), weights = safetensors.read(path, KEY, FORMAT, parse_card, expected_weights)
         return Checkpoint(card, format1.upgrade_weights(card.network, weights) if format == 1 else weights)
     except safetensors.CORRUPTION_ERRORS as error:
         raise VaectlError(f"{path!r} is not a vaectl checkpoint: {error}: use one that vaectl train wrote") from error
@@ -91,11 +97,7 @@ def load(path: str) -> Checkpoint:
 
 def parse_card(values: dict[str, Any]) -> tuple[Card, int]:
     """The card, and the format in which it was written."""
-    format = check_type(values["format"], int)
-    if format > FORMAT:
-        raise VaectlError(f"a checkpoint of format {format}, newer than this program's {FORMAT}: upgrade vaectl")
-    if format < 1:
-        raise ValueError(f"it has format {format}")
+    format = values["format"]
     return card_from_json(format1.upgrade_card(values) if format == 1 else values), format
 
 

@@ -54,5 +54,6 @@ FAULTS = {
     51: "a transparent gray value at every bit depth",
     52: "a PNG of 16 bits that EXIF turns",
     53: "an interlaced PNG of 16 bits",
+    54: "a card of numbers beyond float32, or of a likelihood, sigma, beta or format that no training gives",
     55: "a damaged image within a stream",
 }

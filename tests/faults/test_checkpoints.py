@@ -178,6 +178,37 @@ def test_an_invalid_card_of_format_1_is_refused(edit: Edit, fails: Fails, tmp_pa
         fails("info", "old.safetensors", words=("is not a vaectl checkpoint",))
 
 
+def set_stats(value: object, name: str = "std") -> Edit:
+    """Changes the latent statistics of one name."""
+    return lambda card, header: card["latent_stats"].update({name: [value]})
+
+
+@pytest.mark.fault(54)
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        *((set_stats(1e300, name), "range of float32") for name in ("mean", "std", "percentile_1", "percentile_99")),
+        (set_stats(-1e300), "range of float32"),
+        (set_stats(float("nan")), "range of float32"),
+        (set_stats(True), "range of float32"),
+        (lambda card, header: card.update(likelihood="x"), "its likelihood 'x' is unknown"),
+        (lambda card, header: card.update(sigma=-1), "its sigma is -1.0"),
+        (lambda card, header: card.update(sigma=0), "its sigma is 0.0"),
+        (lambda card, header: card.update(sigma=1e-30), "its sigma is 1e-30"),
+        (lambda card, header: card.update(sigma=1e30), "its sigma is 1e+30"),
+        (lambda card, header: card.update(sigma=1e300), "range of float32"),
+        (lambda card, header: card.update(beta=-1), "its beta is negative"),
+        (lambda card, header: card.update(beta=1e300), "range of float32"),
+        (lambda card, header: card.update(format=-1), "it has format -1"),
+        (lambda card, header: card.update(format=float("nan")), "integers are expected"),
+        (lambda card, header: card.update(format=True), "integers are expected"),
+    ],
+)
+def test_a_card_of_numbers_that_no_training_gives_is_refused(edit: Edit, words: str, tiny: Path, fails: Fails) -> None:
+    edit_safetensors(tiny, edit)
+    fails("info", tiny.name, words=(f"'{tiny.name}' is not a vaectl checkpoint", words))
+
+
 @pytest.mark.fault(4)
 def test_a_card_of_images_as_large_as_memory_is_refused_although_it_has_few_weights(tiny: Path, fails: Fails) -> None:
     def enlarge(card: Any, header: Any) -> None:
@@ -235,10 +266,10 @@ def test_an_error_names_a_tensor_of_nan_or_infinite_weights(value: float, tiny: 
     fails("info", tiny.name, words=("the tensor 'encoder.", "has NaN or infinite values"))
 
 
-@pytest.mark.fault(6)
+@pytest.mark.fault(6, 58)
 def test_a_newer_format_asks_for_an_upgrade(tiny: Path, fails: Fails) -> None:
     edit_safetensors(tiny, lambda card, header: card.update(format=3, network={"of": "the future"}))
-    fails("info", tiny.name, words=("format 3", "upgrade vaectl"))
+    fails("info", tiny.name, words=(f"'{tiny.name}' has format 3", "upgrade vaectl"))
 
 
 @pytest.mark.fault(7)

@@ -117,6 +117,7 @@ def test_training_a_unet_learns_from_crops(digits: NDArray[np.uint8]) -> None:
         ({"hidden": [8, 0]}, "hidden=0: give a finite number above 0"),
         ({"latent_dim": -1}, "latent_dim=-1: give a finite number above 0"),
         ({"epochs": 0}, "epochs=0: give a finite number above 0"),
+        ({"sigma": 1e300, "likelihood": "gaussian"}, "sigma=1e\\+300: give a finite number above 0"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"lr": float("nan")}, "lr=nan"),
         ({"sigma": 0.0}, "sigma=0.0"),

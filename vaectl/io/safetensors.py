@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable, Mapping
-from math import isfinite, prod
+from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from vaectl.errors import VaectlError
 from vaectl.io import files
+from vaectl.types import MAX_FLOAT32
 
 T = TypeVar("T")
 # The shape and the dtype of each tensor.
@@ -35,14 +37,14 @@ def write(path: str, tensors: Mapping[str, NDArray[Any]], key: str, values: Mapp
 
 
 def read(
-    path: str, key: str, parse: Callable[[dict[str, Any]], T], expected: Callable[[T], Expected]
+    path: str, key: str, newest: int, parse: Callable[[dict[str, Any]], T], expected: Callable[[T], Expected]
 ) -> tuple[T, dict[str, NDArray[Any]]]:
     """Read a file that `write` wrote: the JSON under `key`, parsed by `parse`, and the tensors that are `expected` for it.
 
-    The file is read once and never memory-mapped.
+    Its "format" must be a number up to `newest`. The file is read once and never memory-mapped.
 
     Raises:
-        VaectlError: the file cannot be read.
+        VaectlError: the file cannot be read, or has a newer format.
         CORRUPTION_ERRORS: `write` did not write it.
     """
     with files.open_reader(path) as reader:
@@ -52,7 +54,13 @@ def read(
             raise ValueError("it is not a safetensors file")
         text = reader.read(length)
         header = json.loads(text, object_pairs_hook=unique_keys)
-        parsed = parse(parse_metadata(header, key))
+        values = parse_metadata(header, key)
+        format = integers([values["format"]])[0]
+        if format > newest:
+            raise VaectlError(f"{path!r} has format {format}, newer than this program's {newest}: upgrade vaectl")
+        if format < 1:
+            raise ValueError(f"it has format {format}")
+        parsed = parse(values)
         tensors = expected(parsed)
         check_header(header, tensors)
         data = reader.read(sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in tensors.values()))
@@ -103,9 +111,9 @@ def check_type(value: Any, kind: type[T]) -> T:
 
 
 def floats(values: Any) -> list[float]:
-    """A list of finite numbers as floats, or raise ValueError."""
-    if not all(isinstance(value, int | float) and isfinite(value) for value in check_type(values, list)):
-        raise ValueError("finite numbers are expected")
+    """A list of finite float32 numbers as floats, or raise ValueError."""
+    if not all(type(value) in (int, float) and abs(value) <= MAX_FLOAT32 for value in check_type(values, list)):
+        raise ValueError("finite numbers in the range of float32 are expected")
     return [float(value) for value in values]
 
 

@@ -173,7 +173,7 @@ def load(path: str) -> SavedState:
     if not os.path.exists(path):
         raise VaectlError(f"there is no {path!r}, so no interrupted run to resume: leave out --resume")
     try:
-        values, tensors = safetensors.read(path, KEY, check_format, expected_tensors)
+        values, tensors = safetensors.read(path, KEY, FORMAT, dict, expected_tensors)
         if values.pop("sha256") != hash_state(values, tensors):
             raise ValueError("its bytes have changed")
         return parse(values, tensors)
@@ -187,15 +187,6 @@ def hash_state(values: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -
     for name in sorted(tensors):
         digest.update(np.ascontiguousarray(tensors[name]).data)
     return digest.hexdigest()
-
-
-def check_format(values: dict[str, Any]) -> dict[str, Any]:
-    """The JSON of a state; raises VaectlError for a newer format."""
-    if check_type(values["format"], int) > FORMAT:
-        raise VaectlError(f"a state of format {values['format']}, newer than this program's {FORMAT}: upgrade vaectl")
-    if values["format"] < 1:
-        raise ValueError(f"it has format {values['format']}")
-    return values
 
 
 def expected_tensors(values: dict[str, Any]) -> safetensors.Expected:

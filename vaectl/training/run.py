@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from math import inf, prod
+from math import prod
 from typing import Any, Literal, get_args
 
 import torch
@@ -31,7 +31,7 @@ from vaectl.training.loop import Progress
 from vaectl.training.losses import make_likelihood
 from vaectl.training.metrics import AverageMeter, EvalConfig, Evaluator
 from vaectl.training.resume import checkpointing
-from vaectl.types import UInt8Array
+from vaectl.types import MAX_FLOAT32, UInt8Array
 
 ModelName = Literal["ae", "dae", "vae"]
 Architecture = Literal["mlp", "conv", "unet"]
@@ -219,9 +219,9 @@ def check_choices(**values: str | None) -> None:
 
 
 def check_numbers(smallest: float, **values: float | None) -> None:
-    """Raise UsageError for a number that is too small, NaN or infinite; None is not checked."""
+    """Raise UsageError for a number that is too small, NaN or infinite in float32; None is not checked."""
     for name, value in values.items():
-        if value is not None and not smallest <= value < inf:
+        if value is not None and not smallest <= value <= MAX_FLOAT32:
             raise UsageError(f"{name}={value!r}: give a finite number {'above 0' if smallest else 'that is not negative'}")
 
 
