@@ -56,4 +56,5 @@ FAULTS = {
     53: "an interlaced PNG of 16 bits",
     54: "a card of numbers beyond float32, or of a likelihood, sigma, beta or format that no training gives",
     55: "a damaged image within a stream",
+    56: "escape sequences of terminals in whatever a message quotes from a file",
 }

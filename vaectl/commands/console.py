@@ -20,6 +20,7 @@ from vaectl.checkpoint import Card
 from vaectl.io import files, terminal
 from vaectl.io.inputs import Batch
 from vaectl.io.sources import Source, count_inputs
+from vaectl.text import escape
 from vaectl.types import UInt8Array
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ def stderr_console() -> "Console":
     """A rich console on stderr that prints names as they are."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def print_line(line: str, console: "Console | None" = None) -> None:
+    """Print a line on stderr. Nothing in it controls the terminal, whatever files contain."""
+    (console or stderr_console()).print(escape(line))
 
 
 class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
@@ -106,7 +112,7 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
     def print(self, line: str) -> None:
         """Print a line that stays."""
         if not self.quiet:
-            self.console.print(line)
+            print_line(line, self.console)
 
     def update(self, text: str, done: int, total: int | None, *, printed: bool = False) -> None:
         """Move the bar, or print a line where there is none."""
@@ -193,7 +199,6 @@ LABELS = {
 
 def print_metrics(metrics: Mapping[str, float]) -> None:
     """Print the metrics, one per line, beside those of the corrupted images if there are any."""
-    console = stderr_console()
     for name, (label, unit) in LABELS.items():
         # Without a distribution there is no bound, only its first part.
         if name not in metrics or (not metrics["kl"] and name in ("neg_elbo", "kl")):
@@ -201,26 +206,25 @@ def print_metrics(metrics: Mapping[str, float]) -> None:
         digits = ".2f" if unit else ".4f"
         before = f"  (corrupted: {metrics[f'{name}_before']:{digits}})" if f"{name}_before" in metrics else ""
         label = label if metrics["kl"] or name != "reconstruction" else label.strip()
-        console.print(f"  {label:<14}{metrics[name]:>9{digits}} {unit}{before}".rstrip())
+        print_line(f"  {label:<14}{metrics[name]:>9{digits}} {unit}{before}".rstrip())
 
 
 def print_trained(card: Card) -> None:
     """Print the metrics of a model that was just trained."""
     what = "images" if card.network.has_latent else "crops"
-    stderr_console().print(f"on {card.metrics['images']:,} {card.metrics['split']} {what}:")
+    print_line(f"on {card.metrics['images']:,} {card.metrics['split']} {what}:")
     print_metrics({name: value for name, value in card.metrics.items() if isinstance(value, float)})
 
 
 def print_evaluation(evaluation: "Evaluation") -> None:
     """Print the metrics of a model, and how they were computed."""
-    console = stderr_console()
     for name, value in takewhile(lambda item: item[0] != "metrics", asdict(evaluation).items()):
         text = f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else ", ".join(value or [])
         if text:
-            console.print(f"{name:<14}{text}")
+            print_line(f"{name:<14}{text}")
     print_metrics(evaluation.metrics)
     if evaluation.latent_dim:
-        console.print(f"  {'active units':<14}{evaluation.active_units:>9} of {evaluation.latent_dim}")
+        print_line(f"  {'active units':<14}{evaluation.active_units:>9} of {evaluation.latent_dim}")
 
 
 def print_preview(model: Autoencoder, held_out: UInt8Array) -> None:
@@ -231,11 +235,11 @@ def print_preview(model: Autoencoder, held_out: UInt8Array) -> None:
     if model.latent_dim == 2 and model.network.variational:
         across, up = (latents.spaced(-3, 3, steps, "linear") for steps in (N_PREVIEW, N_PREVIEW // 2))
         terminal.draw(console, model.decode(latents.grid(np.zeros(2, np.float32), (0, 1), across, up)), N_PREVIEW)
-        console.print("the latent plane from -3 to 3")
+        print_line("the latent plane from -3 to 3")
         return
     clean = held_out[:N_PREVIEW].astype(np.float32) / 255
     terminal.draw(console, np.concatenate([clean, model.reconstruct(clean)]), len(clean))
-    console.print(f"{model.card.metrics['split']} images above, their reconstructions below")
+    print_line(f"{model.card.metrics['split']} images above, their reconstructions below")
 
 
 def to_json(values: Mapping[str, Any], indent: int | None = 2) -> str:

@@ -9,6 +9,7 @@ from vaectl.commands import options
 from vaectl.io import files
 from vaectl.models import MODELS
 from vaectl.networks.layers import layers_to_json
+from vaectl.text import escape
 
 if TYPE_CHECKING:
     from vaectl.checkpoint import Card
@@ -40,11 +41,6 @@ def info(
         return
     for name, value in describe_card(card):
         files.write_line(f"{name:<12} {escape(value)}")
-
-
-def escape(text: str) -> str:
-    """The text with control characters escaped: a card may contain anything."""
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
 
 
 def describe_card(card: "Card") -> Iterator[tuple[str, str]]:
