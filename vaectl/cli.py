@@ -18,7 +18,7 @@ from typer.exceptions import TyperException
 from vaectl import __version__
 from vaectl.errors import UsageError, VaectlError, VaectlWarning
 from vaectl.signals import Terminated, die_by_signal, raise_terminated
-from vaectl.text import escape
+from vaectl.text import escape, shorten
 
 COMMANDS = {
     "train": "Train an autoencoder and write its checkpoint.",
@@ -177,7 +177,7 @@ def called_as() -> str:
 def print_line(message: str) -> None:
     """Print one line on stderr: `vaectl COMMAND: MESSAGE`. Nothing in it controls the terminal, whatever files contain."""
     with suppress(OSError):
-        line = f"{called_as()}: {escape(' '.join(message.splitlines()))}\n"
+        line = f"{called_as()}: {shorten(escape(' '.join(message.splitlines())))}\n"
         os.write(2, line.encode(sys.getfilesystemencoding(), "backslashreplace"))
 
 

@@ -1,6 +1,23 @@
-"""Text that comes from files, as messages show it."""
+"""Text that comes from files, as messages show it: it controls no terminal and is not endless."""
+
+from collections.abc import Sequence
+
+N_NAMED = 3  # names that a message lists
+MAX_MESSAGE = 4000  # characters, about as many as the longest path has
 
 
 def escape(text: str) -> str:
     """The text with control characters, undecodable bytes and other letters that are not printed escaped, as `repr` does."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def shorten(text: str) -> str:
+    """The text, without its middle if it is too long for a message."""
+    half = MAX_MESSAGE // 2
+    return text if len(text) <= MAX_MESSAGE else f"{text[:half]} ... {text[-half:]}"
+
+
+def list_names(names: Sequence[str]) -> str:
+    """The first few names, quoted, and how many more there are."""
+    more = len(names) - N_NAMED
+    return ", ".join(map(repr, names[:N_NAMED])) + (f" and {more:,} more" if more > 0 else "")

@@ -57,4 +57,5 @@ FAULTS = {
     54: "a card of numbers beyond float32, or of a likelihood, sigma, beta or format that no training gives",
     55: "a damaged image within a stream",
     56: "escape sequences of terminals in whatever a message quotes from a file",
+    57: "archives and checkpoints of thousands of names, or of names as long as a page",
 }

@@ -182,11 +182,11 @@ def test_an_archive_that_is_not_a_data_set_is_refused(fails: Fails, fails_on: Fa
     images = npy(np.zeros((8, 4, 4), np.uint8))
     bomb = array_header("(300, 1000, 1000)", "|u1") + bytes(300_000_000)
     archives = {
-        "contains images: name the training images x_train": archive(images=images),
+        "contains 'images': name the training images x_train": archive(images=images),
         "make them one size": archive(x_train=images, x_test=npy(np.zeros((2, 4, 5), np.uint8))),
         "looks like a zip bomb": archive(**{"x_train.npy": bomb}),
         "is an array of": archive(x_train=npy(np.zeros((8, 4)))),
-        "contains ../../x_train": archive(**{"../../x_train.npy": images, "/x_train.npy": images}),
+        "contains '../../x_train'": archive(**{"../../x_train.npy": images, "/x_train.npy": images}),
         "is a damaged NPZ archive": archive(x_train=images)[:-30],
         "NPY header": archive(x_train=b"hello"),
         "is not a data set": archive(),
@@ -201,4 +201,4 @@ def test_an_archive_that_is_not_a_data_set_is_refused(fails: Fails, fails_on: Fa
 
 @pytest.mark.fault(9, 16)
 def test_an_archive_of_two_arrays_is_refused(fails_on: Fails) -> None:
-    fails_on("decode", archive(a=npy(np.zeros((1, 1))), b=npy(np.zeros((1, 1)))), "stdin holds 2 arrays (a, b)")
+    fails_on("decode", archive(a=npy(np.zeros((1, 1))), b=npy(np.zeros((1, 1)))), "stdin holds 2 arrays ('a', 'b')")

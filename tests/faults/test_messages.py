@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from support import Edit, Result, edit_safetensors, write_png
 
-from vaectl.text import escape
+from vaectl.text import MAX_MESSAGE, escape
 
 Call = Callable[..., Result]
 Fails = Callable[..., str]
@@ -72,3 +72,41 @@ def test_file_names_that_are_not_text_are_shown_like_others(run: Call, tiny: Pat
     name = os.fsdecode(b"\xff\x1b[2J \xc3\xa9.png")
     assert r"'\udcff\x1b[2J é.png': no such file".encode() in run("encode", name, "-c", tiny, code=1).stderr
     assert escape("Zürich ≥ 3 图像 " + name) == r"Zürich ≥ 3 图像 \udcff\x1b[2J é.png"
+
+
+@pytest.mark.fault(57)
+def test_of_many_names_in_an_archive_a_few_are_listed(tiny: Path, fails: Fails, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "many.npz", "w") as archive:
+        for index in range(20_000):
+            archive.writestr(f"{index:05d}.npy", b"")
+    listed = "'00000', '00001', '00002' and 19,997 more"
+    fails("train", "vae", "--data", "many.npz", words=(f"'many.npz' contains {listed}: name the training images x_train",))
+    fails("encode", "many.npz", "-c", tiny, words=(f"'many.npz' holds 20,000 arrays ({listed}): save the one you want",))
+
+
+@pytest.mark.fault(57)
+def test_of_many_files_that_are_not_images_a_few_are_listed(tiny: Path, run: Call, tmp_path: Path) -> None:
+    write_png(tmp_path / "in" / "a.png", IMAGES[0])
+    for index in range(1500):
+        (tmp_path / "in" / f"{index:04d}.txt").touch()
+    warning = run("encode", "in", "-c", tiny).stderr.decode()
+    assert "ignored 1,500 files that are not images ('0000.txt', '0001.txt', '0002.txt' and 1,497 more)" in warning
+
+
+@pytest.mark.fault(57)
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda card, header: header.update(__metadata__={str(index): "" for index in range(9999)}),
+        lambda card, header: header.update({str(index): header["encoder.1.bias"] for index in range(9999)}),
+        lambda card, header: header.update({"x" * 100_000: header["encoder.1.bias"]}),
+        lambda card, header: header["encoder.1.bias"].update(shape=[1] * 100_000),
+        lambda card, header: header["encoder.1.bias"].update(dtype="\0" * 100_000),
+        lambda card, header: card["network"]["encoder"].insert(0, {"layer": "x" * 100_000}),
+        lambda card, header: card.update(model=["x" * 100_000]),
+    ],
+)
+def test_an_error_about_a_checkpoint_is_not_endless(edit: Edit, tiny: Path, fails: Fails) -> None:
+    edit_safetensors(tiny, edit)
+    text = fails("info", tiny.name, words=("is not a vaectl checkpoint", ": use one that vaectl train wrote"))
+    assert len(text) < MAX_MESSAGE + 100

@@ -10,6 +10,7 @@ import typer
 from vaectl.datasets.catalogue import NAMES
 from vaectl.errors import VaectlError, VaectlWarning, warn
 from vaectl.models import MODELS
+from vaectl.text import list_names
 
 CORRUPTIONS = ("gaussian:0.25", "mask:0.3", "salt-pepper:0.1", "watermark")
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
@@ -127,7 +128,7 @@ def find_checkpoint(given: str | None, preferred: str | None = None) -> str:
     here = [path for path in candidates if os.path.isfile(path)]
     if not here:
         others = checkpoints_here()
-        found = f"there is {', '.join(map(repr, others[:3]))}: name it with -c" if others else "name one with -c FILE"
+        found = f"there is {list_names(others)}: name it with -c" if others else "name one with -c FILE"
         raise VaectlError(
             f"no checkpoint in this folder (looked for {', '.join(candidates)}): "
             f"train one (vaectl train {preferred or 'vae'}), or {found}"

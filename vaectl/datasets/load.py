@@ -27,6 +27,7 @@ from vaectl.io.inputs import decode_task
 from vaectl.io.prefetch import prefetch
 from vaectl.io.sources import Folder, SkipPolicy, no_images
 from vaectl.networks.layers import Shape
+from vaectl.text import list_names
 from vaectl.types import UInt8Array
 
 # One array (N, H, W, C), or a sequence of (H, W, C) where sizes differ.
@@ -150,7 +151,7 @@ def file_samples(path: str) -> Iterator[SplitImage]:
 def archive_samples(archive: arrays.Archive) -> Iterator[SplitImage]:
     """The samples in the arrays x_train and x_test of an NPZ file."""
     if "x_train" not in archive.names:
-        found = ", ".join(archive.names) or "nothing"
+        found = list_names(archive.names) or "nothing"
         raise VaectlError(f"{archive.name} contains {found}: name the training images x_train")
     shape, train = npy_images(archive.open("x_train"))
     if "x_test" not in archive.names:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vaectl.errors import VaectlError
 from vaectl.io.files import PeekableReader
+from vaectl.text import list_names
 from vaectl.types import Array
 
 MAX_HEADER_BYTES = 10_000
@@ -115,8 +116,8 @@ class Archive:
     def only(self) -> PeekableReader:
         """Open the single array; a VaectlError if there is not exactly one."""
         if len(self.members) != 1:
-            names = f"{len(self.members)} arrays ({', '.join(self.members)})"
-            raise VaectlError(f"{self.name} holds {names}: save the one you want with numpy.save")
+            names = list_names(self.names)
+            raise VaectlError(f"{self.name} holds {len(self.members):,} arrays ({names}): save the one you want with numpy.save")
         return self.open(*self.members)
 
 

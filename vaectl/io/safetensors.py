@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vaectl.errors import VaectlError
 from vaectl.io import files
+from vaectl.text import list_names
 from vaectl.types import MAX_FLOAT32
 
 T = TypeVar("T")
@@ -77,8 +78,7 @@ def parse_metadata(header: Mapping[str, Any], key: str) -> dict[str, Any]:
     """Parse the JSON object under `key` in the metadata."""
     metadata = header.get("__metadata__", {})
     if key not in metadata:
-        others = ", ".join(map(repr, list(metadata)[:3]))
-        raise ValueError(f"it has no metadata {key!r}" + (f", only {others}" if others else ""))
+        raise ValueError(f"it has no metadata {key!r}" + (f", only {list_names(list(metadata))}" if metadata else ""))
     values = json.loads(metadata[key], object_pairs_hook=unique_keys)
     if not isinstance(values, dict):
         raise ValueError(f"its metadata {key!r} is not a JSON object")

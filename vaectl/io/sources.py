@@ -15,10 +15,9 @@ from PIL import Image
 from vaectl.errors import VaectlError, warn
 from vaectl.io import arrays, codecs, files, streams
 from vaectl.io.files import READABLE_FORMATS, PeekableReader
+from vaectl.text import list_names
 
 T = TypeVar("T")
-
-N_NAMED = 3  # skipped files that a warning names
 
 
 @dataclass
@@ -174,9 +173,8 @@ class Folder:
         if not found:
             raise no_images(self.path)
         if others:
-            named = ", ".join(map(repr, others[:N_NAMED])) + (", ..." if len(others) > N_NAMED else "")
-            what = "1 file that is not an image" if len(others) == 1 else f"{len(others)} files that are not images"
-            warn(f"{self.path!r}: ignored {what} ({named})")
+            what = "1 file that is not an image" if len(others) == 1 else f"{len(others):,} files that are not images"
+            warn(f"{self.path!r}: ignored {what} ({list_names(others)})")
 
 
 @dataclass(frozen=True)
