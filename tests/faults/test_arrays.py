@@ -154,7 +154,11 @@ def test_values_that_are_nan_or_out_of_range_are_counted_and_located(fails_on: F
 @pytest.mark.fault(15)
 @pytest.mark.parametrize("shape", [(3, 2), (0, 1), (0,), (), (2, 2, 1), (1, 1, 1, 1), (3, 0)])
 def test_latents_of_another_shape_are_refused(shape: tuple[int, ...], fails_on: Fails) -> None:
-    fails_on("decode", npy(np.zeros(shape)), "the input is empty" if shape == (0, 1) else f"stdin is an array of shape {shape}")
+    fails_on(
+        "decode",
+        npy(np.zeros(shape)),
+        "stdin is empty: it contains no latents" if shape == (0, 1) else f"stdin is an array of shape {shape}",
+    )
 
 
 @pytest.mark.fault(15)

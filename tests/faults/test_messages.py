@@ -110,3 +110,29 @@ def test_an_error_about_a_checkpoint_is_not_endless(edit: Edit, tiny: Path, fail
     edit_safetensors(tiny, edit)
     text = fails("info", tiny.name, words=("is not a vaectl checkpoint", ": use one that vaectl train wrote"))
     assert len(text) < MAX_MESSAGE + 100
+
+
+@pytest.mark.fault(58)
+@pytest.mark.parametrize("command", ["train vae --data a.npz", "encode a.npz -c tiny.safetensors", "interpolate a.npz"])
+def test_an_archive_without_images_is_named(command: str, tiny: Path, fails: Fails, tmp_path: Path) -> None:
+    archives: list[dict[str, NDArray[np.uint8]]] = [{"x_train": IMAGES[:0]}, {"a": IMAGES, "b": IMAGES}, {}]
+    for members in archives:
+        write_archive(tmp_path / "a.npz", **members)
+        fails(*command.split(), words=("'a.npz'",), VAECTL_CHECKPOINT=tiny.name)
+
+
+@pytest.mark.fault(58)
+@pytest.mark.parametrize(
+    "command", ["sample", "encode a.npy", "decode a.npy", "grid", "interpolate a.npy", "train vae", "evaluate", "denoise a.npy"]
+)
+@pytest.mark.parametrize("place", ["missing/z", "a.npy/z"])
+def test_an_output_in_no_folder_is_named(command: str, place: str, tiny: Path, fails: Fails, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", IMAGES)
+    fails(*command.split(), "-o", place, words=(repr(place),), code=1, VAECTL_CHECKPOINT=tiny.name)
+
+
+@pytest.mark.fault(58)
+def test_an_input_without_items_is_named(tiny: Path, fails: Fails, tmp_path: Path) -> None:
+    np.save(tmp_path / "z.npy", np.zeros((0, 1), np.float32))
+    fails("decode", "z.npy", "-c", tiny, words=("'z.npy' is empty: it contains no latents",))
+    fails("decode", "z.npy", "z.npy", "-c", tiny, words=("the input is empty: it contains no latents",))

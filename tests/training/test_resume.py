@@ -122,11 +122,11 @@ def update(**values: object) -> Edit:
     return lambda found, header: found.update(values)
 
 
-@pytest.mark.fault(38)
+@pytest.mark.fault(38, 58)
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (update(format=3), "upgrade vaectl"),
+        (update(format=3), r"resume\.safetensors' has format 3, .*: upgrade vaectl"),
         (update(step="3"), "integers are expected|its bytes have changed"),
         (update(sizes={}), "weights"),
         (update(sizes=3), "3 is not a dict"),

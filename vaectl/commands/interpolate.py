@@ -70,5 +70,5 @@ def interpolate(
     if len(knots) < 2:
         raise UsageError("interpolation needs two points: give at least two images or latents")
     path = enumerate(latents.path(knots, steps, method, loop=loop))
-    batches = batched(((f"step-{index:05d}", z) for index, z in path), "latents")
+    batches = batched(((f"step-{index:05d}", z) for index, z in path))
     write_either(batches, destination, lambda z: model().decode(z), Layout(columns, scale, fps))

@@ -38,6 +38,9 @@ class DatasetImages:
 
         return load_splits(self.name)[self.split]
 
+    def describe(self) -> str:
+        return f"{self.name}:{self.split}"
+
     def count(self) -> int:
         return self.total() if self.index is None else 1
 

@@ -63,7 +63,7 @@ def read_images(
         return images.stack_shape(found, spec.image_shape, path)
 
     items = read_items(sources, decode, resize, lambda name, row: (name, row), stack_shape, SkipPolicy(skip_bad))
-    batches = batched(items, "images")
+    batches = batched(require_nonempty(items, sources, "images"))
     return (batch.map(images.invert) for batch in batches) if invert else batches
 
 
@@ -94,7 +94,7 @@ def read_photos(
     rows = read_items(
         sources, decode, convert, lambda name, row: Batch([name], row[np.newaxis]), stack_shape, SkipPolicy(skip_bad), ahead=1
     )
-    batches = require_nonempty(rows, "images")
+    batches = require_nonempty(rows, sources, "images")
     return (batch.map(swap) for batch in batches) if invert else batches
 
 
@@ -104,7 +104,7 @@ def read_latents(sources: Sequence[Source], latent_dim: int) -> Iterator[Batch]:
     Raises:
         VaectlError: an input that is missing, damaged, empty, of another width, or not an array.
     """
-    return batched(latent_items(sources, latent_dim), "latents")
+    return batched(require_nonempty(latent_items(sources, latent_dim), sources, "latents"))
 
 
 def read_points(
@@ -119,26 +119,27 @@ def read_points(
     Raises:
         VaectlError: an input that is missing, damaged, empty, of another width, or neither an image nor an array.
     """
-    return batched(latent_items(sources, latent_dim, encode, SkipPolicy(skip_bad)), "images or latents")
+    items = latent_items(sources, latent_dim, encode, SkipPolicy(skip_bad))
+    return batched(require_nonempty(items, sources, "images or latents"))
 
 
-def batched(items: Iterable[Item], what: str) -> Iterator[Batch]:
+def batched(items: Iterator[Item]) -> Iterator[Batch]:
     """Gather items into batches of bounded size."""
-    items = require_nonempty(items, what)
     for first in items:
         size = max(1, min(MAX_BATCH_SIZE, BATCH_BYTES // first[1].nbytes))
         names, values = zip(first, *islice(items, size - 1), strict=True)
         yield Batch(names, np.stack(values))
 
 
-def require_nonempty(items: Iterable[T], what: str) -> Iterator[T]:
-    """The items; a VaectlError if there are none."""
+def require_nonempty(items: Iterable[T], sources: Sequence[Source], what: str) -> Iterator[T]:
+    """The items of sources; a VaectlError if there are none."""
     empty = True
     for item in items:
         empty = False
         yield item
     if empty:
-        raise VaectlError(f"the input is empty: it contains no {what}")
+        name = sources[0].describe() if len(sources) == 1 else "the input"
+        raise VaectlError(f"{name} is empty: it contains no {what}")
 
 
 def read_items(

@@ -95,16 +95,16 @@ def parse_destination(output: str | None, format: str | None, formats: tuple[str
             raise UsageError("stdout is a terminal: redirect it (> z.npy), name a file (-o z.npy), or force it (-o -)")
         return Destination("", "png")
     destination = Destination(output, chosen, animated)
-    explicit = suffix or format or destination.is_folder or destination.is_numbered or output == files.STDOUT
-    if not explicit and not os.path.exists(output):
-        hint = "" if chosen in LATENT_FORMATS else f"; {output}/ would be a folder"
-        warn(f"{output!r} will be one {chosen} file{hint}")
     if destination.is_folder and chosen in LATENT_FORMATS:
         raise UsageError(f"{output!r} is a folder, but latents go into one file: name it, as in -o {output.rstrip('/')}/z.npy")
     if destination.is_folder:
         files.check_folder_writable(output)
     else:
         files.check_writable(output)
+    explicit = suffix or format or destination.is_folder or destination.is_numbered or output == files.STDOUT
+    if not explicit and not os.path.exists(output):
+        hint = "" if chosen in LATENT_FORMATS else f"; {output}/ would be a folder"
+        warn(f"{output!r} will be one {chosen} file{hint}")
     return destination
 
 

@@ -101,6 +101,9 @@ class StoredImage:
 class Source(Protocol):
     """Where inputs come from."""
 
+    def describe(self) -> str:
+        """What it is called in errors."""
+
     def count(self) -> int | None:
         """About how many images or rows there are; None if only reading would tell."""
 
@@ -113,6 +116,9 @@ class File:
     """A file, stdin ("-") or a pipe; a stream may hold several images or arrays one after another."""
 
     path: str
+
+    def describe(self) -> str:
+        return files.STDIN_NAME if self.path == files.STDIN else repr(self.path)
 
     def count(self) -> int | None:
         if not os.path.isfile(self.path):
@@ -138,6 +144,9 @@ class Folder:
     """All images under a folder, sorted by path; it is listed once."""
 
     path: str
+
+    def describe(self) -> str:
+        return repr(self.path)
 
     @cached_property
     def files(self) -> list[str]:
@@ -182,6 +191,9 @@ class ImageList:
     """Pillow images in memory."""
 
     images: Sequence[Image.Image]
+
+    def describe(self) -> str:
+        return "the list of images"
 
     def count(self) -> int:
         return len(self.images)
