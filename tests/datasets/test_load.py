@@ -49,7 +49,7 @@ def test_a_single_image_is_both_trained_and_evaluated_on(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"photos": np.zeros((3, 4, 4), np.uint8)}, "contains photos: name the training images x_train"),
+        ({"photos": np.zeros((3, 4, 4), np.uint8)}, "contains 'photos': name the training images x_train"),
         ({"x_train": np.zeros((3, 4), np.uint8)}, "is an array of"),
         ({"x_train": np.zeros((0, 4, 4), np.uint8)}, "is an array of"),
         ({"x_train": np.full((3, 4, 4), 200.0)}, r"not in \[0, 1\], the first at \[0, 0, 0, 0\]"),

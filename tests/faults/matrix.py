@@ -59,4 +59,5 @@ FAULTS = {
     56: "escape sequences of terminals in whatever a message quotes from a file",
     57: "archives and checkpoints of thousands of names, or of names as long as a page",
     58: "a file of a newer format, an archive without images, an output in no folder: one line that names it",
+    59: "a folder within a folder that cannot be listed",
 }

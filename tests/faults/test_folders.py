@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import VAECTL, Result, environment, write_png
+from support import VAECTL, Result, environment, one_line, write_png
 
 from vaectl.errors import VaectlError
 from vaectl.io.images import ResizeSpec
@@ -17,6 +17,7 @@ from vaectl.io.sources import Folder
 
 Call = Callable[..., Result]
 Fails = Callable[..., str]
+Unprivileged = Callable[[str], Result]
 PIXELS = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
 
@@ -151,3 +152,37 @@ def test_images_are_read_in_one_order_however_the_system_lists_them(tmp_path: Pa
     before = names()
     monkeypatch.setattr(os, "scandir", ReversedScandir)
     assert names() == before and sorted(before) == before
+
+
+@pytest.mark.fault(59)
+@pytest.mark.parametrize(
+    "command",
+    ["encode in -o z.npy -c tiny.safetensors", "train vae --data in --epochs 1 -f", "evaluate --data in -c tiny.safetensors"],
+)
+def test_a_subfolder_that_cannot_be_listed_is_an_error_or_skipped(
+    command: str, unprivileged: Unprivileged, tiny: Path, tmp_path: Path
+) -> None:
+    tiny.chmod(0o644)
+    for name in ("a", "closed/b", "open/c"):
+        write_png(tmp_path / "in" / f"{name}.png", PIXELS)
+    closed = tmp_path / "in" / "closed"
+    closed.chmod(0o000)
+    refused, skipped = unprivileged(command), unprivileged(f"{command} --skip-bad")
+    closed.chmod(0o755)
+    assert refused.returncode == 1 and skipped.returncode == 0
+    one_line(refused, "'in/closed': permission denied: check its permissions, or skip such files with --skip-bad")
+    warnings = skipped.stderr.decode()
+    assert warnings.count("'in/closed': permission denied: skipped\n") == 1
+    assert "images that could not be read" not in warnings and "image that could not be read" not in warnings
+    if command.startswith("encode"):
+        assert len(np.load(tmp_path / "z.npy")) == 2
+
+
+@pytest.mark.fault(22, 59)
+def test_a_folder_whose_only_images_cannot_be_listed_is_refused(unprivileged: Unprivileged, tiny: Path, tmp_path: Path) -> None:
+    tiny.chmod(0o644)
+    write_png(tmp_path / "in" / "closed" / "a.png", PIXELS).parent.chmod(0o000)
+    results = [unprivileged(line) for line in ("encode in -c tiny.safetensors", "train vae --data in")]
+    (tmp_path / "in" / "closed").chmod(0o755)
+    for result in results:
+        one_line(result, "'in/closed': permission denied")

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import VAECTL, Result, contents, environment, one_line
+from support import Result, contents, environment, one_line
 
 from vaectl import checkpoint
 from vaectl.checkpoint import Checkpoint
@@ -168,23 +168,6 @@ def test_a_full_disk_is_an_error_for_every_kind_of_output(shell: Shell, tiny: Pa
         assert result.returncode == 1
         one_line(result, "file too large")
         assert contents(tmp_path) == before
-
-
-@pytest.fixture
-def unprivileged(tmp_path: Path) -> Iterator[Unprivileged]:
-    """Runs vaectl without root's capability to ignore file permissions."""
-    if os.geteuid() == 0 and not shutil.which("setpriv"):
-        pytest.skip("root may write anywhere, and setpriv is not installed")
-    capabilities = "-dac_override,-dac_read_search"
-    drop = ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"] if os.geteuid() == 0 else []
-
-    def call(line: str) -> Result:
-        command = [*drop, str(VAECTL), *line.split()]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, env=environment() | {"HOME": str(tmp_path)}, timeout=60)
-
-    yield call
-    for path in tmp_path.iterdir():
-        path.chmod(0o755)
 
 
 @pytest.mark.fault(28)

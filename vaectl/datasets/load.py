@@ -204,8 +204,8 @@ def stack_shape(shape: Shape, name: str) -> Shape:
 
 def folder_samples(folder: Folder, preprocessing: Preprocessing) -> Iterator[SplitImage]:
     """The samples under a folder, decoded and resized ahead in threads."""
-    spec = folder_spec(folder, preprocessing)
     policy = SkipPolicy(preprocessing.skip_bad)
+    spec = folder_spec(folder, preprocessing, policy)
 
     def decode(name: str, label: str, data: bytes) -> SplitImage:
         pixels = codecs.decode_resized(data, label, spec, keep_size=preprocessing.keep_size)
@@ -214,13 +214,13 @@ def folder_samples(folder: Folder, preprocessing: Preprocessing) -> Iterator[Spl
     return policy.filter(prefetch(decode_task(input, decode) for input in folder.inputs(policy)))
 
 
-def folder_spec(folder: Folder, preprocessing: Preprocessing) -> ResizeSpec:
+def folder_spec(folder: Folder, preprocessing: Preprocessing, policy: SkipPolicy) -> ResizeSpec:
     """How the images of a folder are resized: to their common size, and to gray if all are gray."""
     if preprocessing.size and preprocessing.channels:
         return preprocessing.resize_spec(preprocessing.size, preprocessing.channels)
     sizes: Counter[tuple[int, int]] = Counter()
     channels = 1
-    for path in folder.files:
+    for path in folder.files(policy):
         found = codecs.peek_size(os.path.join(folder.path, path))
         if found:
             sizes[found[:2]] += 1

@@ -40,13 +40,13 @@ MAX_PIPE_BYTES = 1 << 32  # spooled to disk
 CHUNK_BYTES = 1 << 20
 
 ADVICE = {
-    errno.ENOENT: ": check the name",
-    errno.EEXIST: ": move it away, or write elsewhere",
-    errno.EISDIR: ": give a file",
-    errno.ENOTDIR: ": check the name",
-    errno.EACCES: ": check its permissions",
-    errno.EBADF: ": it is closed",
-    errno.ENOSPC: ": free some space, or write elsewhere",
+    errno.ENOENT: "check the name",
+    errno.EEXIST: "move it away, or write elsewhere",
+    errno.EISDIR: "give a file",
+    errno.ENOTDIR: "check the name",
+    errno.EACCES: "check its permissions",
+    errno.EBADF: "it is closed",
+    errno.ENOSPC: "free some space, or write elsewhere",
 }
 
 
@@ -147,7 +147,7 @@ def translate_errors(name: str) -> Iterator[None]:
         raise
     except OSError as error:
         what = (error.strerror or str(error)).lower()
-        raise VaectlError(f"{name}: {what}{ADVICE.get(error.errno or 0, '')}") from error
+        raise VaectlError(f"{name}: {what}", ADVICE.get(error.errno or 0, "")) from error
 
 
 def stdin_or_usage_error(wanted: str) -> str:

@@ -30,13 +30,13 @@ class SkipPolicy:
     skip: bool | None = None
     skipped: int = field(default=0, init=False)
 
-    def handle(self, error: VaectlError) -> None:
-        """Raise the error, or warn and continue."""
+    def handle(self, error: VaectlError, images: int = 1) -> None:
+        """Raise the error, or warn, count so many images as skipped, and continue."""
         if self.skip is None or (not self.skip and not error.advice):
             raise error
         if not self.skip:
-            raise VaectlError(error.what, "replace it, or skip such files with --skip-bad") from error
-        self.skipped += 1
+            raise VaectlError(error.what, f"{error.advice}, or skip such files with --skip-bad") from error
+        self.skipped += images
         warn(f"{error.what}: skipped")
 
     def filter(self, results: Iterable[T | VaectlError]) -> Iterator[T]:
@@ -149,26 +149,40 @@ class Folder:
         return repr(self.path)
 
     @cached_property
-    def files(self) -> list[str]:
-        """The regular files under it by their path within it, sorted."""
-        found, folders = [], [""]
+    def listing(self) -> tuple[list[str], list[VaectlError]]:
+        """The regular files under it by their path within it, sorted; and an error for each subfolder that cannot be listed."""
+        found, errors, folders = [], [], [""]
         while folders:
             inner = folders.pop()
-            with files.translate_errors(repr(self.path)), os.scandir(os.path.join(self.path, inner)) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(os.path.join(inner, entry.name))
-                    elif is_file(entry):
-                        found.append(os.path.join(inner, entry.name))
-        return sorted(found)
+            path = os.path.join(self.path, inner)
+            try:
+                with files.translate_errors(repr(path if inner else self.path)), os.scandir(path) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(os.path.join(inner, entry.name))
+                        elif is_file(entry):
+                            found.append(os.path.join(inner, entry.name))
+            except VaectlError as error:
+                if not inner:
+                    raise
+                errors.append(error)
+        return sorted(found), errors
+
+    def files(self, policy: SkipPolicy) -> list[str]:
+        """The regular files under it; what happens to subfolders that cannot be listed is said once."""
+        found, errors = self.listing
+        while errors:
+            policy.handle(errors[0], images=0)
+            errors.pop(0)
+        return found
 
     def count(self) -> int:
-        return len(self.files)
+        return len(self.listing[0])
 
     def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
         """The images, named by their path within the folder; other files are skipped with a warning."""
         found, others = 0, []
-        for path in self.files:
+        for path in self.files(policy):
             try:
                 with files.open_reader(os.path.join(self.path, path)) as reader:
                     format = files.sniff_format(reader)
