@@ -60,4 +60,5 @@ FAULTS = {
     57: "archives and checkpoints of thousands of names, or of names as long as a page",
     58: "a file of a newer format, an archive without images, an output in no folder: one line that names it",
     59: "a folder within a folder that cannot be listed",
+    60: "bytes after the array of a data set",
 }

@@ -9,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from support import Result, write_png
 
+import vaectl
+
 Call = Callable[..., Result]
 Fails = Callable[..., str]
 
@@ -60,6 +62,27 @@ def test_a_truncated_array_or_one_with_trailing_bytes_is_refused(fails_on: Fails
         fails_on("decode", complete[:length], "stdin")
     for tail in (b"\0", b"garbage", complete[:5], complete[:-1]):
         fails_on("decode", complete + tail, "stdin")
+
+
+@pytest.mark.fault(60)
+@pytest.mark.parametrize("name", ["data.npy", "data.npz", "-"])
+def test_what_follows_an_array_to_train_on_is_read_or_refused(name: str, fails: Fails, run: Call, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 4, 4), np.uint8)
+
+    def write(data: bytes) -> bytes:
+        data = archive(**{"x_train.npy": data}) if name == "data.npz" else data
+        if name != "-":
+            (tmp_path / name).write_bytes(data)
+        return data
+
+    train = ("train", "ae", "--data", name, "--epochs", 1, "-q", "-o", "m.safetensors")
+    refused = [(npy(images[:, :2]), "make them one size"), (npy(images)[:-1], "is complete")]
+    refused += [(tail, "has other data after its array") for tail in (b"\0", b"garbage", npy(images)[:5], b"PK\x03\x04")]
+    for tail, words in refused:
+        fails(*train, input=write(npy(images) + tail), words=(words,))
+    run(*train, input=write(npy(images[:20]) + npy(images[20:])))
+    data = vaectl.load(tmp_path / "m.safetensors").card.data
+    assert data["train"] + data["test"] == 60
 
 
 @pytest.mark.fault(11)
@@ -201,6 +224,12 @@ def test_an_archive_that_is_not_a_data_set_is_refused(fails: Fails, fails_on: Fa
         if words != "is an array of":  # rows of four values are images of 2 x 2
             fails_on("encode", data, "stdin")
     assert not (tmp_path.parent / "x_train.npy").exists()
+
+
+@pytest.mark.fault(10, 60)
+def test_an_archive_whose_array_has_trailing_bytes_is_refused(fails_on: Fails) -> None:
+    for tail in (b"\0", npy(np.zeros((1, 1)))):
+        fails_on("decode", archive(**{"z.npy": npy(np.zeros((1, 1))) + tail}), "stdin:z has other data after its array")
 
 
 @pytest.mark.fault(9, 16)

@@ -165,17 +165,29 @@ def archive_samples(archive: arrays.Archive) -> Iterator[SplitImage]:
 
 
 def npy_images(reader: files.PeekableReader) -> tuple[Shape, Iterator[UInt8Array]]:
-    """The shape (H, W, C) of the images in an NPY file, and the images, read one block at a time."""
-    header = arrays.read_header(reader)
-    shape = stack_shape(header.shape, reader.name)
+    """The shape (H, W, C) of the images in an NPY file, and the images, read one block at a time.
 
-    def read() -> Iterator[UInt8Array]:
-        start = 0
-        for block in arrays.read_blocks(reader, header, shape):
+    Another file may follow it, as in `cat a.npy b.npy`.
+    """
+    first = arrays.read_header(reader)
+    shape = stack_shape(first.shape, reader.name)
+
+    def read(header: arrays.Header) -> Iterator[UInt8Array]:
+        start, full = 0, stack_shape(header.shape, reader.name)
+        if full[1:] != shape[1:]:
+            raise VaectlError(f"{reader.name} holds images of {shape[1:]} and of {full[1:]}: make them one size")
+        for block in arrays.read_blocks(reader, header, full):
             yield from images.to_uint8(block, reader.name, start)
             start += len(block)
 
-    return shape[1:], read()
+    def read_all() -> Iterator[UInt8Array]:
+        yield from read(first)
+        while reader.peek(1):
+            if files.sniff_format(reader) != "NPY":
+                raise VaectlError(f"{reader.name} has other data after its array: save it again")
+            yield from read(arrays.read_header(reader))
+
+    return shape[1:], read_all()
 
 
 def array_samples(data: ArrayLike | tuple[ArrayLike, ArrayLike]) -> ImageStream:

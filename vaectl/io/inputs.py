@@ -215,6 +215,8 @@ def array_rows(
     for block in arrays.read_blocks(reader, header, stack_shape(header.shape, label)):
         yield from ((input.numbered_name(), row) for row in check(block, label, start))
         start += len(block)
+    if input.format == "NPZ" and reader.peek(1):
+        raise VaectlError(f"{reader.name} has other data after its array: save it again")
 
 
 def latent_items(
