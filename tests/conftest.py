@@ -4,7 +4,6 @@ import fcntl
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,16 +16,16 @@ from support import VAECTL, ForkServer, Result, environment, write_png
 from vaectl.datasets.load import Dataset, load_dataset
 
 Call = Callable[..., Result]
-TORCH_COMMANDS = ("train", "evaluate")
+TORCH_WORDS = {"train", "evaluate", "--device"}
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> Iterator[Callable[[str], ForkServer]]:
-    """Returns the fork server for a command, started when first needed."""
+def fork_server() -> Iterator[Callable[..., ForkServer]]:
+    """Returns the fork server for a call, started when first needed: with torch if the call imports it."""
     started: dict[bool, ForkServer] = {}
 
-    def find(command: str) -> ForkServer:
-        torch = command in TORCH_COMMANDS
+    def find(*words: str, **variables: str) -> ForkServer:
+        torch = not TORCH_WORDS.isdisjoint(words) or "VAECTL_DEVICE" in variables
         if torch not in started:
             started[torch] = ForkServer(torch)
         return started[torch]
@@ -37,7 +36,7 @@ def fork_server() -> Iterator[Callable[[str], ForkServer]]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, fork_server: Callable[[str], ForkServer]) -> Call:
+def run(tmp_path: Path, fork_server: Callable[..., ForkServer]) -> Call:
     """Calls vaectl in an empty folder, `run("encode", "a.png", input=b"")`, and checks that it exits with `code`.
 
     With `buffering`, "buffered" or "unbuffered", it starts a new process whose standard streams are so.
@@ -57,7 +56,7 @@ def run(tmp_path: Path, fork_server: Callable[[str], ForkServer]) -> Call:
             env = environment(buffering) | variables
             result = subprocess.run([str(VAECTL), *words], input=input, capture_output=True, cwd=cwd, env=env, timeout=120)
         else:
-            server = fork_server(words[0] if words else "")
+            server = fork_server(*words, **variables)
             result = server.call(words, cwd=cwd, input=input, memory=memory, **variables)
         assert result.returncode == code, result.stderr.decode()
         return result
@@ -66,11 +65,11 @@ def run(tmp_path: Path, fork_server: Callable[[str], ForkServer]) -> Call:
 
 
 @pytest.fixture(scope="session")
-def run_in(fork_server: Callable[[str], ForkServer]) -> Callable[..., None]:
+def run_in(fork_server: Callable[..., ForkServer]) -> Callable[..., None]:
     """Calls vaectl in a folder, where it must succeed."""
 
     def call(folder: Path, *arguments: str) -> None:
-        result = fork_server(arguments[0]).call(arguments, cwd=folder)
+        result = fork_server(*arguments).call(arguments, cwd=folder)
         assert result.returncode == 0, result.stderr.decode()
 
     return call
@@ -89,21 +88,13 @@ def shell(tmp_path: Path) -> Call:
 
 
 @pytest.fixture(scope="session")
-def forked_vaectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def forked_vaectl(fork_server: Callable[..., ForkServer], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The variables with which `vaectl`, on the path, is forked from a process that has done its imports."""
-    folder = tmp_path_factory.mktemp("bin")
-    program = folder / "vaectl"
+    program = tmp_path_factory.mktemp("bin") / "vaectl"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -SE "{Path(__file__).with_name("forked_vaectl.py")}" "$@"\n')
     program.chmod(0o755)
-    address = str(folder / "socket")
-    command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), "torch", address]
-    server = subprocess.Popen(command, env=environment())
-    while not os.path.exists(address):
-        assert server.poll() is None
-        time.sleep(0.05)
-    yield {"PATH": f"{folder}{os.pathsep}{VAECTL.parent}{os.pathsep}{os.environ['PATH']}", "VAECTL_FORK_SERVER": address}
-    server.kill()
-    server.wait()
+    path = os.pathsep.join([str(program.parent), str(VAECTL.parent), os.environ["PATH"]])
+    return {"PATH": path, "VAECTL_FORK_SERVER": fork_server("train").address}
 
 
 @pytest.fixture(scope="session")
@@ -164,7 +155,7 @@ def models(make_once: Callable[..., Path], small_data: Path, run_in: Callable[..
     def fill(folder: Path) -> None:
         for model, latent_dim, hidden in (("ae", "4", "64,32"), ("dae", "32", "200"), ("vae", "2", "64,32")):
             sizes = ("--latent", latent_dim, "--hidden", hidden)
-            run_in(folder, "train", model, *sizes, "--data", str(small_data), "--epochs", "40")
+            run_in(folder, "train", model, *sizes, "--data", str(small_data), "--epochs", "20")
 
     return make_once("models", fill)
 
@@ -182,6 +173,11 @@ def dae(models: Path) -> Path:
 @pytest.fixture
 def ae(models: Path) -> Path:
     return models / "ae.safetensors"
+
+
+def pytest_configure() -> None:
+    """Let torch compute with one thread, for several tests run at once, and their networks are too small for threads."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

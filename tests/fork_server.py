@@ -1,12 +1,13 @@
 """A server process that has done vaectl's imports and forks itself for each call, so that tests do not wait for imports.
 
-A request arrives over a socket: a line of JSON and the three standard streams. The replies are the process id and the exit code.
-The socket is its stdin; or, given a path, it listens there, and many calls may run at once (`forked_vaectl.py` makes them).
+It listens at a socket that it inherits. A request is a line of JSON and the three standard streams; the replies are the process
+id and the exit code. The calls over one connection run one after another, those over several at once.
 """
 
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Serve until the other end closes, or forever."""
+    """Serve until stdin closes."""
     import vaectl.autoencoder
     import vaectl.checkpoint
     import vaectl.cli
@@ -31,13 +32,8 @@ def main() -> None:
         import vaectl.training.run
     # In the background of a shell script it is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if sys.argv[1:] in ([], ["torch"]):
-        serve(socket.socket(fileno=0))
-        return
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(sys.argv[-1])
-    listener.listen()
-    while True:
+    listener = socket.socket(fileno=int(sys.argv[-1]))
+    while listener in select.select([listener, sys.stdin], [], [])[0]:
         connection, _ = listener.accept()
         if not os.fork():
             listener.close()
@@ -49,21 +45,21 @@ def main() -> None:
                 pass
 
 
-def serve(server: socket.socket) -> None:
-    """Run the calls that arrive over a socket, until the other end closes."""
+def serve(connection: socket.socket) -> None:
+    """Run the calls that arrive over a connection, until the other end closes."""
     while True:
-        data, streams, _, _ = socket.recv_fds(server, 1 << 20, 3)
+        data, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
         if not data:
             return
         process = os.fork()
         if not process:
-            server.close()
+            connection.close()
             run(json.loads(data), streams)
         for stream in streams:
             os.close(stream)
-        server.sendall(f"{process}\n".encode())
+        connection.sendall(f"{process}\n".encode())
         _, status = os.waitpid(process, 0)
-        server.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
 def run(request: dict[str, Any], streams: list[int]) -> None:

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread, Timer
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,15 +42,22 @@ def environment(buffering: str = "buffered") -> dict[str, str]:
 
 
 class ForkServer:
-    """Calls vaectl in forks of a process that has done its imports, with or without those that need `torch`."""
+    """Calls vaectl in forks of a process that has done its imports, with or without those that need `torch`.
 
-    def __init__(self, torch: bool) -> None:
-        own, other = socket.socketpair()
-        command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), *(["torch"] if torch else [])]
-        self.process = subprocess.Popen(command, stdin=other.fileno(), env=environment())
-        other.close()
-        self.socket = own
-        self.replies = own.makefile("rb")
+    `launcher` is a command that starts another program, as `env` does, with fewer rights for example.
+    """
+
+    def __init__(self, torch: bool, launcher: Sequence[str] = ()) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.address = str(Path(self.folder.name) / "socket")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.address)
+            listener.listen()
+            descriptor = listener.fileno()
+            arguments = [*(["torch"] if torch else []), str(descriptor)]
+            command = [*launcher, sys.executable, str(Path(__file__).with_name("fork_server.py")), *arguments]
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment(), pass_fds=[descriptor])
+        self.connection = Connection(self.address)
 
     def call(
         self,
@@ -66,28 +74,95 @@ class ForkServer:
 
         After `timeout` seconds it receives the signal `number`.
         """
-        request = {"arguments": arguments, "cwd": str(cwd), "environment": environment() | variables, "memory": memory}
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             reading, writing = os.pipe()
-            socket.send_fds(self.socket, [json.dumps(request).encode()], [reading, out.fileno(), err.fileno()])
+            streams = [reading, out.fileno(), err.fileno()]
+            process = self.connection.start(arguments, cwd, streams, memory=memory, variables=variables)
             os.close(reading)
-            process = int(self.replies.readline())
             feeder = Thread(target=feed, args=(writing, input))
             feeder.start()
-            timer = Timer(timeout, os.kill, (process, number))
-            timer.start()
-            code = int(self.replies.readline())
-            timer.cancel()
+            code = self.connection.wait(process, timeout, number)
             feeder.join()
             out.seek(0)
             err.seek(0)
             return Result(["vaectl", *arguments], code, out.read(), err.read())
 
+    @contextmanager
+    def start(self, arguments: Sequence[str], cwd: Path) -> Iterator["RunningCall"]:
+        """Start a call of vaectl, which runs during the block."""
+        reading, writing = os.pipe()
+        with (
+            closing(Connection(self.address)) as connection,
+            open(os.devnull, "rb") as nothing,
+            tempfile.TemporaryFile() as out,
+            open(reading, "rb") as err,
+        ):
+            process = connection.start(arguments, cwd, [nothing.fileno(), out.fileno(), writing], variables={})
+            os.close(writing)
+            yield RunningCall(process, connection, out, err)
+
     def close(self) -> None:
         """Stop the server."""
+        self.connection.close()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.folder.cleanup()
+
+
+class Connection:
+    """A connection to a fork server, over which one call runs at a time."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(address)
+        self.replies = self.socket.makefile("rb")
+
+    def start(
+        self, arguments: Sequence[str], cwd: Path, streams: Sequence[int], *, memory: int = 0, variables: dict[str, str]
+    ) -> int:
+        """Start a call with these standard streams, and return its process id."""
+        request = {"arguments": arguments, "cwd": str(cwd), "environment": environment() | variables, "memory": memory}
+        socket.send_fds(self.socket, [json.dumps(request).encode()], streams)
+        return int(self.replies.readline())
+
+    def wait(self, process: int, timeout: float, number: signal.Signals = signal.SIGKILL) -> int:
+        """Wait for the exit code of the call; after `timeout` seconds it receives the signal `number`."""
+        timer = Timer(timeout, os.kill, (process, number))
+        timer.start()
+        code = int(self.replies.readline())
+        timer.cancel()
+        return code
+
+    def close(self) -> None:
+        """Close the connection."""
         self.replies.close()
         self.socket.close()
-        self.process.wait()
+
+
+@dataclass
+class RunningCall:
+    """A call of vaectl in a process of its own, whose stderr can be read while it runs."""
+
+    process: int
+    connection: Connection
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+
+    def read_until(self, text: str) -> None:
+        """Read lines of stderr until one contains `text`."""
+        while text not in (line := self.stderr.readline().decode()):
+            assert line, f"the call ended before it printed {text!r}"
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
+        os.kill(self.process, number)
+
+    def finish(self) -> tuple[int, bytes, bytes]:
+        """Wait for the exit code; return it with stdout, and what was not read of stderr."""
+        code = self.connection.wait(self.process, timeout=60)
+        self.stdout.seek(0)
+        return code, self.stdout.read(), self.stderr.read()
 
 
 def feed(pipe: int, data: bytes) -> None:
@@ -170,9 +245,9 @@ def make_png(
 Edit = Callable[[dict[str, Any], dict[str, Any]], object]
 
 
-def edit_safetensors(path: Path, edit: Edit, key: str = "vaectl") -> None:
-    """Edit the JSON under `key` in a safetensors file, or its header."""
-    data = path.read_bytes()
+def edit_safetensors(path: Path, edit: Edit, key: str = "vaectl", source: Path | None = None) -> None:
+    """Edit the JSON under `key` in a safetensors file, or its header; given a `source`, write an edited copy of it instead."""
+    data = (source or path).read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     values = json.loads(header["__metadata__"][key])
@@ -180,6 +255,7 @@ def edit_safetensors(path: Path, edit: Edit, key: str = "vaectl") -> None:
     if key in header.get("__metadata__", {}):
         header["__metadata__"][key] = json.dumps(values)
     text = json.dumps(header).encode()
+    path.unlink(missing_ok=True)  # a file that is truncated is soon written to the disk, and the next test would wait
     path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
 
 

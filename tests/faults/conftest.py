@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import VAECTL, Result, contents, environment, one_line, write_tiny_checkpoint
+from support import ForkServer, Result, contents, one_line, write_tiny_checkpoint
 
 Call = Callable[..., Result]
 Fails = Callable[..., str]
@@ -34,18 +33,21 @@ def tiny(tmp_path: Path) -> Path:
     return write_tiny_checkpoint(tmp_path / "tiny.safetensors")
 
 
-@pytest.fixture
-def unprivileged(tmp_path: Path) -> Iterator[Unprivileged]:
-    """Runs vaectl without root's capability to ignore file permissions."""
+@pytest.fixture(scope="session")
+def unprivileged_server() -> Iterator[ForkServer]:
+    """A server without root's capability to ignore file permissions."""
     if os.geteuid() == 0 and not shutil.which("setpriv"):
         pytest.skip("root may write anywhere, and setpriv is not installed")
     capabilities = "-dac_override,-dac_read_search"
     drop = ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"] if os.geteuid() == 0 else []
+    server = ForkServer(torch=True, launcher=drop)
+    yield server
+    server.close()
 
-    def call(line: str) -> Result:
-        command = [*drop, str(VAECTL), *line.split()]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, env=environment() | {"HOME": str(tmp_path)}, timeout=60)
 
-    yield call
+@pytest.fixture
+def unprivileged(unprivileged_server: ForkServer, tmp_path: Path) -> Iterator[Unprivileged]:
+    """Runs vaectl without root's capability to ignore file permissions."""
+    yield lambda line: unprivileged_server.call(line.split(), cwd=tmp_path, HOME=str(tmp_path))
     for path in tmp_path.iterdir():
         path.chmod(0o755)

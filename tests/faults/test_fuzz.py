@@ -14,7 +14,7 @@ pytestmark = pytest.mark.fault(1, 2, 3, 4, 5, 10, 11, 12, 15, 16, 17, 18)
 
 @pytest.mark.parametrize("kind", make_valid_files(b""))
 def test_a_changed_file_is_read_or_refused_with_one_line(
-    kind: str, fork_server: Callable[[str], ForkServer], tmp_path_factory: pytest.TempPathFactory
+    kind: str, fork_server: Callable[..., ForkServer], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("changed")
     files = make_valid_files(write_tiny_checkpoint(folder / "tiny.safetensors").read_bytes())

@@ -3,7 +3,7 @@
 import random
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +22,13 @@ Reference = tuple[ForkServer, bytes, bytes]
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
+def reference(tmp_path_factory: pytest.TempPathFactory, fork_server: Callable[..., ForkServer]) -> Reference:
     """The server that forks runs, their data, and the checkpoint that an uninterrupted run writes."""
     folder = tmp_path_factory.mktemp("reference")
     np.save(folder / "few.npy", np.random.default_rng(0).integers(0, 256, (30, 6, 6), np.uint8))
-    server = ForkServer(torch=True)
+    server = fork_server("train")
     assert server.call(COMMAND, cwd=folder).returncode == 0
-    yield server, (folder / "few.npy").read_bytes(), (folder / "vae.safetensors").read_bytes()
-    server.close()
+    return server, (folder / "few.npy").read_bytes(), (folder / "vae.safetensors").read_bytes()
 
 
 def make_machine(server: ForkServer, data: bytes, expected: bytes) -> type[RuleBasedStateMachine]:

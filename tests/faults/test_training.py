@@ -28,7 +28,7 @@ STATE = "m.resume.safetensors"
 @pytest.mark.long
 @pytest.mark.fault(35, 36)
 def test_fifty_runs_interrupted_ten_times_each_end_bit_identically(
-    fork_server: Callable[[str], ForkServer], small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    fork_server: Callable[..., ForkServer], small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Five hundred signals at random moments: while data are loaded, steps are made, states saved, metrics computed."""
     command = [*QUICK, "--data", str(small_data), "--epochs", "300", "-q", "-o", "m.safetensors"]

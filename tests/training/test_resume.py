@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import VAECTL, Edit, Result, edit_safetensors, environment, one_line
+from support import VAECTL, Edit, ForkServer, Result, edit_safetensors, environment, one_line
 
 from vaectl.errors import UsageError, VaectlError
 from vaectl.training import resume
@@ -22,29 +22,43 @@ STATE = "vae.resume.safetensors"
 @pytest.fixture
 def command(small_data: Path) -> list[str]:
     """A training run of a few seconds."""
-    return ["train", "vae", "--data", str(small_data), "--hidden", "64", "--epochs", "60", "--likelihood", "gaussian"]
+    return ["train", "vae", "--data", str(small_data), "--hidden", "64", "--epochs", "30", "--likelihood", "gaussian"]
 
 
-def interrupt(arguments: list[str], cwd: Path, number: signal.Signals, epoch: int = 3) -> str:
+@pytest.fixture(scope="session")
+def server(fork_server: Callable[..., ForkServer]) -> ForkServer:
+    """The server that forks training runs."""
+    return fork_server("train")
+
+
+def interrupt(server: ForkServer, arguments: list[str], cwd: Path, number: signal.Signals, epoch: int = 3) -> str:
     """Start a run, send it a signal in the middle of an epoch, and return what it prints after that."""
-    process = subprocess.Popen([VAECTL, *arguments], cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment())
-    assert process.stderr is not None
-    while f"epoch {epoch}/".encode() not in process.stderr.readline():
-        assert process.poll() is None
-    process.send_signal(number)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == -number and not out
+    with server.start(arguments, cwd) as run:
+        run.read_until(f"epoch {epoch}/")
+        run.send_signal(number)
+        code, out, err = run.finish()
+    assert code == -number and not out
     return err.decode()
+
+
+@pytest.fixture
+def whole(make_once: Callable[..., Path], run_in: Callable[..., None], command: list[str]) -> bytes:
+    """The checkpoint that the run writes if it is not interrupted."""
+    return (make_once("whole", lambda folder: run_in(folder, *command)) / "vae.safetensors").read_bytes()
 
 
 @pytest.mark.fault(35, 36)
 @pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGTERM), (signal.SIGKILL, signal.SIGKILL)])
 def test_a_run_interrupted_twice_writes_the_same_checkpoint(
-    numbers: tuple[signal.Signals, signal.Signals], run: Call, command: list[str], tmp_path: Path
+    numbers: tuple[signal.Signals, signal.Signals],
+    run: Call,
+    server: ForkServer,
+    command: list[str],
+    whole: bytes,
+    tmp_path: Path,
 ) -> None:
-    run(*command, "-o", "whole.safetensors")
-    for number, epoch in zip(numbers, (5, 25), strict=True):
-        err = interrupt([*command, *(["--resume"] if epoch > 5 else [])], tmp_path, number, epoch)
+    for number, epoch in zip(numbers, (4, 15), strict=True):
+        err = interrupt(server, [*command, *(["--resume"] if epoch > 4 else [])], tmp_path, number, epoch)
         assert (tmp_path / STATE).exists() and not (tmp_path / "vae.safetensors").exists()
         if number != signal.SIGKILL:
             last = err.splitlines()[-1]
@@ -52,15 +66,15 @@ def test_a_run_interrupted_twice_writes_the_same_checkpoint(
             assert f"resume with vaectl {' '.join(command)} --resume" in last
     result = run(*command, "--resume")
     assert result.stdout == b"vae.safetensors\n"
-    assert signal.SIGKILL in numbers or "epoch 1/60" not in result.stderr.decode()
-    assert (tmp_path / "vae.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
-    assert sorted(os.listdir(tmp_path)) == ["vae.safetensors", "whole.safetensors"]
+    assert signal.SIGKILL in numbers or "epoch 1/30" not in result.stderr.decode()
+    assert (tmp_path / "vae.safetensors").read_bytes() == whole
+    assert os.listdir(tmp_path) == ["vae.safetensors"]
 
 
 @pytest.fixture
-def interrupted(command: list[str], tmp_path: Path, make_once: Callable[..., Path]) -> list[str]:
+def interrupted(server: ForkServer, command: list[str], tmp_path: Path, make_once: Callable[..., Path]) -> list[str]:
     """The command of an interrupted run, whose state is in `tmp_path`."""
-    folder = make_once("interrupted", lambda folder: interrupt(command, folder, signal.SIGTERM))
+    folder = make_once("interrupted", lambda folder: interrupt(server, command, folder, signal.SIGTERM))
     shutil.copy(folder / STATE, tmp_path)
     return command
 
@@ -71,7 +85,7 @@ def test_a_run_with_other_settings_cannot_resume(run: Call, interrupted: list[st
     data = dict(np.load(small_data))
     np.savez(tmp_path / "other.npz", **{**data, "x_train": 255 - data["x_train"]})
     changes = {
-        "epochs 60, not 61": ["--epochs", "61"],
+        "epochs 30, not 31": ["--epochs", "31"],
         "seed 0, not 1": ["--seed", "1"],
         "another network": ["--latent", "3"],
         "other data": ["--data", "other.npz"],
@@ -85,12 +99,12 @@ def test_a_run_with_other_settings_cannot_resume(run: Call, interrupted: list[st
 
 @pytest.mark.fault(38)
 def test_changed_data_cannot_be_resumed_with_the_same_command(
-    run: Call, command: list[str], small_data: Path, tmp_path: Path
+    run: Call, server: ForkServer, command: list[str], small_data: Path, tmp_path: Path
 ) -> None:
     data = dict(np.load(small_data))
     np.savez(tmp_path / "data.npz", **data)
     own = [*command, "--data", "data.npz"]
-    interrupt(own, tmp_path, signal.SIGTERM)
+    interrupt(server, own, tmp_path, signal.SIGTERM)
     np.savez(tmp_path / "data.npz", **{**data, "x_train": 255 - data["x_train"]})
     one_line(run(*own, "--resume", code=1), "is of a run with other data: restore the data, or start over with --force")
 
@@ -101,9 +115,13 @@ def test_without_resume_or_force_an_interrupted_run_is_kept(run: Call, interrupt
     assert (tmp_path / STATE).read_bytes() == before
 
 
-def test_resuming_with_another_number_of_threads_gives_a_warning(run: Call, interrupted: list[str]) -> None:
-    result = run(*interrupted, "--resume", buffering="buffered", OMP_NUM_THREADS="2")
-    assert b"the run began with another number of threads: " in result.stderr.splitlines()[0]
+def test_resuming_with_another_number_of_threads_gives_a_warning(interrupted: list[str], tmp_path: Path) -> None:
+    variables = environment() | {"OMP_NUM_THREADS": "2"}  # read when torch is imported
+    with subprocess.Popen([VAECTL, *interrupted, "--resume"], cwd=tmp_path, stderr=subprocess.PIPE, env=variables) as process:
+        assert process.stderr is not None
+        assert b"the run began with another number of threads: " in process.stderr.readline()
+        assert process.stderr.readline().startswith(b"epoch ")
+        process.kill()
 
 
 def test_force_starts_an_interrupted_run_over(run: Call, interrupted: list[str], tmp_path: Path) -> None:
@@ -195,22 +213,24 @@ def test_a_single_flipped_bit_in_a_state_is_detected(interrupted_file: Path, tmp
     assert resume.load(str(path)).state.step > 0
 
 
-@pytest.fixture(scope="module")
-def interrupted_file(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
-    """The state of an interrupted run."""
-    folder = tmp_path_factory.mktemp("interrupted")
-    interrupt(["train", "vae", "--data", str(small_data), "--hidden", "8", "--epochs", "100000"], folder, signal.SIGINT)
-    return folder / STATE
+@pytest.fixture(scope="session")
+def interrupted_file(make_once: Callable[..., Path], small_data: Path, server: ForkServer) -> Path:
+    """The state of an interrupted run of a small network."""
+    command = ["train", "vae", "--data", str(small_data), "--hidden", "8", "--epochs", "100000"]
+    return make_once("interrupted_small", lambda folder: interrupt(server, command, folder, signal.SIGINT)) / STATE
 
 
 @pytest.mark.fault(30)
-def test_a_second_run_with_the_same_output_fails_at_once(run: Call, command: list[str], tmp_path: Path) -> None:
-    process = subprocess.Popen([VAECTL, *command], cwd=tmp_path, stderr=subprocess.PIPE, env=environment())
-    assert process.stderr is not None and b"epoch 1/" in process.stderr.readline()
-    one_line(run(*command, "--force", code=1), "'vae.safetensors' is in use by another training run")
-    run(*command, "--epochs", 1, "-o", "other.safetensors")
-    assert process.wait(timeout=60) == 0
+def test_a_second_run_with_the_same_output_fails_at_once(
+    run: Call, server: ForkServer, command: list[str], whole: bytes, tmp_path: Path
+) -> None:
+    with server.start(command, tmp_path) as first:
+        first.read_until("epoch 1/")
+        one_line(run(*command, "--force", code=1), "'vae.safetensors' is in use by another training run")
+        run(*command, "--epochs", 1, "-o", "other.safetensors")
+        assert first.finish()[0] == 0
     assert sorted(os.listdir(tmp_path)) == ["other.safetensors", "vae.safetensors"]
+    assert (tmp_path / "vae.safetensors").read_bytes() == whole
 
 
 @pytest.mark.fault(35)
@@ -225,12 +245,15 @@ def test_a_second_signal_stops_a_run_at_once(command: list[str], tmp_path: Path)
     assert os.listdir(tmp_path) == [STATE]
 
 
-def test_a_checkpoint_can_be_written_to_stdout(shell: Call, small_data: Path, tmp_path: Path) -> None:
-    result = shell(f"vaectl train ae --data {small_data} --epochs 1 -q -o - > m.safetensors && vaectl info m.safetensors --json")
+def test_a_checkpoint_can_be_written_to_stdout(
+    shell: Call, forked_vaectl: dict[str, str], small_data: Path, tmp_path: Path
+) -> None:
+    train = f"vaectl train ae --data {small_data} --hidden 8 --epochs 1"
+    result = shell(f"{train} -q -o - > m.safetensors && vaectl info m.safetensors --json", **forked_vaectl)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["model"] == "ae"
     assert os.listdir(tmp_path) == ["m.safetensors"]
-    one_line(shell(f"vaectl train ae --data {small_data} --json -o -"), "name a file with -o")
+    one_line(shell(f"{train} --json -o -", **forked_vaectl), "name a file with -o")
 
 
 @pytest.mark.fault(30)
