@@ -163,7 +163,7 @@ def test_a_unet_denoises_arrays_paths_and_pillow_images_of_any_size(unet: Autoen
 
 def test_a_unet_refuses_arrays_that_are_not_images_of_its_channels(unet: Autoencoder) -> None:
     for shape in ((18, 20), (2, 18, 20, 1), (0, 18, 20, 3)):
-        with pytest.raises(VaectlError, match=r"images of shape \(N, height, width, 3\) are expected"):
+        with pytest.raises(VaectlError, match=r"images of shape \(N, height, width, 3\), channels last, are expected"):
             unet.denoise(np.zeros(shape, np.uint8))
 
 
@@ -223,7 +223,7 @@ def test_no_images_give_no_latents(vae: Path) -> None:
 
 def test_arrays_of_the_wrong_shape_or_range_are_refused(vae: Path, ae: Path, digits: NDArray[np.uint8]) -> None:
     model = vaectl.load(vae)
-    with pytest.raises(VaectlError, match=r"images of shape \(N, 28, 28, 1\) are expected"):
+    with pytest.raises(VaectlError, match=r"images of shape \(N, 28, 28, 1\), channels last, are expected"):
         model.encode(digits[:, :27])
     with pytest.raises(VaectlError, match=r"not in \[0, 1\]"):
         model.encode(digits * 1.0)

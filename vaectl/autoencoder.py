@@ -10,13 +10,13 @@ from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from PIL.Image import Image
 
 from vaectl import checkpoint, latents
 from vaectl.checkpoint import Card, Checkpoint
 from vaectl.datasets.named import open_source
-from vaectl.errors import VaectlError
+from vaectl.errors import UsageError, VaectlError
 from vaectl.io import arrays, images, inputs
 from vaectl.io.inputs import Batch
 from vaectl.io.sources import ImageList, Source
@@ -115,7 +115,7 @@ class Autoencoder:
             VaectlError: latents of another width, NaN or infinite; or a model without a latent.
         """
         self.require_latent()
-        z = np.atleast_2d(np.asarray(latents))
+        z = np.atleast_2d(as_numbers(latents, "latents"))
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             expected = f"(N, {self.latent_dim})"
             raise VaectlError(f"an array of shape {z.shape}: this model takes latents of shape {expected}: encode with it first")
@@ -130,7 +130,8 @@ class Autoencoder:
         Raises:
             VaectlError: as `encode`, or the model was trained on clean images.
         """
-        self.require_denoiser()
+        if not self.card.corrupt:
+            raise VaectlError(f"this {self.card.model} was trained on clean images: use a dae")
         return self.reconstruct(images)
 
     def reconstruct(self, images: Images) -> Array:
@@ -161,8 +162,11 @@ class Autoencoder:
         """Samples of the prior N(0, I), (count, D).
 
         Raises:
+            UsageError: a count below 1, or a negative seed.
             VaectlError: a model without a prior.
         """
+        if count < 1 or seed < 0:
+            raise UsageError(f"count={count!r}, seed={seed!r}: sample at least one, and give a seed that is not negative")
         if not self.network.variational:
             raise VaectlError(f"this {self.card.model} has no prior to sample: use a vae with beta above 0")
         return latents.sample_normal(count, self.latent_dim, seed)
@@ -196,7 +200,7 @@ class Autoencoder:
             for batch in self.read(sources, skip_bad=skip_bad):
                 yield batch.map(lambda stack: stack[..., :channels])
             return
-        array = np.asarray(values)
+        array = as_numbers(values, "images")
         if self.network.has_latent:
             shape = images.stack_shape(array.shape, self.image_shape, "images")
         else:
@@ -208,11 +212,6 @@ class Autoencoder:
         if not self.network.has_latent:
             raise VaectlError("this model, a unet, has no latent: use it to denoise, or train with --net mlp or conv")
 
-    def require_denoiser(self) -> None:
-        """Raise a VaectlError if the model was trained on clean images."""
-        if not self.card.corrupt:
-            raise VaectlError(f"this {self.card.model} was trained on clean images: use a dae")
-
     def _encoded(self, images: Images) -> Array:
         """The encoder's output, (N, D) or (N, 2 D)."""
         self.require_latent()
@@ -222,6 +221,14 @@ class Autoencoder:
         """`forward` on a large batch, in chunks that keep activations small."""
         size = max(1, MAX_BATCH_VALUES // prod(self.image_shape))
         return np.concatenate([forward(batch[start : start + size]) for start in range(0, max(1, len(batch)), size)])
+
+
+def as_numbers(values: object, name: str) -> NDArray[Any]:
+    """An array of numbers; a VaectlError for anything else."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf" or not array.ndim:
+        raise VaectlError(f"{name} {values!r}: give an array of numbers")
+    return array
 
 
 def as_sources(values: Images) -> list[Source]:

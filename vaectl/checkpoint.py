@@ -20,6 +20,7 @@ from vaectl.types import MAX_FLOAT32, MIN_FLOAT32, Array
 
 FORMAT = 2
 KEY = "vaectl"
+STATE_KEY = "vaectl-training"  # of the state of an unfinished run
 LAYOUT = "images are (N, height, width, channel); flatten and unflatten run over height, width, channel"
 
 
@@ -92,6 +93,9 @@ def load(path: str) -> Checkpoint:
         (card, format), weights = safetensors.read(path, KEY, FORMAT, parse_card, expected_weights)
         return Checkpoint(card, format1.upgrade_weights(card.network, weights) if format == 1 else weights)
     except safetensors.CORRUPTION_ERRORS as error:
+        if repr(STATE_KEY) in str(error):
+            what = f"{path!r} is the state of an interrupted training run"
+            raise VaectlError(what, "continue it with vaectl train ... --resume") from error
         raise VaectlError(f"{path!r} is not a vaectl checkpoint: {error}: use one that vaectl train wrote") from error
 
 

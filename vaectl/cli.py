@@ -166,7 +166,10 @@ def discard_stdout() -> None:
 
 def format_usage_error(error: TyperException) -> str:
     """What is wrong with the call, on one line, and where to read how it should be."""
-    return f"{' '.join(error.format_message().split()).rstrip('.')}: see {called_as()} --help"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    for jargon, plain in (("int range", "integer"), ("float range", "number"), ("float", "number")):
+        message = message.replace(f"is not a valid {jargon}", f"is not a valid {plain}")
+    return f"{message}: see {called_as()} --help"
 
 
 def called_as() -> str:
@@ -177,8 +180,9 @@ def called_as() -> str:
 def print_line(message: str) -> None:
     """Print one line on stderr: `vaectl COMMAND: MESSAGE`. Nothing in it controls the terminal, whatever files contain."""
     with suppress(OSError):
-        line = f"{called_as()}: {shorten(escape(' '.join(message.splitlines())))}\n"
-        os.write(2, line.encode(sys.getfilesystemencoding(), "backslashreplace"))
+        if sys.stderr:  # through which a progress bar keeps its distance
+            sys.stderr.write(f"{called_as()}: {shorten(escape(' '.join(message.splitlines())))}\n")
+            sys.stderr.flush()
 
 
 def show_warning(

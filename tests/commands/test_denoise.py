@@ -60,7 +60,11 @@ def test_the_denoiser_is_preferred_to_newer_models(run: Call, models: Path, tmp_
 
 def test_a_model_trained_on_clean_images_is_refused(run: Call, ae: Path, vae: Path, tmp_path: Path) -> None:
     for path, kind in ((ae, "ae"), (vae, "vae")):
-        one_line(run("denoise", "0.png", "-c", path, code=1), f"this {kind} was trained on clean images", "use a dae")
+        one_line(
+            run("denoise", "0.png", "-c", path, code=1),
+            f"{str(path)!r}, a {kind}, was trained on clean images",
+            "name a dae with -c FILE",
+        )
 
 
 def test_an_unknown_corruption_is_wrong_usage(run: Call, dae: Path) -> None:

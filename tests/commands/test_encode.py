@@ -102,7 +102,7 @@ def test_an_input_that_cannot_be_read_is_named(run: Call, vae: Path, tmp_path: P
         "cut.png": "'cut.png' is damaged",
         "none.png": "'none.png': no such file",
         "notes.txt": "'notes.txt' is neither an image nor an array",
-        "z.npy": "'z.npy' is an array of shape (3, 2): images of shape (N, 28, 28, 1) are expected",
+        "z.npy": "'z.npy' is an array of shape (3, 2): images of shape (N, 28, 28, 1), channels last, are expected",
     }.items():
         one_line(run("encode", "good.png", name, "-c", vae, "-o", "out.npy", code=1), words)
         assert not (tmp_path / "out.npy").exists()

@@ -49,7 +49,7 @@ def test_a_single_image_is_both_trained_and_evaluated_on(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"photos": np.zeros((3, 4, 4), np.uint8)}, "contains 'photos': name the training images x_train"),
+        ({"photos": np.zeros((3, 4, 4), np.uint8)}, "holds no array 'x_train', only 'photos': name the training images x_train"),
         ({"x_train": np.zeros((3, 4), np.uint8)}, "is an array of"),
         ({"x_train": np.zeros((0, 4, 4), np.uint8)}, "is an array of"),
         ({"x_train": np.full((3, 4, 4), 200.0)}, r"not in \[0, 1\], the first at \[0, 0, 0, 0\]"),
@@ -65,7 +65,7 @@ def test_arrays_that_are_not_images_are_refused(arrays: dict[str, NDArray[Any]],
 
 
 def test_missing_and_damaged_data_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(VaectlError, match="there is no data set 'minst'"):
+    with pytest.raises(VaectlError, match="no data set 'minst': did you mean mnist"):
         load_dataset("minst")
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(VaectlError, match="is not a data set"):

@@ -35,7 +35,7 @@ def test_a_reference_names_a_data_set_a_split_and_an_image(text: str, expected: 
     assert open_source(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "minst", " mnist", "mnist\n", "MNIST"])
+@pytest.mark.parametrize("text", ["", "img", "a/minst.png", "MNIST", "photo.png", "faces"])
 def test_other_names_are_files(text: str) -> None:
     assert open_source(text) == File(text)
 
@@ -84,8 +84,12 @@ def test_an_existing_file_or_folder_wins_over_a_data_set(
     assert open_source("mnist:test") == File("mnist:test")
 
 
-def test_anything_else_is_a_file() -> None:
-    assert open_source("minst:17") == File("minst:17")
+@pytest.mark.parametrize(
+    ("text", "guess"), [("minst:17", "mnist:17"), ("fashion", "fashion-mnist"), ("cifar:train:3", "cifar10:train:3")]
+)
+def test_a_misspelt_data_set_is_guessed(text: str, guess: str) -> None:
+    with pytest.raises(VaectlError, match=f"there is no file and no data set '{text}': did you mean {guess}\\?"):
+        open_source(text)
 
 
 def test_images_of_a_downloaded_data_set_are_referred_to_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_an_error_says_what_an_input_is_if_it_is_neither_an_image_nor_latents(
         for name, words in (("text", "'text' is neither an image"), ("empty", "'empty' is empty")):
             fails(command, name, words=(words,), VAECTL_CHECKPOINT=tiny.name)
     fails_on("decode", png, "stdin is a PNG file", "run vaectl encode on it first")
-    fails_on("encode", npy(np.zeros((3, 7))), "stdin is an array of shape (3, 7)", "(N, 2, 2, 1) are expected")
+    fails_on("encode", npy(np.zeros((3, 7))), "stdin is an array of shape (3, 7)", "(N, 2, 2, 1), channels last, are expected")
 
 
 @pytest.mark.fault(10)
@@ -209,7 +209,7 @@ def test_an_archive_that_is_not_a_data_set_is_refused(fails: Fails, fails_on: Fa
     images = npy(np.zeros((8, 4, 4), np.uint8))
     bomb = array_header("(300, 1000, 1000)", "|u1") + bytes(300_000_000)
     archives = {
-        "contains 'images': name the training images x_train": archive(images=images),
+        "holds no array 'x_train', only 'images'": archive(images=images),
         "make them one size": archive(x_train=images, x_test=npy(np.zeros((2, 4, 5), np.uint8))),
         "looks like a zip bomb": archive(**{"x_train.npy": bomb}),
         "is an array of": archive(x_train=npy(np.zeros((8, 4)))),

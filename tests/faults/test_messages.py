@@ -80,7 +80,13 @@ def test_of_many_names_in_an_archive_a_few_are_listed(tiny: Path, fails: Fails, 
         for index in range(20_000):
             archive.writestr(f"{index:05d}.npy", b"")
     listed = "'00000', '00001', '00002' and 19,997 more"
-    fails("train", "vae", "--data", "many.npz", words=(f"'many.npz' contains {listed}: name the training images x_train",))
+    fails(
+        "train",
+        "vae",
+        "--data",
+        "many.npz",
+        words=(f"'many.npz' holds no array 'x_train', only {listed}: name the training images x_train",),
+    )
     fails("encode", "many.npz", "-c", tiny, words=(f"'many.npz' holds 20,000 arrays ({listed}): save the one you want",))
 
 

@@ -94,7 +94,7 @@ def test_only_opens_the_single_array_of_an_archive() -> None:
     found = arrays.read_header(reader)
     np.testing.assert_array_equal(np.concatenate(list(arrays.read_blocks(reader, found, found.shape))), np.eye(3))
     np.savez(stream := BytesIO(), a=np.eye(3), b=np.eye(2))
-    with pytest.raises(VaectlError, match=r"holds 2 arrays \(a, b\)"):
+    with pytest.raises(VaectlError, match=r"holds 2 arrays \('a', 'b'\)"):
         archive(stream.getvalue()).only()
 
 

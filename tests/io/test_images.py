@@ -11,7 +11,7 @@ def test_arrays_of_images_may_be_single_flat_or_without_channels() -> None:
         assert images.stack_shape(shape, (28, 28, 1), "x") == (count, 28, 28, 1)
     assert images.stack_shape((9, 6, 3), (9, 6, 3), "x") == (1, 9, 6, 3)
     for shape in [(), (5,), (5, 28, 27), (5, 28, 28, 3), (2, 5, 28, 28, 1), (5, 785)]:
-        with pytest.raises(VaectlError, match=r"images of shape \(N, 28, 28, 1\) are expected"):
+        with pytest.raises(VaectlError, match=r"images of shape \(N, 28, 28, 1\), channels last, are expected"):
             images.stack_shape(shape, (28, 28, 1), "x")
 
 

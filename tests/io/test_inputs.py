@@ -200,7 +200,7 @@ def test_photos_in_an_array_are_read_one_by_one(tmp_path: Path) -> None:
     found = list(inputs.read_photos(sources(tmp_path / "many.npy"), 3))
     assert names(found) == ["many-00000", "many-00001", "many-00002"]
     np.testing.assert_array_equal(np.concatenate([batch.arrays for batch in found]), stack)
-    with pytest.raises(VaectlError, match=r"images of shape \(N, height, width, 1\) are expected"):
+    with pytest.raises(VaectlError, match=r"images of shape \(N, height, width, 1\), channels last, are expected"):
         list(inputs.read_photos(sources(tmp_path / "many.npy"), 1))
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaectl.commands import options
+from vaectl.errors import VaectlError
 
 if TYPE_CHECKING:
     from vaectl.types import Array
@@ -43,8 +44,11 @@ def denoise(
     from vaectl.io.outputs import IMAGE_FORMATS, Layout, parse_destination, write_images
 
     destination = parse_destination(output, format, IMAGE_FORMATS, animate=animate)
-    model = autoencoder.load(options.find_checkpoint(checkpoint, preferred="dae"), device)
-    model.require_denoiser()
+    path = options.find_checkpoint(checkpoint, preferred="dae")
+    model = autoencoder.load(path, device)
+    if not model.card.corrupt:
+        what = f"{path!r}, a {model.card.model}, was trained on clean images"
+        raise VaectlError(what, "name a dae with -c FILE, or train one (vaectl train dae)")
     corruptions = parse_corruptions(corrupt or [], on_crops=not model.network.has_latent)
     random = NumpyRandom(seed)
 

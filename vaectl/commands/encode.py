@@ -10,7 +10,7 @@ from vaectl.commands import options
 def encode(
     inputs: options.Images = None,
     checkpoint: options.CheckpointFile = None,
-    output: options.Output = None,
+    output: options.LatentOutput = None,
     format: options.LatentFormat = None,
     sample: Annotated[bool, typer.Option("--sample", help="Sample from q(z|x) instead of taking its mean (VAE only).")] = False,
     invert: options.Invert = False,

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 SPLIT = typer.Option("--split", help="Split to evaluate.")
 SAMPLES = typer.Option("--samples", min=0, max=1_000_000, metavar="K", help="Importance samples per image; 0 skips the NLL.")
-BINARIZE = option("--binarize/--grey", " /--gray", help="Sample each pixel once as 0 or 1 (default: as in training).")
+BINARIZE = option(
+    "--binarize/--grey", " /--gray", help="Sample each pixel once as 0 or 1, or keep gray values (default: as in training)."
+)
 PER_IMAGE = typer.Option("--per-image", help="Write one CSV line per image, the worst first.")
 JSON = typer.Option("--json", help="Print JSON on stdout, also on a terminal.")
 OUTPUT = option("-o", "--output", metavar="FILE", help="Write the JSON or CSV to a file.")

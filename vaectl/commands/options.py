@@ -68,9 +68,10 @@ CHECKPOINT = option(
     envvar="VAECTL_CHECKPOINT",
     metavar="FILE",
     autocompletion=checkpoints_here,
-    help="The trained model (default: the newest of vae, ae and dae.safetensors here).",
+    help="The trained model (default: vae, ae or dae.safetensors here; denoise prefers dae, sample prefers vae).",
 )
 OUTPUT = option("-o", "--output", metavar="PATH", help="Where to write: a file, DIR/ or numbered%03d.png; - is stdout.")
+LATENT_OUTPUT = option("-o", "--output", metavar="FILE", help="The .npy or .csv to write; - is stdout.")
 FORMAT = option("--format", help="Output format, whatever the suffix of -o.")
 ANIMATE = typer.Option("--animate", help="Animate a .webp; .gif and .apng are always animated.")
 FPS = typer.Option("--fps", min=0.1, max=100, metavar="X", help="Frames per second.")
@@ -91,6 +92,7 @@ Latents = Annotated[list[str] | None, LATENTS]
 ImagesOrLatents = Annotated[list[str] | None, POINTS]
 CheckpointFile = Annotated[str | None, CHECKPOINT]
 Output = Annotated[str | None, OUTPUT]
+LatentOutput = Annotated[str | None, LATENT_OUTPUT]
 LatentFormat = Annotated[Literal["npy", "csv"] | None, FORMAT]
 StillFormat = Annotated[Literal["png", "jpg", "webp"] | None, FORMAT]
 ImageFormat = Annotated[Literal["png", "jpg", "webp", "gif", "apng"] | None, FORMAT]

@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import chain, repeat
 from math import prod
 from typing import Any
@@ -132,8 +131,9 @@ def open_samples(name: str, preprocessing: Preprocessing) -> ImageStream:
         return ImageStream(name, split_by_content(source.arrays()), source.count(), True)
     if os.path.exists(name):
         return ImageStream(name, file_samples(name))
-    close = "".join(f"did you mean {guess}? " for guess in get_close_matches(name, NAMES, 1, 0.5))
-    raise VaectlError(f"there is no data set {name!r}: {close}Give a folder, a file, or one of {', '.join(NAMES)}")
+    if os.sep in name or "." in name:
+        raise VaectlError(f"{name!r}: no such file or directory: check the name")
+    raise VaectlError(f"there is no data set {name!r}: give a folder, a file, or one of {', '.join(NAMES)}")
 
 
 def file_samples(path: str) -> Iterator[SplitImage]:
@@ -151,8 +151,8 @@ def file_samples(path: str) -> Iterator[SplitImage]:
 def archive_samples(archive: arrays.Archive) -> Iterator[SplitImage]:
     """The samples in the arrays x_train and x_test of an NPZ file."""
     if "x_train" not in archive.names:
-        found = list_names(archive.names) or "nothing"
-        raise VaectlError(f"{archive.name} contains {found}: name the training images x_train")
+        found = f"only {list_names(archive.names)}" if archive.names else "nothing at all"
+        raise VaectlError(f"{archive.name} holds no array 'x_train', {found}: name the training images x_train")
     shape, train = npy_images(archive.open("x_train"))
     if "x_test" not in archive.names:
         yield from split_by_content(train)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from importlib import resources
 from itertools import islice
@@ -105,7 +106,7 @@ def open_source(path: str) -> Source:
     """A folder, a file, or what `mnist`, `mnist:train`, `mnist:17` or `mnist:train:17` means; the split is "test" unless given.
 
     Raises:
-        VaectlError: a data set's name, but neither a split nor an image.
+        VaectlError: a data set's name, but neither a split nor an image; or a misspelt name.
     """
     if os.path.isdir(path):
         return Folder(path)
@@ -113,6 +114,8 @@ def open_source(path: str) -> Source:
         return File(path)
     name = path.partition(":")[0]
     if name not in NAMES:
+        for guess in get_close_matches(name, NAMES, 1):
+            raise VaectlError(f"there is no file and no data set {path!r}: did you mean {path.replace(name, guess, 1)}?")
         return File(path)
     found = REFERENCE.fullmatch(path)
     if not found:

@@ -128,7 +128,8 @@ def to_pixels(array: NDArray[Any], name: str = "images", start: int = 0) -> Arra
         return pixels
     largest = 65535 if array.dtype == np.uint16 else 255 if array.dtype.kind in "iu" else 1
     inside = (array >= 0) & (array <= largest)  # False for NaN
-    check_values(~inside, array, name, start, f"pixels are not in [0, {largest}]", "scale them first")
+    advice = "divide them by 255, or make them uint8" if largest == 1 else "scale them first"
+    check_values(~inside, array, name, start, f"pixels are not in [0, {largest}]", advice)
     return (array / np.float32(largest)).astype(np.float32)
 
 
@@ -167,7 +168,7 @@ def stack_shape(found: tuple[int, ...], image_shape: tuple[int, ...], name: str)
     if found and found[1:] in accepted:
         return (found[0], *image_shape)
     expected = f"(N, {', '.join(map(str, image_shape))})"
-    raise VaectlError(f"{name} is an array of shape {found}: images of shape {expected} are expected")
+    raise VaectlError(f"{name} is an array of shape {found}: images of shape {expected}, channels last, are expected")
 
 
 def photo_stack_shape(found: tuple[int, ...], channels: int, name: str) -> tuple[int, ...]:
@@ -179,7 +180,9 @@ def photo_stack_shape(found: tuple[int, ...], channels: int, name: str) -> tuple
     full = (*found, 1) if channels == 1 and found[-1:] != (1,) else found
     full = (1, *full) if len(full) == 3 else full
     if len(full) != 4 or full[-1] != channels or not prod(full):
-        raise VaectlError(f"{name} is an array of shape {found}: images of shape (N, height, width, {channels}) are expected")
+        raise VaectlError(
+            f"{name} is an array of shape {found}: images of shape (N, height, width, {channels}), channels last, are expected"
+        )
     return full
 
 

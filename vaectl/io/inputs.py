@@ -247,7 +247,7 @@ def latent_items(
             continue
         if encode is None:
             is_image = isinstance(input, StoredImage) or input.format in READABLE_FORMATS
-            advice = "run vaectl encode on it first" if is_image else "use what vaectl encode wrote"
+            advice = "run vaectl encode on it first" if is_image else "write them with vaectl encode ... -o z.npy"
             raise VaectlError(f"{input.describe()}: latents (NPY) are expected: {advice}")
         try:
             name, image = load_image(input)

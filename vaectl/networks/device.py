@@ -27,4 +27,6 @@ def resolve_device(name: str) -> str:
     for device in devices:
         if name in (device, device.partition(":")[0]):
             return device
-    raise VaectlError(f"no device {name!r} on this machine", f"choose auto or one of {', '.join(devices)}")
+    raise VaectlError(
+        f"no device {name!r} on this machine", f"choose auto or one of {', '.join(devices)}; GPUs are called cuda, mps and xpu"
+    )

@@ -92,7 +92,7 @@ def evaluate(
         data = str(card.data.get("name"))
         skip_bad = skip_bad or bool(card.data.get("skip_bad"))
         if data == IN_MEMORY:
-            raise VaectlError("the model was trained on arrays in memory: give data to evaluate it on (--data)")
+            raise VaectlError("the model was trained on arrays in memory: give data to evaluate it on")
     binarize = bool(card.training.get("binarize")) if binarize is None else binarize
     corrupt = list(card.corrupt) if corrupt is None else corrupt
     config = EvalConfig(parse_corruptions(corrupt, on_crops=not has_latent), samples, binarize, ssim=True, seed=seed)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaectl import format1
+from vaectl.checkpoint import STATE_KEY
 from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io import files, locks, safetensors
 from vaectl.io.safetensors import check_type, integers
@@ -20,7 +21,6 @@ from vaectl.networks.network import network_from_json
 from vaectl.signals import INTERRUPTIONS, DeferredSignal
 from vaectl.training.loop import Trainer, TrainState
 
-KEY = "vaectl-training"
 FORMAT = 2
 DTYPES: Mapping[str, type[np.generic]] = {
     **dict.fromkeys(("weights", "exp_avg", "exp_avg_sq", "logged"), np.float32),
@@ -118,7 +118,7 @@ def checkpointing(output: str | None, command: str, *, resume: bool, force: bool
         if os.path.exists(path) and not force and not resume:
             raise VaectlError(f"{path!r} is an interrupted run: continue it with --resume, or start over with --force")
         if resume and os.path.exists(output) and not os.path.exists(path):
-            raise VaectlError(f"{output!r} is complete, there is nothing to resume: leave out --resume, or train another with -o")
+            raise VaectlError(f"{output!r} is complete, there is nothing to resume: start over with --force, or use another -o")
         checkpointer = Checkpointer(path, command, load(path) if resume else None)
         try:
             yield checkpointer
@@ -161,7 +161,7 @@ def save(path: str, saved: SavedState) -> None:
         "epochs": state.epochs,
         "sizes": {name: tensor.shape for name, tensor in state.tensors.items()},
     }
-    safetensors.write(path, state.tensors, KEY, {**values, "sha256": hash_state(values, state.tensors)})
+    safetensors.write(path, state.tensors, STATE_KEY, {**values, "sha256": hash_state(values, state.tensors)})
 
 
 def load(path: str) -> SavedState:
@@ -173,7 +173,7 @@ def load(path: str) -> SavedState:
     if not os.path.exists(path):
         raise VaectlError(f"there is no {path!r}, so no interrupted run to resume: leave out --resume")
     try:
-        values, tensors = safetensors.read(path, KEY, FORMAT, dict, expected_tensors)
+        values, tensors = safetensors.read(path, STATE_KEY, FORMAT, dict, expected_tensors)
         if values.pop("sha256") != hash_state(values, tensors):
             raise ValueError("its bytes have changed")
         return parse(values, tensors)

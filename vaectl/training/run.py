@@ -221,7 +221,7 @@ def check_choices(**values: str | None) -> None:
 def check_numbers(smallest: float, **values: float | None) -> None:
     """Raise UsageError for a number that is too small, NaN or infinite in float32; None is not checked."""
     for name, value in values.items():
-        if value is not None and not smallest <= value <= MAX_FLOAT32:
+        if value is not None and not (isinstance(value, int | float) and smallest <= value <= MAX_FLOAT32):
             raise UsageError(f"{name}={value!r}: give a finite number {'above 0' if smallest else 'that is not negative'}")
 
 
