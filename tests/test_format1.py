@@ -155,8 +155,7 @@ def test_a_card_with_any_key_damaged_is_refused_with_a_message(name: str, value:
     card = card_of(source)
     path = tmp_path / "damaged.safetensors"
     for key in keys_of(card):
-        shutil.copy(source, path)
-        edit_safetensors(path, damage(key, value))
+        edit_safetensors(path, damage(key, value), source=source)
         try:
             vaectl.load(path)
         except VaectlError as error:
@@ -268,8 +267,7 @@ def test_a_state_with_any_key_damaged_is_refused_even_with_a_right_hash(
     saved = card_of(source, resume.KEY)
     monkeypatch.setattr(resume, "hash_state", lambda values, tensors: saved["sha256"])
     for key in keys_of(saved):
-        shutil.copy(source, path)
-        edit_safetensors(path, damage(key, value), resume.KEY)
+        edit_safetensors(path, damage(key, value), resume.KEY, source)
         try:
             resume.load(str(path))
         except VaectlError as error:

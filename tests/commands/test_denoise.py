@@ -82,7 +82,7 @@ def test_a_watermark_is_removed(run: Call, tmp_path: Path, digits: NDArray[np.ui
     mark.paste((255, 255, 255, 255), (0, 3, 12, 5))
     mark.save(tmp_path / "logo.png")
     corrupt = ("--corrupt", "watermark:logo.png")
-    run("train", "dae", "--data", small_data, *corrupt, "--latent", 32, "--hidden", 200, "--epochs", 60, "-q")
+    run("train", "dae", "--data", small_data, *corrupt, "--latent", 32, "--hidden", 200, "--epochs", 15, "-q")
     np.save(tmp_path / "x.npy", digits)
     run("denoise", "x.npy", *corrupt, "--compare", "-o", "compared.png", "--columns", 64)
     clean, marked, denoised = read_rows(tmp_path / "compared.png")

@@ -28,18 +28,20 @@ def make_photo(rng: np.random.Generator, height: int, width: int) -> NDArray[np.
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory, run_in: Callable[..., None]) -> Path:
+def folder(make_once: Callable[..., Path], run_in: Callable[..., None]) -> Path:
     """A folder with `photos/`, color images of two sizes, and a VAE and a U-Net trained on them."""
-    folder = tmp_path_factory.mktemp("own")
-    rng = np.random.default_rng(0)
-    for index in range(24):
-        size = (60, 90) if index % 2 else (50, 75)
-        write_png(folder / DATA / ("a" if index < 12 else "b c") / f"{index:02d}.png", make_photo(rng, *size))
-    quick = ("--data", DATA, "-q")
-    run_in(folder, "train", "vae", *quick, "--latent", "4", "--size", "16x24", "--hidden", "8,16", "--epochs", "20")
-    unet = ("--net", "unet", "--hidden", "12,16", "--size", "32", "--batch-size", "8", "--epochs", "1")
-    run_in(folder, "train", "dae", *quick, *unet, "--corrupt", "gaussian:0.2")
-    return folder
+
+    def fill(folder: Path) -> None:
+        rng = np.random.default_rng(0)
+        for index in range(24):
+            size = (60, 90) if index % 2 else (50, 75)
+            write_png(folder / DATA / ("a" if index < 12 else "b c") / f"{index:02d}.png", make_photo(rng, *size))
+        quick = ("--data", DATA, "-q")
+        run_in(folder, "train", "vae", *quick, "--latent", "4", "--size", "16x24", "--hidden", "8,16", "--epochs", "20")
+        unet = ("--net", "unet", "--hidden", "12,16", "--size", "32", "--batch-size", "8", "--epochs", "1")
+        run_in(folder, "train", "dae", *quick, *unet, "--corrupt", "gaussian:0.2")
+
+    return make_once("own_images", fill)
 
 
 def test_color_images_get_convolutions_and_a_gaussian_likelihood(folder: Path) -> None:

@@ -87,23 +87,32 @@ def test_damaged_images_in_a_folder_are_listed_and_counted_with_skip_bad(
     assert f"skipped {len(DAMAGED)} images that could not be read" in warnings
 
 
+def compress_zeros(count: int, repetitions: int) -> bytes:
+    """What zlib decompresses to so many times `count` zeros, without compressing more than `count` of them."""
+    compressor = zlib.compressobj(9, wbits=-15)
+    block = compressor.compress(bytes(count)) + compressor.flush(zlib.Z_FULL_FLUSH)
+    checksum = (count * repetitions % 65521) << 16 | 1
+    return b"\x78\xda" + block * repetitions + compressor.flush() + checksum.to_bytes(4, "big")
+
+
 def bombs() -> dict[str, bytes]:
     """Images of a few kilobytes that would fill the memory when decoded."""
     side = 9000
-    zeros = zlib.compress(bytes((3 * side + 1) * side), 9)
-    bits = zlib.compress(bytes((60_000 // 8 + 1) * 60_000), 9)
-    constant = Image.new("RGB", (9000, 8000))
+    zeros = compress_zeros((3 * side + 1) * 90, side // 90)
+    bits = compress_zeros((60_000 // 8 + 1) * 600, 100)
+    size = (9000, 8000)
     found = {
         "under.png": png(side, side, data=zeros),
         "over.png": png(60_000, 60_000, 1, 0, bits),
         "huge.png": png(2**31 - 1, 2**31 - 1),
     }
-    for name, options in {
-        "still.webp": {"lossless": True},
-        "packed.tif": {"compression": "tiff_deflate"},
-        "flat.gif": {},
-    }.items():
-        constant.save(stream := io.BytesIO(), Image.registered_extensions()[f".{name.split('.')[1]}"], **options)
+    constant = {
+        "still.webp": (Image.new("RGB", size), {"lossless": True}),
+        "packed.tif": (Image.new("RGB", size), {"compression": "tiff_deflate"}),
+        "flat.gif": (Image.new("L", size), {}),
+    }
+    for name, (image, options) in constant.items():
+        image.save(stream := io.BytesIO(), Image.registered_extensions()[f".{name.split('.')[1]}"], **options)
         found[name] = stream.getvalue()
     found["claims.bmp"] = b"BM" + (70).to_bytes(4, "little") + bytes(4) + (54).to_bytes(4, "little") + (40).to_bytes(4, "little")
     found["claims.bmp"] += (30_000).to_bytes(4, "little") * 2 + b"\1\0\x18\0" + bytes(24) + bytes(16)
