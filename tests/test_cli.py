@@ -260,8 +260,19 @@ def test_numbers_that_are_not_finite_or_too_large_are_refused(line: str, run: Ca
     one_line(run(*line.split(), code=2), option)
 
 
-@pytest.mark.parametrize("line", ["--help", "--version", "train --help"])
-def test_help_for_a_full_disk_is_one_line(line: str, shell: Call) -> None:
-    result = shell(f"vaectl {line} > /dev/full")
+@pytest.mark.fault(33, 61)
+@pytest.mark.parametrize("line", ["--help", "--version", "train --help", "--show-completion"])
+@pytest.mark.parametrize(("redirection", "words"), [(">/dev/full", "no space left"), (">&-", "bad file descriptor")])
+def test_help_for_a_full_or_closed_stdout_is_one_line(line: str, redirection: str, words: str, shell: Call) -> None:
+    result = shell(f"vaectl {line} {redirection}", SHELL="/bin/bash")
     assert result.returncode == 1
-    one_line(result, "no space left")
+    one_line(result, words)
+
+
+@pytest.mark.fault(61)
+def test_without_docstrings_help_is_shorter(shell: Call) -> None:
+    line = f"for command in '' {' '.join(COMMANDS)}; do vaectl $command --help || exit; done"
+    result = shell(line, PYTHONOPTIMIZE="2", PYTHONDONTWRITEBYTECODE="1")
+    assert result.returncode == 0, result.stderr
+    text = result.stdout.decode()
+    assert all(summary in text for summary in COMMANDS.values()) and "None" not in text

@@ -80,7 +80,7 @@ def load_command(name: str) -> TyperCommand:
     """A command with all its options."""
     function = getattr(import_module(f"vaectl.commands.{name}"), name)
     own = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
-    own.command(name, cls=Command, help=f"{COMMANDS[name]}\n\n{getdoc(function)}")(function)
+    own.command(name, cls=Command, help=f"{COMMANDS[name]}\n\n{getdoc(function) or ''}")(function)
     return cast(TyperCommand, typer.main.get_command(own))
 
 
@@ -151,12 +151,17 @@ def main() -> NoReturn:
 
 
 def guard_standard_streams() -> None:
-    """Open the null device in place of a closed standard stream, so that no file opened later gets its number."""
+    """Open the null device in place of a closed standard stream, so that no file opened later gets its number.
+
+    Reading from it or writing to it then fails, as it did before.
+    """
     for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, mode)
+    if sys.stdout is None:  # what is printed would get lost without an error
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - open as long as the process
 
 
 def discard_stdout() -> None:

@@ -43,6 +43,26 @@ def test_without_color_or_blocks_images_are_drawn_in_characters(vae: Path, tmp_p
     assert code == 0 and set(text) & set("#%@")
 
 
+@pytest.mark.fault(61)
+def test_half_blocks_are_not_drawn_without_their_colors(vae: Path, tmp_path: Path) -> None:
+    code, text = run_on_terminal(["grid", "--steps", "3", "-c", vae], tmp_path, NO_COLOR="1")
+    assert code == 0
+    assert BLOCK not in text and "\x1b[" not in text and set(text) & set("#%@")
+
+
+@pytest.mark.fault(61)
+@pytest.mark.parametrize("term", ["dumb", "xterm"])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_images_fit_a_narrow_terminal(term: str, stream: str, vae: Path, small_data: Path, tmp_path: Path) -> None:
+    preview = f"train ae --data {small_data} --hidden 4 --epochs 1 > path"
+    arguments = preview if stream == "stderr" else f"grid -c {vae}"
+    line = f'stty rows 30 columns 20; unset COLUMNS LINES; "$0" {arguments}'
+    code, text = run_on_terminal(["-c", line, VAECTL], tmp_path, "bash", TERM=term)
+    assert code == 0
+    drawn = [row for row in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if re.fullmatch(r"[ .:=+*#%@▀-]+", row)]
+    assert drawn and max(map(len, drawn)) <= 20
+
+
 @pytest.mark.parametrize(("term", "start"), [("xterm-kitty", "\x1b_G"), ("foot", "\x1bP")])
 def test_a_terminal_that_supports_pixels_gets_them(term: str, start: str, vae: Path, tmp_path: Path) -> None:
     code, text = run_on_terminal(["sample", "-n", "4", "-c", vae], tmp_path, TERM=term, TMUX="")

@@ -61,4 +61,5 @@ FAULTS = {
     58: "a file of a newer format, an archive without images, an output in no folder: one line that names it",
     59: "a folder within a folder that cannot be listed",
     60: "bytes after the array of a data set",
+    61: "help without docstrings or without a stdout; terminals without color, or narrow ones without a name",
 }

@@ -46,16 +46,9 @@ OLD_KEYS = {
 }
 
 
-def stderr_console() -> "Console":
-    """A rich console on stderr that prints names as they are."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
 def print_line(line: str, console: "Console | None" = None) -> None:
     """Print a line on stderr. Nothing in it controls the terminal, whatever files contain."""
-    (console or stderr_console()).print(escape(line))
+    (console or terminal.make_console(stderr=True)).print(escape(line))
 
 
 class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
@@ -67,7 +60,7 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
     def __init__(self, quiet: bool, as_json: bool) -> None:
         self.quiet = quiet
         self.as_json = as_json
-        self.console = stderr_console()
+        self.console = terminal.make_console(stderr=True)
         self.start = perf_counter()  # of training, once all images are read
         self.next_update = perf_counter() + (BAR_DELAY if self.console.is_terminal else LINE_INTERVAL)
         self.bar: Bar | None = None
@@ -157,7 +150,7 @@ def counter(quiet: bool) -> Iterator[Callable[[int, Callable[[], int | None]], N
     from rich.progress import Progress as Bar
 
     columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("left"))
-    bar = Bar(*columns, console=stderr_console(), transient=True)
+    bar = Bar(*columns, console=terminal.make_console(stderr=True), transient=True)
     task = bar.add_task("", total=None, rate="")
     start, done = perf_counter(), 0
 
@@ -229,7 +222,7 @@ def print_evaluation(evaluation: "Evaluation") -> None:
 
 def print_preview(model: Autoencoder, held_out: UInt8Array) -> None:
     """On a terminal, show what was learned: the latent plane if it has two dimensions, else held-out images."""
-    console = stderr_console()
+    console = terminal.make_console(stderr=True)
     if not console.is_terminal:
         return
     if model.latent_dim == 2 and model.network.variational:

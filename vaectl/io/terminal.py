@@ -10,6 +10,7 @@ import struct
 import termios
 from contextlib import suppress
 from importlib.util import find_spec
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -28,11 +29,20 @@ MIN_WIDTH = 10  # pixels of an image in a sheet, below which a digit is unreadab
 RESERVED_ROWS = 4  # for the prompt and a few lines
 
 
+def make_console(*, stderr: bool = False) -> "Console":
+    """A rich console on stdout or stderr that prints text as it is."""
+    from rich.console import Console, ConsoleDimensions
+
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if console.is_dumb_terminal:  # rich does not ask it for its size
+        size = get_terminal_size(os.get_terminal_size(2 if stderr else 1))
+        console.size = ConsoleDimensions(size.columns or 80, size.lines or 25)
+    return console
+
+
 def show(stack: Array, columns: int | None = None) -> None:
     """Draw images (N, H, W, C) on the terminal that stdout is."""
-    from rich.console import Console
-
-    draw(Console(highlight=False), stack, columns)
+    draw(make_console(), stack, columns)
 
 
 def draw(console: "Console", stack: Array, columns: int | None = None) -> None:
@@ -54,7 +64,7 @@ def draw(console: "Console", stack: Array, columns: int | None = None) -> None:
         console.file.write(f"{pixel_sequence(image.size, image.tobytes(), protocol)}\n")
         return
     pixels = np.asarray(image)
-    blocks = console.color_system and console.encoding.startswith("utf")
+    blocks = console.color_system and not console.no_color and console.encoding.startswith("utf")
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
         console.print(half_blocks(upper, lower) if blocks else shades(upper, lower))
 
@@ -66,9 +76,7 @@ def max_columns(width: int, image_width: int) -> int:
 
 def stdout_columns(image_width: int) -> int:
     """How many images fit side by side on the terminal that stdout is."""
-    from rich.console import Console
-
-    console = Console()
+    console = make_console()
     protocol = graphics_protocol() if console.color_system else None
     return max_columns(console.width * (cell_size()[0] if protocol else 1), image_width)
 
