@@ -1,7 +1,8 @@
 """A server process that has done vaectl's imports and forks itself for each call, so that tests do not wait for imports.
 
-It listens at a socket that it inherits. A request is a line of JSON and the three standard streams; the replies are the process
-id and the exit code. The calls over one connection run one after another, those over several at once.
+It listens at a socket that it inherits. A request is a line of JSON and the three standard streams. There are two replies: the
+process id; and the exit code, the seconds of CPU time and the most kilobytes of memory that the call had. The calls over one
+connection run one after another, those over several at once.
 """
 
 import json
@@ -58,8 +59,9 @@ def serve(connection: socket.socket) -> None:
         for stream in streams:
             os.close(stream)
         connection.sendall(f"{process}\n".encode())
-        _, status = os.waitpid(process, 0)
-        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        _, status, usage = os.wait4(process, 0)
+        cpu_seconds = usage.ru_utime + usage.ru_stime
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)} {cpu_seconds} {usage.ru_maxrss}\n".encode())
 
 
 def run(request: dict[str, Any], streams: list[int]) -> None:

@@ -11,7 +11,7 @@ request = {"arguments": sys.argv[1:], "cwd": os.getcwd(), "environment": dict(os
 socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
 replies = connection.makefile("rb")
 replies.readline()
-code = int(replies.readline())
+code = int(replies.readline().split()[0])
 if code < 0:
     os.kill(os.getpid(), -code)
 sys.exit(code)

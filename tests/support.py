@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread, Timer
+from time import perf_counter
 from typing import IO, Any
 
 import numpy as np
@@ -30,6 +31,16 @@ VAECTL = Path(sys.executable).with_name("vaectl")
 FORMAT1 = Path(__file__).parent / "fixtures" / "format1"
 
 Result = subprocess.CompletedProcess[bytes]
+
+
+class MeasuredResult(Result):
+    """The result of a call, the seconds that it took, of CPU time too, and the most bytes of memory that it had resident."""
+
+    def __init__(self, result: Result, seconds: float, cpu_seconds: float, memory_bytes: int) -> None:
+        super().__init__(result.args, result.returncode, result.stdout, result.stderr)
+        self.seconds = seconds
+        self.cpu_seconds = cpu_seconds
+        self.memory_bytes = memory_bytes
 
 
 def environment(buffering: str = "buffered") -> dict[str, str]:
@@ -69,7 +80,7 @@ class ForkServer:
         timeout: float = 120,
         number: signal.Signals = signal.SIGKILL,
         **variables: str,
-    ) -> Result:
+    ) -> MeasuredResult:
         """Call vaectl. If not 0, `memory` limits how many more bytes it may use than it starts with.
 
         After `timeout` seconds it receives the signal `number`.
@@ -81,11 +92,14 @@ class ForkServer:
             os.close(reading)
             feeder = Thread(target=feed, args=(writing, input))
             feeder.start()
-            code = self.connection.wait(process, timeout, number)
+            start = perf_counter()
+            ending = self.connection.wait(process, timeout, number)
+            seconds = perf_counter() - start
             feeder.join()
             out.seek(0)
             err.seek(0)
-            return Result(["vaectl", *arguments], code, out.read(), err.read())
+            result = Result(["vaectl", *arguments], ending.code, out.read(), err.read())
+            return MeasuredResult(result, seconds, ending.cpu_seconds, ending.memory_bytes)
 
     @contextmanager
     def start(self, arguments: Sequence[str], cwd: Path) -> Iterator["RunningCall"]:
@@ -126,18 +140,27 @@ class Connection:
         socket.send_fds(self.socket, [json.dumps(request).encode()], streams)
         return int(self.replies.readline())
 
-    def wait(self, process: int, timeout: float, number: signal.Signals = signal.SIGKILL) -> int:
-        """Wait for the exit code of the call; after `timeout` seconds it receives the signal `number`."""
+    def wait(self, process: int, timeout: float, number: signal.Signals = signal.SIGKILL) -> "Ending":
+        """Wait for the end of the call; after `timeout` seconds it receives the signal `number`."""
         timer = Timer(timeout, os.kill, (process, number))
         timer.start()
-        code = int(self.replies.readline())
+        code, cpu_seconds, kilobytes = self.replies.readline().split()
         timer.cancel()
-        return code
+        return Ending(int(code), float(cpu_seconds), int(kilobytes) << 10)
 
     def close(self) -> None:
         """Close the connection."""
         self.replies.close()
         self.socket.close()
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The exit code of a call, its seconds of CPU time, and the most bytes of memory that it had resident."""
+
+    code: int
+    cpu_seconds: float
+    memory_bytes: int
 
 
 @dataclass
@@ -160,7 +183,7 @@ class RunningCall:
 
     def finish(self) -> tuple[int, bytes, bytes]:
         """Wait for the exit code; return it with stdout, and what was not read of stderr."""
-        code = self.connection.wait(self.process, timeout=60)
+        code = self.connection.wait(self.process, timeout=60).code
         self.stdout.seek(0)
         return code, self.stdout.read(), self.stderr.read()
 
