@@ -1,18 +1,19 @@
-"""Fuzzing: valid files of all kinds, changed at random. vaectl must read each, or exit with 1 and one line on stderr.
+"""Fuzzing: files changed at random, and files built from faulty parts. vaectl must read each, or refuse it with one line.
 
-    python tests/faults/fuzz.py 100000 [SEED]
+    python tests/faults/fuzz.py 100000 [--seed S] [--kind WORD]
+    python tests/faults/fuzz.py --case KIND:NUMBER [--seed S] [--save FILE]
 
-Memory and time are bounded; a file that breaks a rule is printed in hexadecimal.
+The second line repeats one case. `judge.py` has the rule; the slowest call and the largest memory are printed at the end.
 """
 
+import argparse
 import io
 import json
-import os
 import random
 import sys
 import tempfile
 import zipfile
-from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,21 +22,28 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from support import FORMAT1, ForkServer, Result, write_tiny_checkpoint
+from judge import Call, Tally
+from malformed_arrays import make_npy, make_npz, make_safetensors, make_stream
+from malformed_images import IMAGES
+from support import FORMAT1, ForkServer, MeasuredResult, write_tiny_checkpoint
 
-MAX_MEMORY_BYTES = 256 << 20
-MAX_SECONDS = 10
 EXTREME_INTEGERS = [0, 1, *((1 << bits) - offset for bits in (7, 8, 15, 16, 31, 32, 63, 64) for offset in (0, 1))]
 SPECIAL_TEXTS = [*b"""0 -1 1e999 NaN null [] {} "x" 99999999999999999999 true ( ' ../""".split(), b"\0", b"\n"]
 JSON_VALUES = [0, -1, 1, 3, 2**31, 2**63, 10**30, 0.5, 1e308, "", "x", None, True, [], {}, [1], [[[]]], {"layer": "silu"}]
 
 
-@dataclass(frozen=True)
-class ValidFile:
-    """The bytes of a valid file, and the arguments with which vaectl reads them from a file named `input`."""
+Change = Callable[[random.Random], bytes]
 
-    data: bytes
-    arguments: tuple[str, ...]
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of case: how its file is made, and the commands that read it, of which each case takes one.
+
+    `input` in a command is the file; without it, the file is its stdin.
+    """
+
+    make: Change
+    commands: tuple[str, ...]
 
 
 def make_images() -> dict[str, bytes]:
@@ -69,8 +77,33 @@ def make_images() -> dict[str, bytes]:
     return encoded
 
 
-def make_valid_files(checkpoint: bytes) -> dict[str, ValidFile]:
-    """Make a file of each kind that vaectl reads."""
+ENCODE, DECODE = "encode input -c tiny.safetensors", "decode input -c tiny.safetensors"
+READ_IMAGES = (
+    ENCODE,
+    "encode -c tiny.safetensors",
+    "encode input input --skip-bad --format csv -c tiny.safetensors",
+    "denoise input -o - -c unet.safetensors",
+    "denoise --compare -o - --format jpg -c unet.safetensors",
+    "interpolate input input --steps 2 --format npy -c tiny.safetensors",
+)
+READ_STREAMS = (
+    "encode -c tiny.safetensors",
+    "encode --skip-bad --format csv -c tiny.safetensors",
+    "interpolate -c tiny.safetensors",
+)
+READ_ARRAYS = (
+    ENCODE,
+    DECODE,
+    "decode -c tiny.safetensors",
+    "interpolate input input --steps 2",
+    "denoise input -o - -c unet.safetensors",
+)
+SAMPLE = "sample -n 2 -o - --format png -c input"
+READ_CHECKPOINTS = ("info input", "info --json input", SAMPLE, "encode tiny.png -c input", "denoise tiny.png -c input")
+
+
+def make_valid_files(checkpoint: bytes) -> dict[str, tuple[bytes, str]]:
+    """Make a file of each kind that vaectl reads, and a command that reads it."""
     latents, images = np.linspace(-2, 2, 6, dtype=np.float32)[:, np.newaxis], np.zeros((3, 2, 2), np.uint8)
     np.save(npy := io.BytesIO(), latents)
     np.save(fortran := io.BytesIO(), np.asfortranarray(np.zeros((4, 2, 2), ">f8")))
@@ -78,25 +111,36 @@ def make_valid_files(checkpoint: bytes) -> dict[str, ValidFile]:
     np.savez_compressed(deflated := io.BytesIO(), x=images)
     with zipfile.ZipFile(lzma := io.BytesIO(), "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("x.npy", npy.getvalue())
-    encode, decode = ("encode", "input", "-c", "tiny.safetensors"), ("decode", "input", "-c", "tiny.safetensors")
     return {
-        "checkpoint": ValidFile(checkpoint, ("sample", "-n", "2", "-o", "-", "--format", "png", "-c", "input")),
-        "checkpoint-info": ValidFile(checkpoint, ("info", "--json", "input")),
-        "checkpoint-format1": ValidFile((FORMAT1 / "unet.safetensors").read_bytes(), ("info", "input")),
-        "npy": ValidFile(npy.getvalue(), decode),
-        "npy-fortran": ValidFile(fortran.getvalue(), encode),
-        "npz": ValidFile(npz.getvalue(), encode),
-        "npz-deflated": ValidFile(deflated.getvalue(), encode),
-        "npz-lzma": ValidFile(lzma.getvalue(), decode),
-        **{name: ValidFile(data, encode) for name, data in make_images().items()},
+        "checkpoint": (checkpoint, SAMPLE),
+        "checkpoint-info": (checkpoint, "info --json input"),
+        "checkpoint-format1": ((FORMAT1 / "unet.safetensors").read_bytes(), "info input"),
+        "npy": (npy.getvalue(), DECODE),
+        "npy-fortran": (fortran.getvalue(), ENCODE),
+        "npz": (npz.getvalue(), ENCODE),
+        "npz-deflated": (deflated.getvalue(), ENCODE),
+        "npz-lzma": (lzma.getvalue(), DECODE),
+        **{name: (data, ENCODE) for name, data in make_images().items()},
     }
 
 
-def change_file(kind: str, files: dict[str, ValidFile], rng: random.Random) -> bytes:
-    """Change a valid file of this kind at random."""
-    if kind.startswith("checkpoint") and rng.random() < 0.5:
-        return change_json(files[kind].data, rng)
-    return change_bytes(files[kind].data, [other.data for other in files.values()], rng)
+def make_kinds() -> dict[str, Kind]:
+    """All kinds of cases by name: valid files of every kind, changed at random, and files built from faulty parts."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = make_valid_files(write_tiny_checkpoint(Path(folder) / "tiny.safetensors").read_bytes())
+    donors = [data for data, _ in files.values()]
+
+    def changed(data: bytes, has_json: bool) -> Change:
+        return lambda rng: change_json(data, rng) if has_json and rng.random() < 0.5 else change_bytes(data, donors, rng)
+
+    return {
+        **{name: Kind(changed(data, name.startswith("checkpoint")), (command,)) for name, (data, command) in files.items()},
+        **{name: Kind(make, READ_IMAGES) for name, make in IMAGES.items()},
+        "npy-header": Kind(make_npy, READ_ARRAYS),
+        "npz-members": Kind(make_npz, READ_ARRAYS),
+        "safetensors-header": Kind(make_safetensors, READ_CHECKPOINTS),
+        "streams": Kind(make_stream, READ_STREAMS),
+    }
 
 
 def change_bytes(data: bytes, donors: list[bytes], rng: random.Random) -> bytes:
@@ -151,53 +195,78 @@ def change_json(checkpoint: bytes, rng: random.Random) -> bytes:
     return len(text).to_bytes(8, "little") + text + checkpoint[8 + length :]
 
 
-def run_vaectl(arguments: tuple[str, ...], data: bytes, server: ForkServer, folder: Path) -> Result:
-    """Run vaectl in a folder where `data` is the file `input`."""
+def make_case(kind: str, number: int, seed: int, kinds: dict[str, Kind]) -> tuple[bytes, Call]:
+    """Make the file of a case, and the call that reads it; the same at every time."""
+    rng = random.Random(f"{seed}:{kind}:{number}")
+    data = kinds[kind].make(rng)
+    arguments = tuple(rng.choice(kinds[kind].commands).split())
+    if "input" in arguments:
+        return data, Call(arguments, ("'input'", "'input:"))
+    return data, Call(arguments, ("stdin",), data)
+
+
+def write_models(folder: Path) -> None:
+    """Write what the commands read beside `input`."""
+    write_tiny_checkpoint(folder / "tiny.safetensors")
+    (folder / "unet.safetensors").write_bytes((FORMAT1 / "unet.safetensors").read_bytes())
+    Image.new("L", (2, 2)).save(folder / "tiny.png")
+
+
+def run_case(data: bytes, call: Call, server: ForkServer, folder: Path) -> tuple[MeasuredResult, str | None]:
+    """Run vaectl in a folder where `data` is the file `input`; return the result and which rule it broke, if any."""
     (folder / "input").write_bytes(data)
-    return server.call(arguments, cwd=folder, memory=MAX_MEMORY_BYTES, timeout=MAX_SECONDS)
+    return call.run(server, folder)
 
 
-def find_violation(result: Result, folder: Path) -> str | None:
-    """Return which rule vaectl broke, if it broke one."""
-    message = result.stderr.decode(errors="replace")
-    if result.returncode not in (0, 1):
-        return f"exit code {result.returncode}: {message}"
-    if "Traceback" in message or any(not line.startswith("vaectl ") for line in message.splitlines()):
-        return message
-    if result.returncode == 1 and (message.count("\n") != 1 or result.stdout):
-        return f"{message!r} on stderr and {len(result.stdout)} bytes on stdout"
-    leftovers = set(os.listdir(folder)) - {"input", "tiny.safetensors"}
-    return f"files left behind: {leftovers}" if leftovers else None
+def how_to_repeat(kind: str, number: int, seed: int, call: Call) -> str:
+    """The command that repeats a case, and what it calls."""
+    return f"python tests/faults/fuzz.py --case {kind}:{number} --seed {seed}    # vaectl {' '.join(call.arguments)}"
 
 
-def fuzz(count: int, seed: int) -> tuple[Counter[int], list[str]]:
-    """Try changed files of all kinds in turn; return how often each exit code came, and the violations."""
-    rng, exit_codes, violations = random.Random(seed), Counter[int](), []
+def fuzz(cases: list[tuple[str, int]], seed: int, kinds: dict[str, Kind]) -> Tally:
+    """Run cases, and tally how they ended."""
+    tally = Tally()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        write_models(folder)
         server = ForkServer(torch=False)
-        files = make_valid_files(write_tiny_checkpoint(folder / "tiny.safetensors").read_bytes())
-        for index in range(count):
-            kind = list(files)[index % len(files)]
-            data = change_file(kind, files, rng)
-            result = run_vaectl(files[kind].arguments, data, server, folder)
-            exit_codes[result.returncode] += 1
-            if violation := find_violation(result, folder):
-                violations.append(f"{kind}: {violation}: {data.hex()}")
+        for kind, number in cases:
+            data, call = make_case(kind, number, seed, kinds)
+            tally.add(how_to_repeat(kind, number, seed, call), *run_case(data, call, server, folder))
         server.close()
-    return exit_codes, violations
+    return tally
 
 
-def main(count: int, seed: int) -> None:
-    """Fuzz in two threads and print the outcome; exit with 1 if a rule was broken."""
+def repeat_case(kind: str, number: int, seed: int, save: str | None, kinds: dict[str, Kind]) -> None:
+    """Run one case, print all of it, and save its file if `save` names one."""
+    if save:
+        Path(save).write_bytes(make_case(kind, number, seed, kinds)[0])
+    tally = fuzz([(kind, number)], seed, kinds)
+    print(tally.describe())
+    sys.exit(bool(tally.violations))
+
+
+def main() -> None:
+    """Fuzz in two threads and print the outcome, or repeat one case; exit with 1 if a rule was broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("count", nargs="?", type=int, default=100_000, help="how many files")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", default="", help="only kinds whose name contains this")
+    parser.add_argument("--case", metavar="KIND:NUMBER", help="repeat one case")
+    parser.add_argument("--save", metavar="FILE", help="write the file of the case here")
+    options = parser.parse_args()
+    kinds = make_kinds()
+    if options.case:
+        kind, number = options.case.split(":")
+        repeat_case(kind, int(number), options.seed, options.save, kinds)
+    chosen = [kind for kind in kinds if options.kind in kind]
+    cases = [(chosen[index % len(chosen)], index // len(chosen)) for index in range(options.count)]
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(fuzz, (count // 2, count - count // 2), (seed, seed + 1)))
-    exit_codes = sum((codes for codes, _ in results), Counter[int]())
-    violations = [line for _, lines in results for line in lines]
-    print(f"{count} changed files: {exit_codes[0]} read, {exit_codes[1]} refused, {len(violations)} violations")
-    print("\n".join(line[:2000] for line in violations))
-    sys.exit(bool(violations))
+        first, second = pool.map(lambda half: fuzz(half, options.seed, kinds), (cases[::2], cases[1::2]))
+    first.merge(second)
+    print(first.describe())
+    sys.exit(bool(first.violations))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    main()

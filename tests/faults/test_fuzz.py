@@ -1,28 +1,24 @@
-"""A small part of `python tests/faults/fuzz.py 100000`: the same few changed files of each kind in every run."""
+"""A small part of `python tests/faults/fuzz.py 100000`: the same few files of each kind in every run."""
 
-import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from fuzz import change_file, find_violation, make_valid_files, run_vaectl
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from support import ForkServer, write_tiny_checkpoint
+from fuzz import how_to_repeat, make_case, make_kinds, run_case, write_models
+from support import ForkServer
 
 pytestmark = pytest.mark.fault(1, 2, 3, 4, 5, 10, 11, 12, 15, 16, 17, 18)
 
+KINDS = make_kinds()
+SEED, CASES = 0, 5
 
-@pytest.mark.parametrize("kind", make_valid_files(b""))
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_changed_file_is_read_or_refused_with_one_line(
-    kind: str, fork_server: Callable[..., ForkServer], tmp_path_factory: pytest.TempPathFactory
+    kind: str, fork_server: Callable[..., ForkServer], tmp_path: Path
 ) -> None:
-    folder = tmp_path_factory.mktemp("changed")
-    files = make_valid_files(write_tiny_checkpoint(folder / "tiny.safetensors").read_bytes())
-
-    @settings(max_examples=8, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(rng=st.randoms(use_true_random=True))
-    def check(rng: random.Random) -> None:
-        data = change_file(kind, files, rng)
-        assert find_violation(run_vaectl(files[kind].arguments, data, fork_server("encode"), folder), folder) is None
-
-    check()
+    write_models(tmp_path)
+    for number in range(CASES):
+        data, call = make_case(kind, number, SEED, KINDS)
+        _, violation = run_case(data, call, fork_server("encode"), tmp_path)
+        assert violation is None, how_to_repeat(kind, number, SEED, call)
