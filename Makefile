@@ -1,5 +1,5 @@
 # Shortcuts for development; see CONTRIBUTING.md.
-.PHONY: test lint fuzz mutants bench docs
+.PHONY: test lint fuzz corpora mutants bench docs
 
 test:
 	pytest $(ARGS)
@@ -12,6 +12,9 @@ lint:
 
 fuzz:
 	python tests/faults/fuzz.py 100000 $(ARGS)
+
+corpora:
+	python tests/faults/corpora.py --fetch $(ARGS)
 
 mutants:
 	python tests/faults/mutants.py $(ARGS)
