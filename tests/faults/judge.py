@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +80,8 @@ class Tally:
         self.exit_codes[result.returncode] += 1
         if broken := violation or find_excess(result):
             kind, details = broken.split(": ", 1)
+            if kind not in self.violations:  # at once, since many calls may follow
+                print(f"{kind}: {details[:300]}\n    {name}", file=sys.stderr, flush=True)
             self.violations.setdefault(kind, []).append(f"{details[:300]}\n    {name}")
         self.slowest = max(self.slowest, (result.cpu_seconds, result.seconds, name))
         self.largest = max(self.largest, (result.memory_bytes, name))
