@@ -81,6 +81,8 @@ def run(request: dict[str, Any], streams: list[int]) -> None:
                 pages = int(memory.read().split()[0])
             limit = pages * resource.getpagesize() + request["memory"]
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        if request["cpu_seconds"]:
+            resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_seconds"],) * 2)
         sys.argv = ["vaectl", *request["arguments"]]
         cli.main()
     except SystemExit as leave:

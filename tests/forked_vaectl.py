@@ -7,7 +7,7 @@ import sys
 
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(os.environ["VAECTL_FORK_SERVER"])
-request = {"arguments": sys.argv[1:], "cwd": os.getcwd(), "environment": dict(os.environ), "memory": 0}
+request = {"arguments": sys.argv[1:], "cwd": os.getcwd(), "environment": dict(os.environ), "memory": 0, "cpu_seconds": 0}
 socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
 replies = connection.makefile("rb")
 replies.readline()

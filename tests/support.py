@@ -52,6 +52,9 @@ def environment(buffering: str = "buffered") -> dict[str, str]:
     return kept | ({"PYTHONUNBUFFERED": "1"} if buffering == "unbuffered" else {})
 
 
+NO_LIMITS = {"memory": 0, "cpu_seconds": 0}
+
+
 class ForkServer:
     """Calls vaectl in forks of a process that has done its imports, with or without those that need `torch`.
 
@@ -77,18 +80,20 @@ class ForkServer:
         cwd: Path,
         input: bytes = b"",
         memory: int = 0,
+        cpu_seconds: int = 0,
         timeout: float = 120,
         number: signal.Signals = signal.SIGKILL,
         **variables: str,
     ) -> MeasuredResult:
-        """Call vaectl. If not 0, `memory` limits how many more bytes it may use than it starts with.
+        """Call vaectl. If not 0, `memory` limits how many more bytes it may use than it starts with, `cpu_seconds` its CPU time.
 
         After `timeout` seconds it receives the signal `number`.
         """
+        limits = {"memory": memory, "cpu_seconds": cpu_seconds}
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             reading, writing = os.pipe()
             streams = [reading, out.fileno(), err.fileno()]
-            process = self.connection.start(arguments, cwd, streams, memory=memory, variables=variables)
+            process = self.connection.start(arguments, cwd, streams, limits, variables)
             os.close(reading)
             feeder = Thread(target=feed, args=(writing, input))
             feeder.start()
@@ -111,7 +116,7 @@ class ForkServer:
             tempfile.TemporaryFile() as out,
             open(reading, "rb") as err,
         ):
-            process = connection.start(arguments, cwd, [nothing.fileno(), out.fileno(), writing], variables={})
+            process = connection.start(arguments, cwd, [nothing.fileno(), out.fileno(), writing], NO_LIMITS, {})
             os.close(writing)
             yield RunningCall(process, connection, out, err)
 
@@ -133,10 +138,10 @@ class Connection:
         self.replies = self.socket.makefile("rb")
 
     def start(
-        self, arguments: Sequence[str], cwd: Path, streams: Sequence[int], *, memory: int = 0, variables: dict[str, str]
+        self, arguments: Sequence[str], cwd: Path, streams: Sequence[int], limits: dict[str, int], variables: dict[str, str]
     ) -> int:
         """Start a call with these standard streams, and return its process id."""
-        request = {"arguments": arguments, "cwd": str(cwd), "environment": environment() | variables, "memory": memory}
+        request = {"arguments": arguments, "cwd": str(cwd), "environment": environment() | variables, **limits}
         socket.send_fds(self.socket, [json.dumps(request).encode()], streams)
         return int(self.replies.readline())
 

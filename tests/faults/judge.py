@@ -11,8 +11,10 @@ from support import ForkServer, MeasuredResult
 
 MAX_CPU_SECONDS = 20
 MAX_MEMORY_BYTES = 1536 << 20
-MAX_SECONDS = 120  # then a call is killed; far more than MAX_CPU_SECONDS, because the machine may be busy
-MAX_ADDRESS_BYTES = 4 << 30  # a call that wants more fails, before the machine runs out of memory
+# What ends a call: far more than it may take, so that it ends by itself in all but the worst cases.
+MAX_ADDRESS_BYTES = 4 << 30
+KILL_CPU_SECONDS = 3 * MAX_CPU_SECONDS
+KILL_SECONDS = 600
 WARNING = re.compile(r": skipped$|: skipped \d+ images?|: only its first frame is read$|: ignored \d+ files? ")
 MAX_MESSAGE_CHARACTERS = 2000
 EXAMPLES = 4  # violations of one kind that are printed
@@ -30,9 +32,16 @@ class Call:
     def run(self, server: ForkServer, folder: Path) -> tuple[MeasuredResult, str | None]:
         """Run it in a folder, and return its result and which rule it broke, if any; its output file is removed."""
         before = set(os.listdir(folder))
-        result = server.call(self.arguments, cwd=folder, input=self.input, memory=MAX_ADDRESS_BYTES, timeout=MAX_SECONDS)
-        if result.returncode == 0:
-            (folder / self.output).unlink() if self.output else None
+        result = server.call(
+            self.arguments,
+            cwd=folder,
+            input=self.input,
+            memory=MAX_ADDRESS_BYTES,
+            cpu_seconds=KILL_CPU_SECONDS,
+            timeout=KILL_SECONDS,
+        )
+        if self.output and result.returncode == 0:
+            (folder / self.output).unlink()
         return result, find_violation(self, result, set(os.listdir(folder)) - before)
 
 
@@ -41,7 +50,9 @@ def find_violation(call: Call, result: MeasuredResult, leftovers: set[str]) -> s
     message = result.stderr.decode(errors="replace")
     lines = message.splitlines()
     if result.returncode not in (0, 1, 2):
-        return f"exit code {result.returncode}: {message!r} after {result.seconds:.0f} s"
+        return (
+            f"exit code {result.returncode}: {message!r}, {result.cpu_seconds:.0f} s of CPU time, {result.seconds:.0f} s in all"
+        )
     if "Traceback" in message or any(not line.startswith("vaectl ") for line in lines):
         return f"more than messages of vaectl on stderr: {message!r}"
     if any(not line.isprintable() for line in message.split("\n")):

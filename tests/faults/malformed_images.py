@@ -344,7 +344,7 @@ def tiff_entries(rng: random.Random) -> tuple[str, list[TiffEntry], bytes]:
     order, photometric, formats, fill_order, bits, extra = rng.choice(list(TiffImagePlugin.OPEN_INFO))
     width, height = rng.choice(SIDES), rng.choice(SIDES)
     rows = rng.randbytes(-(-width * sum(bits) // 8) * height)
-    compression = rng.choice([1, 1, 1, 8, 32946, 32773, 5, 7, 4, 6, 50000])
+    compression = rng.choice([1] * 20 + [8, 8, 32946, 32773, 5, 7, 4, 6, 50000])
     pixels = zlib.compress(rows) if compression in (8, 32946) else rows
     entries: list[TiffEntry] = [
         (256, 3, [width]),
@@ -358,8 +358,8 @@ def tiff_entries(rng: random.Random) -> tuple[str, list[TiffEntry], bytes]:
         (277, 3, [len(bits)]),
         (278, 3, [height]),
         (279, 4, [len(pixels)]),
-        (284, 3, [rng.choice([1, 1, 1, 2])]),
-        (317, 3, [rng.choice([1, 1, 1, 2, 3])]),
+        (284, 3, [rng.choice([1] * 9 + [2])]),
+        (317, 3, [rng.choice([1] * 9 + [2, 3])]),
         (339, 3, list(formats)),
     ]
     if photometric == 3:
