@@ -264,10 +264,10 @@ def test_a_state_with_any_key_damaged_is_refused_even_with_a_right_hash(
 ) -> None:
     source = FORMAT1 / "resume_unet.resume.safetensors"
     path = folder / source.name
-    saved = card_of(source, resume.KEY)
+    saved = card_of(source, resume.STATE_KEY)
     monkeypatch.setattr(resume, "hash_state", lambda values, tensors: saved["sha256"])
     for key in keys_of(saved):
-        edit_safetensors(path, damage(key, value), resume.KEY, source)
+        edit_safetensors(path, damage(key, value), resume.STATE_KEY, source)
         try:
             resume.load(str(path))
         except VaectlError as error:
@@ -280,7 +280,7 @@ def test_the_fixtures_are_of_format_1_and_use_its_names() -> None:
     names: set[str] = set()
     for path in FORMAT1.glob("*.safetensors"):
         is_state = ".resume." in path.name
-        values = card_of(path, resume.KEY if is_state else checkpoint.KEY)
+        values = card_of(path, resume.STATE_KEY if is_state else checkpoint.KEY)
         network = values["training"]["network"] if is_state else values["network"]
         assert values["format"] == 1
         names |= {layer["layer"] for half in ("encoder", "decoder") for layer in network[half]}

@@ -289,7 +289,7 @@ def test_a_model_that_cannot_do_what_a_command_does_is_refused_with_one_that_can
 ) -> None:
     png = write_png(tmp_path / "a.png", np.zeros((28, 28), np.uint8))
     fails("sample", "-c", ae, words=("use a vae",))
-    fails("denoise", "-c", vae, words=("use a dae",))
+    fails("denoise", "-c", vae, words=("name a dae with -c FILE",))
     fails("encode", png, "--sample", "-c", ae, words=("use a vae",))
 
 

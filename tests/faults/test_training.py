@@ -61,11 +61,11 @@ def test_fifty_runs_interrupted_ten_times_each_end_bit_identically(
 @pytest.mark.parametrize("shape", [(), (0,), (5,)])
 def test_a_state_of_format_1_whose_weights_have_another_shape_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
     path = FORMAT1 / "resume_vae.resume.safetensors"
-    values, tensors = safetensors.read(str(path), resume.KEY, resume.FORMAT, dict, resume.expected_tensors)
+    values, tensors = safetensors.read(str(path), resume.STATE_KEY, resume.FORMAT, dict, resume.expected_tensors)
     tensors["weights"] = np.zeros(shape, np.float32)
     values = {**values, "sizes": values["sizes"] | {"weights": shape}}
     del values["sha256"]
-    safetensors.write(str(tmp_path / STATE), tensors, resume.KEY, {**values, "sha256": resume.hash_state(values, tensors)})
+    safetensors.write(str(tmp_path / STATE), tensors, resume.STATE_KEY, {**values, "sha256": resume.hash_state(values, tensors)})
     with pytest.raises(VaectlError, match="is damaged"):
         resume.load(str(tmp_path / STATE))
 

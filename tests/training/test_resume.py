@@ -157,7 +157,7 @@ def update(**values: object) -> Edit:
 def test_an_edited_state_is_refused(edit: Edit, words: str, interrupted_file: Path, tmp_path: Path) -> None:
     path = tmp_path / STATE
     path.write_bytes(interrupted_file.read_bytes())
-    edit_safetensors(path, edit, resume.KEY)
+    edit_safetensors(path, edit, resume.STATE_KEY)
     with pytest.raises(VaectlError, match=words):
         resume.load(str(path))
 
@@ -178,7 +178,7 @@ def test_a_wrong_state_with_a_right_hash_is_refused(
 ) -> None:
     path = tmp_path / STATE
     path.write_bytes(interrupted_file.read_bytes())
-    edit_safetensors(path, edit, resume.KEY)
+    edit_safetensors(path, edit, resume.STATE_KEY)
     monkeypatch.setattr(resume, "hash_state", lambda values, tensors: sha256(interrupted_file))
     with pytest.raises(VaectlError, match=words):
         resume.load(str(path))
@@ -187,7 +187,7 @@ def test_a_wrong_state_with_a_right_hash_is_refused(
 def sha256(path: Path) -> str:
     """The hash that a state contains."""
     found: list[str] = []
-    edit_safetensors(path, lambda values, header: found.append(values["sha256"]), resume.KEY)
+    edit_safetensors(path, lambda values, header: found.append(values["sha256"]), resume.STATE_KEY)
     return found[0]
 
 
