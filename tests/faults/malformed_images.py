@@ -242,7 +242,7 @@ def edit_segment(segment: bytes, rng: random.Random) -> bytes:
         case 1:
             return overwrite(segment, 2, rng.choice([0, 1, 2, 3, 60_000, 65_535]).to_bytes(2, "big"))
         case _:
-            return overwrite(segment, rng.randrange(2, len(segment) + 1), rng.randbytes(1))
+            return overwrite(segment, rng.randrange(min(2, len(segment)), len(segment) + 1), rng.randbytes(1))
 
 
 def make_jpeg(rng: random.Random) -> bytes:

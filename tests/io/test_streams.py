@@ -32,3 +32,11 @@ def test_the_end_of_an_image_is_found_whatever_follows(format: str, options: dic
     data = save(Image.effect_noise((40, 30), 80).convert("RGB"), format, exif=exif, **options)
     assert streams.find_image_end(data + data + b"more", format, "x") == len(data)
     assert streams.find_image_end(data, format, "x") == len(data)
+
+
+def test_the_first_chunk_of_a_png_is_its_header_and_no_other_is() -> None:
+    data = save(Image.new("L", (3, 3)))
+    header, rest = data[8:33], data[33:]
+    for wrong in (rest, header + header + rest, rest[:-12] + header + rest[-12:]):
+        with pytest.raises(VaectlError, match="bad PNG chunk"):
+            streams.read_png(PeekableReader(BytesIO(data[:8] + wrong), "stdin"))
