@@ -374,3 +374,14 @@ def test_a_jpeg_decoded_at_a_fraction_of_its_size_resembles_the_whole(fit: str) 
     whole = resize_image(codecs.decode_image(stream.getvalue(), "x"), spec)
     reduced = codecs.decode_resized(stream.getvalue(), "x", spec)
     assert np.abs(whole.astype(int) - reduced.astype(int)).max() <= 8
+
+
+@pytest.mark.fault(53)
+def test_a_png_of_16_bits_with_doubtful_chunks_is_read_or_refused_in_silence(run: Call, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (5, 6, 3))
+    data = make_png(pixels, 16, pixels[0, 0].tolist())
+    twice = data[:33] + data[33:51] + data[33:]  # two transparent colors
+    method = data[:26] + b"\1" + data[27:29] + zlib.crc32(data[12:26] + b"\1" + data[27:29]).to_bytes(4, "big") + data[33:]
+    unet = FORMAT1 / "unet.safetensors"
+    assert not run("denoise", "-c", unet, "-o", "out.png", input=twice).stderr
+    one_line(run("denoise", "-c", unet, "-o", "out.png", input=method, code=1), "stdin is damaged")

@@ -143,3 +143,16 @@ def test_a_large_array_is_read_in_small_blocks(ordered: Callable[[NDArray[np.flo
     blocks = list(arrays.read_blocks(reader, found, found.shape))
     assert len(blocks) > 2 and max(block.nbytes for block in blocks) <= arrays.BLOCK_BYTES
     np.testing.assert_array_equal(np.concatenate(blocks), array)
+
+
+def test_a_header_is_padded_with_spaces_only() -> None:
+    """NumPy would look for a number of Python 2 in any other text, for a time that grows with the square of its length."""
+    text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }"
+    padded, unreadable = text + b" " * 9000, text + b" " * 9000 + b"("
+    for header, message in ((padded, None), (unreadable, "unsupported NPY header")):
+        data = b"\x93NUMPY\2\0" + len(header).to_bytes(4, "little") + header
+        if message:
+            with pytest.raises(VaectlError, match=message):
+                arrays.read_header(PeekableReader(BytesIO(data), "x"))
+        else:
+            assert arrays.read_header(PeekableReader(BytesIO(data), "x")).shape == (2,)

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from lzma import LZMAError
 from math import prod
 from typing import IO, Any, BinaryIO, cast
@@ -18,7 +19,8 @@ from vaectl.io.files import PeekableReader
 from vaectl.text import list_names
 from vaectl.types import Array
 
-MAX_HEADER_BYTES = 10_000
+# With its padding, and without: NumPy takes time by the square of what it cannot parse.
+MAX_HEADER_BYTES, MAX_HEADER_TEXT = 10_000, 1000
 # Above this size, so high a compression ratio means a zip bomb (about 1000): images and latents compress far less.
 MIN_BOMB_BYTES, MAX_COMPRESSION_RATIO = 1 << 28, 200
 BLOCK_BYTES = 1 << 20
@@ -39,15 +41,14 @@ def read_header(reader: PeekableReader) -> Header:
     Raises:
         VaectlError: the header is damaged, or the dtype is not numeric.
     """
-    start = reader.peek(npy.MAGIC_LEN + 4)
-    version = tuple(start[6:8])
-    length = int.from_bytes(start[8:10] if version == (1, 0) else start[8:12], "little")
-    if version not in ((1, 0), (2, 0)) or length > MAX_HEADER_BYTES:
+    version = tuple(reader.read(npy.MAGIC_LEN)[-2:])
+    length = int.from_bytes(reader.read(2 if version == (1, 0) else 4), "little")
+    text = reader.read(min(length, MAX_HEADER_BYTES)).strip(b" \n")
+    if version not in ((1, 0), (2, 0)) or length > MAX_HEADER_BYTES or len(text) > MAX_HEADER_TEXT:
         raise VaectlError(f"{reader.name} has an unsupported NPY header: write it with numpy.save")
     try:
-        npy.read_magic(cast(IO[bytes], reader))
-        parse = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran_order, dtype = parse(cast(IO[bytes], reader), max_header_size=MAX_HEADER_BYTES)
+        stream = BytesIO(len(text).to_bytes(4, "little") + text)
+        shape, fortran_order, dtype = npy.read_array_header_2_0(cast(IO[bytes], stream), max_header_size=MAX_HEADER_TEXT)
     except Exception as error:  # NumPy parses it as a Python literal, which may raise anything
         raise VaectlError(f"{reader.name} has a damaged NPY header: save it again") from error
     if dtype.kind not in "biuf":
@@ -139,6 +140,8 @@ def translate_archive_errors(name: str) -> Iterator[None]:
     """Turn whatever zipfile raises on damaged data into a VaectlError."""
     try:
         yield
+    except MemoryError as error:  # LZMA allocates a dictionary of the size that the file claims
+        raise VaectlError(f"not enough memory to read {name}: save it again with numpy.savez") from error
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, LZMAError) as error:
         raise VaectlError(f"{name} is a damaged NPZ archive: save it again with numpy.savez") from error
 

@@ -112,7 +112,8 @@ def deep_values(image: Image.Image, name: str) -> Array:
         VaectlError: values out of range, or NaN.
     """
     largest = 1 if image.mode == "F" else 65535
-    values: Array = np.asarray(image, np.float32) / np.float32(largest)
+    with np.errstate(invalid="ignore"):  # NaN is refused below
+        values: Array = np.asarray(image, np.float32) / np.float32(largest)
     if not ((values >= 0) & (values <= 1)).all():
         raise VaectlError(f"{name} has values that are not in [0, {largest}]", "scale them first, or remove it")
     return values

@@ -22,13 +22,17 @@ def is_png16(data: bytes) -> bool:
 
 
 def decode(data: bytes) -> NDArray[np.uint16]:
-    """Decode a whole PNG: (H, W, channels); a transparent color becomes alpha, as one more channel."""
-    if not data[28]:
-        return decode_progressive(data)
-    # libpng would decode an interlaced image, but warn on stderr. Its passes follow one another, each like an image of its own.
+    """Decode a whole PNG: (H, W, channels); a transparent color becomes alpha, as one more channel.
+
+    libpng sees the chunks that matter, and passes of an interlaced image one by one, or it would warn on stderr.
+    """
     width, height, color = *struct.unpack_from(">II", data, 16), data[25]
+    if any(data[26:28]) or data[28] > 1:
+        raise ValueError("unknown compression, filter or interlace method")
     idat = b"".join(body for kind, body in chunks(data) if kind == b"IDAT")
-    transparent = [(kind, body) for kind, body in chunks(data) if kind == b"tRNS"]
+    transparent = [(kind, body) for kind, body in chunks(data) if kind == b"tRNS"][:1]
+    if not data[28]:
+        return decode_progressive(data[16:29], transparent, idat)
     filtered = zlib.decompressobj().decompress(idat, 3 * height + 2 * height * width * CHANNELS[color] + 64)
     values = np.zeros((height, width, CHANNELS[color] + len(transparent)), np.uint16)
     start = 0
@@ -37,17 +41,18 @@ def decode(data: bytes) -> NDArray[np.uint16]:
         if rows and columns:
             end = start + rows * (1 + 2 * columns * CHANNELS[color])
             header = struct.pack(">II", columns, rows) + data[24:28] + b"\0"
-            part = [(b"IHDR", header), *transparent, (b"IDAT", zlib.compress(filtered[start:end], 0)), (b"IEND", b"")]
-            values[top::down, left::right] = decode_progressive(SIGNATURE + b"".join(map(write_chunk, part)))
+            part = decode_progressive(header, transparent, zlib.compress(filtered[start:end], 0))
+            values[top::down, left::right] = part
             start = end
     return values
 
 
-def decode_progressive(data: bytes) -> NDArray[np.uint16]:
+def decode_progressive(header: bytes, transparent: list[tuple[bytes, bytes]], idat: bytes) -> NDArray[np.uint16]:
     """Decode a PNG that is not interlaced, as `decode`."""
     from imagecodecs import png_decode
 
-    values: NDArray[Any] = png_decode(data)
+    parts = [(b"IHDR", header), *transparent, (b"IDAT", idat), (b"IEND", b"")]
+    values: NDArray[Any] = png_decode(SIGNATURE + b"".join(map(write_chunk, parts)))
     return values.reshape(*values.shape[:2], -1)
 
 
