@@ -68,7 +68,7 @@ def test_a_misspelled_command_is_corrected_and_an_unknown_one_lists_no_others(ru
     assert not [command for command in COMMANDS if command in text]
 
 
-@pytest.mark.parametrize("command", ["encode", "decode", "grid", "info"])
+@pytest.mark.parametrize("command", ["encode", "decode", "grid"])
 def test_without_a_checkpoint_the_error_says_how_to_train_one(command: str, run: Call, image: Path) -> None:
     arguments = [image] if command == "encode" else []
     result = run(command, *arguments, code=1)
@@ -81,7 +81,14 @@ def test_without_a_checkpoint_of_a_default_name_the_error_names_the_others(run: 
     result = run("info", code=1)
     text = one_line(result, "looked for ", "vae.safetensors", "ae.safetensors", "dae.safetensors", "'emoji.safetensors'", "-c")
     assert "resume" not in text
-    assert "vaectl train dae" in one_line(run("denoise", code=1), "'emoji.safetensors'")
+
+
+def test_info_lists_the_ready_made_models_where_there_is_no_checkpoint(run: Call) -> None:
+    result = run("info")
+    assert result.stdout.startswith(b"photo ") and not result.stderr
+    one_line(run("info", "--json", code=1), "no checkpoint in this folder")
+    assert b"decoder " in run("info", "photo").stdout
+    one_line(run("info", "phot", code=1), "there is no checkpoint 'phot'", "ready-made model (photo)")
 
 
 def test_of_several_checkpoints_the_newest_is_used_and_named(run: Call, models: Path, tmp_path: Path) -> None:
@@ -162,7 +169,7 @@ def test_ctrl_c_ends_a_shell_loop(tmp_path: Path, small_data: Path) -> None:
 
 
 def test_a_traceback_is_printed_on_request(run: Call) -> None:
-    result = run("info", "none", code=1, VAECTL_DEBUG="1")
+    result = run("info", "none.safetensors", code=1, VAECTL_DEBUG="1")
     assert b"Traceback" in result.stderr and b"no such file" in result.stderr
 
 

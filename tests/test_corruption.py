@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,13 @@ def test_corruptions_are_applied_in_order() -> None:
     assert (masked_last == 0).mean() == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize("spec", ["gaussian:0.2", "mask:0.3", "salt-pepper:0.2", "watermark"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "gaussian:0.2", "gaussian:0-0.4", "poisson:5-50", "mask:0.3", "mask:0.1-0.6", "salt-pepper:0.2", "blur:0.5-2",
+        "jpeg:10-40", "camera", "camera@0.5", "watermark",
+    ],
+)  # fmt: skip
 def test_tensors_and_arrays_are_corrupted_alike(spec: str) -> None:
     """The random numbers differ, the distribution of pixels does not; every call differs, and the same seed gives the same."""
     clean = np.random.default_rng(0).random((3000, 16, 16, 1)).astype(np.float32)
@@ -98,11 +105,104 @@ def test_tensors_and_arrays_are_corrupted_alike(spec: str) -> None:
     np.testing.assert_array_equal(corrupted(spec, clean, 3), corrupted(spec, clean, 3))
 
 
+SMALL = np.random.default_rng(0).random((2000, 8, 8, 3)).astype(np.float32)
+
+
 @pytest.mark.parametrize(
-    "spec", ["gaussian", "gaussian:x", "mask:0", "mask:-1", "mask:300", "gaussian:nan", "salt-pepper:1.5", "blur:0.2"]
+    ("spec", "strength"),
+    [
+        ("gaussian:0.1-0.3", lambda residual, clean: residual[clean == 0.5].std()),
+        ("mask:0.2-0.6", lambda residual, clean: (residual != 0).mean()),
+        ("salt-pepper:0.2-0.6", lambda residual, clean: (residual != 0).mean()),
+    ],
 )
-def test_an_unknown_corruption_is_refused_with_examples(spec: str) -> None:
-    with pytest.raises(UsageError, match=r"gaussian:0\.25.*watermark:IMAGE"):
+def test_a_range_draws_a_strength_for_each_image(spec: str, strength: Callable[..., float]) -> None:
+    clean = np.full((400, 40, 40, 1), 0.5, np.float32)
+    residuals = corrupted(spec, clean) - clean
+    found = [strength(residual, image) for residual, image in zip(residuals, clean, strict=True)]
+    low, high = (float(number) for number in spec.split(":")[1].split("-"))
+    assert low * 0.8 < min(found) < low * 1.3 and high * 0.7 < max(found) < high * 1.2
+    assert np.mean(found) == pytest.approx((low + high) / 2, rel=0.1)
+
+
+def test_shot_noise_grows_with_the_light_and_falls_with_the_peak() -> None:
+    for peak in (20, 500):
+        for light in (0.1, 0.5):
+            clean = np.full((40, 40, 40, 1), light, np.float32)
+            assert corrupted(f"poisson:{peak}", clean).std() == pytest.approx((light / peak) ** 0.5, rel=0.06)
+
+
+def test_a_range_of_peaks_is_uniform_in_the_noise_it_makes() -> None:
+    clean = np.full((500, 30, 30, 1), 0.25, np.float32)
+    noise = corrupted("poisson:25-2500", clean).std(axis=(1, 2, 3)) * 2  # of a value of 1
+    assert noise.mean() == pytest.approx((1 / 5 + 1 / 50) / 2, rel=0.08)
+
+
+def test_a_blur_is_that_of_pillow() -> None:
+    image = np.zeros((1, 41, 41, 3), np.float32)
+    image[0, 20, 20] = 1
+    found = corrupted("blur:2", image)[0, :, :, 0]
+    distance = np.square(np.arange(41) - 20)
+    expected = np.exp(-(distance[:, None] + distance) / 8)
+    np.testing.assert_allclose(found, expected / expected.sum(), atol=1e-4)
+    np.testing.assert_allclose(corrupted("blur:0.1-20", GRAY), GRAY, atol=1e-5)  # edges are repeated
+
+
+def test_jpeg_is_that_of_the_codec() -> None:
+    clean = np.asarray(Image.radial_gradient("L").resize((48, 48)), np.float32)[None, :, :, None] / 255
+    errors = [np.abs(corrupted(f"jpeg:{quality}", clean) - clean).mean() for quality in (5, 30, 95)]
+    assert errors[0] > 2 * errors[1] > 2 * errors[2] > 0
+
+
+def test_on_crops_jpeg_blocks_begin_anywhere() -> None:
+    clean = np.tile(SMALL[:1, :, :, :1], (64, 5, 5, 1))
+    (jpeg,) = parse_corruptions(["jpeg:10"], on_crops=True)
+    seen = {image[:8, :8].tobytes() for image in jpeg(clean, NumpyRandom(0))}
+    assert len(seen) > 20
+
+
+@pytest.mark.parametrize("spec", ["gaussian:0.1-0.2", "poisson:20", "camera"])
+def test_gray_images_in_color_get_gray_noise_and_others_do_not(spec: str) -> None:
+    color = corrupted(spec, SMALL[:50])
+    gray = corrupted(spec, np.repeat(SMALL[:50, :, :, :1], 3, axis=3))
+    assert np.abs(gray - gray.mean(axis=3, keepdims=True)).max() < 0.01
+    assert np.abs((color - SMALL[:50]) - (color - SMALL[:50])[..., :1]).mean() > 0.01
+
+
+def test_a_probability_leaves_other_images_as_they_are() -> None:
+    many = corrupted("gaussian:0.2@0.3", SMALL)
+    untouched = (many == SMALL).all(axis=(1, 2, 3))
+    assert untouched.mean() == pytest.approx(0.7, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("gaussian", "a number up to 1, as in gaussian:0.25"),
+        ("gaussian:x", "a number up to 1"),
+        ("gaussian:nan", "a number up to 1"),
+        ("gaussian:0.1-", "or a range LOW-HIGH"),
+        ("gaussian:-0.1", "a number up to 1"),
+        ("mask:0", "a number up to 1, as in mask:0.3"),
+        ("mask:300", "a number up to 1"),
+        ("salt-pepper:1.5", "a number up to 1"),
+        ("gaussian:0.3-0.1", "upside down: use gaussian:0.1-0.3"),
+        ("gaussian:0-25", "25 of 255 is gaussian:0.098"),
+        ("jpeg:0", "1 to 100, as in jpeg:30"),
+        ("jpeg:101", "1 to 100"),
+        ("poisson:0", "0.1 to 1e+06"),
+        ("blur:1000", "0.1 to 50"),
+        ("camera:3", "takes no strength: use camera"),
+        ("gauss:0.1", "did you mean gaussian:0.1?"),
+        ("camara", "did you mean camera?"),
+        ("speckle:0.2", "use gaussian:0.25, .*watermark:IMAGE"),
+        ("gaussian:0.1@2", "above 0 and at most 1, as in gaussian:0.1@0.5"),
+        ("gaussian:0.1@0", "above 0"),
+        ("gaussian:0.1@", "a number up to 1"),
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused_with_what_would(spec: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message.replace("+", r"\+").replace("?", r"\?")):
         parse_corruptions([spec])
 
 

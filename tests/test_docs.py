@@ -58,6 +58,9 @@ def make_files(folder: Path) -> None:
     photo = np.asarray(Image.radial_gradient("L").convert("RGB").resize((90, 80)))
     for name in ("photos/1.png", "photos/2.png", "photos/3.png", "noisy/1.png", "marked.png", "logo.png"):
         write_png(folder / name, photo)
+    for name in ("clean/1.png", "clean/2.png", "clean/3.png", "scans/1.png", "scans/2.png", "scans/3.png"):
+        write_png(folder / name, photo)
+    Image.fromarray(photo).save(folder / "photo.jpg")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)

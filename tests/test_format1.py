@@ -17,7 +17,6 @@ import vaectl
 from vaectl import checkpoint, format1
 from vaectl.errors import VaectlError
 from vaectl.networks.layers import Conv2d, PixelShuffle, PixelUnshuffle
-from vaectl.networks.network import build_unet
 from vaectl.training import resume
 
 Call = Callable[..., Result]
@@ -199,7 +198,7 @@ def test_channels_of_unshuffled_pixels_are_reordered(channels: int, factor: int)
 
 
 def test_only_weights_next_to_shuffled_pixels_are_permuted() -> None:
-    network = build_unet((8, 8, 3), [4, 8])
+    network = checkpoint.load(str(FORMAT1 / "unet.safetensors")).card.network
     weights = {name: np.arange(np.prod(shape)).reshape(shape) for name, shape in network.weight_shapes().items()}
     upgraded = format1.upgrade_weights(network, weights)
     convolutions = [index for index, layer in enumerate(network.decoder) if isinstance(layer, Conv2d)]
@@ -219,21 +218,30 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.fault(36)
-@pytest.mark.parametrize("name", ["vae", "unet"])
-def test_an_interrupted_run_of_version_0_1_resumes_to_the_same_weights(name: str, run: Call, folder: Path) -> None:
-    state = resume.load(str(folder / f"resume_{name}.resume.safetensors"))
+def test_an_interrupted_run_of_version_0_1_resumes_to_the_same_weights(run: Call, folder: Path) -> None:
+    state = resume.load(str(folder / "resume_vae.resume.safetensors"))
     _, *arguments = shlex.split(state.command)
     assert "--resume" in arguments and state.state.step > 0
     result = run(*arguments, cwd=folder)
     assert re.search(rb"the run began with another .*vaectl.*: the result will not be bit-identical", result.stderr)
-    assert not (folder / f"resume_{name}.resume.safetensors").exists()
-    found = checkpoint.load(str(folder / f"resume_{name}.safetensors"))
-    expected = checkpoint.load(str(FORMAT1 / f"finished_{name}.safetensors"))
+    assert not (folder / "resume_vae.resume.safetensors").exists()
+    found = checkpoint.load(str(folder / "resume_vae.safetensors"))
+    expected = checkpoint.load(str(FORMAT1 / "finished_vae.safetensors"))
     assert found.weights.keys() == expected.weights.keys()
     for key, weight in expected.weights.items():
         np.testing.assert_allclose(found.weights[key], weight, atol=1e-3)
     assert found.card.sigma == pytest.approx(expected.card.sigma, rel=1e-3)
     assert len(found.card.epochs) == len(expected.card.epochs)
+
+
+def test_a_unet_of_version_0_1_is_begun_anew(run: Call, folder: Path) -> None:
+    """Its network has other layers now."""
+    path = folder / "resume_unet.resume.safetensors"
+    before = path.read_bytes()
+    _, *arguments = shlex.split(resume.load(str(path)).command)
+    error = run(*arguments, cwd=folder, code=1).stderr.decode()
+    assert "is of a run with" in error and "--force" in error and len(error) < 1000
+    assert path.read_bytes() == before
 
 
 @pytest.mark.fault(38)

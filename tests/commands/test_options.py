@@ -9,6 +9,7 @@ from support import VAECTL, environment
 
 from vaectl import cli
 from vaectl.cli import COMMANDS, load_command
+from vaectl.commands.options import CORRUPTIONS
 
 
 def run_completion(cwd: Path, **request: str) -> str:
@@ -34,9 +35,9 @@ def complete_in_bash(line: str, cwd: Path) -> list[str]:
         ("vaectl train vae --data m", ["mnist"]),
         ("vaectl grid --device c", ["cpu", "cuda"]),
         ("vaectl grid --spacing ", ["linear", "quantile"]),
-        ("vaectl info -c ", ["mine.safetensors", "vae.safetensors"]),
+        ("vaectl info -c ", ["mine.safetensors", "vae.safetensors", "photo"]),
         ("vaectl info v", ["vae.safetensors"]),
-        ("vaectl train dae --corrupt ", ["gaussian:0.25", "mask:0.3", "salt-pepper:0.1", "watermark"]),
+        ("vaectl train dae --corrupt ", [*CORRUPTIONS]),
         ("vaectl denoise --corrupt ma", ["mask:0.3"]),
         ("vaectl train dae --corrupt watermark:lo", ["watermark:logo.png", "watermark:logos"]),
         ("vaectl train dae --corrupt watermark:logos/b", ["watermark:logos/big.png"]),

@@ -113,7 +113,7 @@ def test_gray_and_color_set_the_channels_in_either_spelling(
     ("arguments", "code", "words"),
     [
         (["vae", "--data", "nowhere"], 1, ["no data set 'nowhere'", "mnist", "cifar10"]),
-        (["dae", "--corrupt", "blur"], 2, ["'blur' is not a corruption", "gaussian:0.25"]),
+        (["dae", "--corrupt", "fog"], 2, ["'fog' is not a corruption", "gaussian:0.25"]),
         (["dae", "--corrupt", "gaussian:25"], 2, ["25 of 255 is gaussian:0.098"]),
         (["vae", "--hidden", "a,b"], 2, ["--hidden 'a,b'", "500,500"]),
         (["vae", "--device", "cuda:7"], 1, ["no device 'cuda:7'", "cpu"]),

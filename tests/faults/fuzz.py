@@ -19,13 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from judge import Call, Tally
 from malformed_arrays import make_npy, make_npz, make_safetensors, make_stream
 from malformed_images import IMAGES
 from support import FORMAT1, ForkServer, MeasuredResult, write_tiny_checkpoint
+
+from vaectl.io import codecs
+from vaectl.io.encoding import Encoding
 
 EXTREME_INTEGERS = [0, 1, *((1 << bits) - offset for bits in (7, 8, 15, 16, 31, 32, 63, 64) for offset in (0, 1))]
 SPECIAL_TEXTS = [*b"""0 -1 1e999 NaN null [] {} "x" 99999999999999999999 true ( ' ../""".split(), b"\0", b"\n"]
@@ -53,6 +56,13 @@ def make_images() -> dict[str, bytes]:
     image16 = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
     exif = Image.Exif()
     exif[0x0112] = 6
+    exif[0x8769] = {0x829A: 0.01}
+    metadata = {
+        "exif": exif.tobytes(),
+        "icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        "dpi": (300, 300),
+    }
+    deep = codecs.encode_image(noise.astype(np.float32) / 255, "tif", Encoding(bits=16, exif=exif.tobytes(), dpi=(72, 72)))
     images: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
         "png": (image, "PNG", {"exif": exif}),
         "png-palette": (image.quantize(16), "PNG", {"transparency": 3}),
@@ -60,13 +70,14 @@ def make_images() -> dict[str, bytes]:
         "png-alpha": (image.convert("LA"), "PNG", {}),
         "png-animated": (image, "PNG", {"save_all": True, "append_images": [image.rotate(90)]}),
         "jpeg": (image, "JPEG", {"exif": exif}),
+        "jpeg-metadata": (image, "JPEG", metadata | {"xmp": b"<x/>"}),
         "jpeg-progressive": (image.convert("CMYK"), "JPEG", {"progressive": True}),
-        "webp": (image, "WEBP", {}),
+        "webp": (image, "WEBP", metadata),
         "webp-lossless": (image.convert("RGBA"), "WEBP", {"lossless": True}),
         "gif": (image, "GIF", {"save_all": True, "append_images": [image.rotate(90)]}),
         "bmp": (image, "BMP", {}),
         "bmp-palette": (image.quantize(16), "BMP", {}),
-        "tiff": (image, "TIFF", {}),
+        "tiff": (image, "TIFF", metadata),
         "tiff-lzw": (image, "TIFF", {"compression": "tiff_lzw"}),
         "tiff-jpeg": (image, "TIFF", {"compression": "jpeg"}),
     }
@@ -74,7 +85,7 @@ def make_images() -> dict[str, bytes]:
     for name, (source, format, options) in images.items():
         source.save(stream := io.BytesIO(), format, **options)
         encoded[name] = stream.getvalue()
-    return encoded
+    return encoded | {"tiff-16": deep}
 
 
 ENCODE, DECODE = "encode input -c tiny.safetensors", "decode input -c tiny.safetensors"
@@ -84,6 +95,7 @@ READ_IMAGES = (
     "encode input input --skip-bad --format csv -c tiny.safetensors",
     "denoise input -o - -c unet.safetensors",
     "denoise --compare -o - --format jpg -c unet.safetensors",
+    "denoise input -o - --format tif -c unet.safetensors",
     "interpolate input input --steps 2 --format npy -c tiny.safetensors",
 )
 READ_STREAMS = (

@@ -317,10 +317,10 @@ def test_a_png_of_16_bits_is_turned_at_16_bits(orientation: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 65536, (4, 6, 3))
     exif = Image.Exif()
     exif[274] = orientation
-    found, bits = codecs.decode_photo(make_png(pixels, 16, exif=exif.tobytes()[6:]), "x", 3)
+    found, encoding = codecs.decode_photo(make_png(pixels, 16, exif=exif.tobytes()[6:]), "x", 3)
     planes = [Image.fromarray((pixels[..., channel] / 65535).astype(np.float32)) for channel in range(3)]
     upright = [ImageOps.exif_transpose(with_exif(plane, exif)) for plane in planes]
-    assert bits == 16
+    assert encoding.bits == 16
     np.testing.assert_allclose(found, np.stack(upright, axis=2), atol=1e-6)
 
 
@@ -339,7 +339,7 @@ def test_an_interlaced_png_of_16_bits_is_read_in_silence(channels: int, run: Cal
     for interlaced in (False, True):
         data = make_png(pixels, 16, transparent, interlaced=interlaced)
         found.append(codecs.decode_photo(data, "x", 3)[0])
-        result = run("denoise", "-c", FORMAT1 / "unet.safetensors", "-o", "out.png", input=data)
+        result = run("denoise", "-q", "-c", FORMAT1 / "unet.safetensors", "-o", "out.png", input=data)
         assert not result.stderr
     np.testing.assert_array_equal(*found)
     np.testing.assert_array_equal(codecs.decode_photo(make_png(pixels[:1, :1], 16, interlaced=True), "x", 1)[0].shape[:2], (1, 1))
@@ -383,5 +383,5 @@ def test_a_png_of_16_bits_with_doubtful_chunks_is_read_or_refused_in_silence(run
     twice = data[:33] + data[33:51] + data[33:]  # two transparent colors
     method = data[:26] + b"\1" + data[27:29] + zlib.crc32(data[12:26] + b"\1" + data[27:29]).to_bytes(4, "big") + data[33:]
     unet = FORMAT1 / "unet.safetensors"
-    assert not run("denoise", "-c", unet, "-o", "out.png", input=twice).stderr
+    assert not run("denoise", "-q", "-c", unet, "-o", "out.png", input=twice).stderr
     one_line(run("denoise", "-c", unet, "-o", "out.png", input=method, code=1), "stdin is damaged")

@@ -116,12 +116,21 @@ def test_a_name_without_a_suffix_is_a_file_and_a_warning_says_so(tmp_path: Path,
 def test_a_destination_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="writes npy, csv"):
         parse_destination("z.txt", None, outputs.LATENT_FORMATS)
-    with pytest.raises(UsageError, match="writes png, jpg, webp, gif, apng"):
+    with pytest.raises(UsageError, match="writes png, jpg, webp, tif, gif, apng"):
         parse_destination("z.npy", None, outputs.IMAGE_FORMATS)
     with pytest.raises(UsageError, match="is a folder, but latents go into one file"):
         parse_destination(str(tmp_path), None, outputs.LATENT_FORMATS)
     with pytest.raises(VaectlError, match="create it first"):
         parse_destination("none/z.npy", None, outputs.LATENT_FORMATS)
+
+
+@pytest.mark.parametrize(("output", "format"), [("x.png", None), ("-", None), (None, None), ("%d.png", None), ("clean/", "jpg")])
+def test_keeping_formats_needs_a_folder_and_no_format(
+    output: str | None, format: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="--keep-format is for a folder"):
+        parse_destination(output, format, outputs.IMAGE_FORMATS, keep_format=True)
 
 
 def test_a_file_in_place_of_a_folder_is_an_error(tmp_path: Path) -> None:

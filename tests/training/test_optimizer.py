@@ -30,7 +30,7 @@ def test_adam_updates_weights_as_torch_does() -> None:
         theirs(batch).square().sum().backward()
         expected.step()
         expected.zero_grad()
-    optimizer.finish()
+    optimizer.bind(optimizer.weights)
     torch.testing.assert_close(ours.weight, theirs.weight)
     torch.testing.assert_close(ours.bias, theirs.bias)
 
@@ -42,7 +42,7 @@ def test_adam_in_bfloat16_keeps_float32_weights() -> None:
     module(torch.randn(7, 5, dtype=torch.bfloat16)).square().sum().backward()
     optimizer.step(0.01)
     torch.testing.assert_close(optimizer.working, optimizer.weights.bfloat16())
-    optimizer.finish()
+    optimizer.bind(optimizer.weights)
     assert module.weight.dtype == torch.float32
 
 

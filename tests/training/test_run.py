@@ -121,7 +121,7 @@ def test_training_a_unet_learns_from_crops(digits: NDArray[np.uint8]) -> None:
         ({"batch_size": 0}, "batch_size=0"),
         ({"lr": float("nan")}, "lr=nan"),
         ({"sigma": 0.0}, "sigma=0.0"),
-        ({"corrupt": ["blur:1"]}, "not a corruption"),
+        ({"corrupt": ["fog:1"]}, "not a corruption"),
         ({"resume": True}, "no output is not a file"),
     ],
 )

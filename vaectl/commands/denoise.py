@@ -1,14 +1,20 @@
 """vaectl denoise."""
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaectl.commands import options
-from vaectl.errors import VaectlError
+from vaectl.errors import VaectlError, warn
+from vaectl.text import list_names
 
 if TYPE_CHECKING:
+    from vaectl.autoencoder import Autoencoder
+    from vaectl.io.inputs import Batch
     from vaectl.types import Array
+
+READY_MADE = "photo"
 
 
 def denoise(
@@ -20,6 +26,7 @@ def denoise(
     checkpoint: options.CheckpointFile = None,
     output: options.Output = None,
     format: options.ImageFormat = None,
+    keep_format: options.KeepFormat = False,
     columns: options.Columns = None,
     scale: options.Scale = None,
     animate: options.Animate = False,
@@ -28,27 +35,24 @@ def denoise(
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """The model must be a dae, or another one trained with --corrupt. A unet takes images of any size, and keeps their alpha and,
-    in PNG, their 16 bits; other networks resize images to the size they were trained on.
+    """Without a trained denoiser in this folder, photo is used, which is ready-made. It takes photos of any size, as every unet
+    does, and keeps their alpha, 16 bits, color profile, EXIF, XMP and resolution. Other networks resize images to the size they
+    were trained on.
 
     \b
-      vaectl denoise noisy/ -o clean/
+      vaectl denoise photo.jpg -o clean.jpg
+      vaectl denoise noisy/ -o clean/ --keep-format
       vaectl denoise mnist:17 --corrupt gaussian:0.25 --compare -o compared.png
     """
     import numpy as np
 
-    from vaectl import autoencoder
     from vaectl.commands import console
     from vaectl.corruption import NumpyRandom, apply_corruptions, parse_corruptions
     from vaectl.datasets.named import open_sources
     from vaectl.io.outputs import IMAGE_FORMATS, Layout, parse_destination, write_images
 
-    destination = parse_destination(output, format, IMAGE_FORMATS, animate=animate)
-    path = options.find_checkpoint(checkpoint, preferred="dae")
-    model = autoencoder.load(path, device)
-    if not model.card.corrupt:
-        what = f"{path!r}, a {model.card.model}, was trained on clean images"
-        raise VaectlError(what, "name a dae with -c FILE, or train one (vaectl train dae)")
+    destination = parse_destination(output, format, IMAGE_FORMATS, animate=animate, keep_format=keep_format)
+    model = load_denoiser(checkpoint, device)
     corruptions = parse_corruptions(corrupt or [], on_crops=not model.network.has_latent)
     random = NumpyRandom(seed)
 
@@ -62,4 +66,69 @@ def denoise(
 
     sources = open_sources(inputs or [], "an IMAGE, a folder or an NPY")
     tracked = console.track(model.read(sources, invert=invert, skip_bad=skip_bad), sources, quiet)
-    write_images((batch.map(denoised) for batch in tracked), destination, Layout(columns, scale, fps))
+    judge = NoiseJudge(model)
+    write_images((batch.map(denoised) for batch in judge.watch(tracked)), destination, Layout(columns, scale, fps))
+    judge.warn()
+
+
+def load_denoiser(path: str | None, device: str) -> "Autoencoder":
+    """The named model, else the denoiser in this folder, else the ready-made one.
+
+    Raises:
+        VaectlError: the model was trained on clean images.
+    """
+    from vaectl import autoencoder
+
+    chosen = options.find_checkpoint(path, preferred="dae", ready_made=READY_MADE)
+    model = autoencoder.load(chosen, device)
+    if not path and not model.card.denoises:  # here are other models only
+        chosen, model = READY_MADE, autoencoder.load(READY_MADE, device)
+    if not model.card.denoises:
+        what = f"{chosen!r}, a {model.card.model}, was trained on clean images"
+        raise VaectlError(what, "name a dae with -c FILE, or -c photo for photos, or train one (vaectl train dae)")
+    if not path and chosen == READY_MADE:
+        others = options.checkpoints_here()
+        found = f" ({list_names(others)} {'is' if len(others) == 1 else 'are'} here)" if others else ""
+        warn(f"using {chosen!r}, the ready-made denoiser of photos: choose another with -c{found}")
+    return model
+
+
+class NoiseJudge:
+    """Tells which photos are noisier, or much less noisy, than what a model learned to denoise."""
+
+    def __init__(self, model: "Autoencoder") -> None:
+        from vaectl.corruption import noise_range
+
+        self.channels = model.image_shape[2]
+        self.learned = None if model.network.has_latent else noise_range(model.card.corrupt)
+        self.noisy: list[tuple[str, float]] = []
+        self.clean: list[tuple[str, float]] = []
+
+    def watch(self, batches: "Iterable[Batch]") -> "Iterator[Batch]":
+        """The batches, judged on the way."""
+        from vaectl.noise import estimate_sigma
+
+        for batch in batches:
+            for name, pixels in zip(batch.names, batch.arrays, strict=True):
+                if self.learned:
+                    sigma = estimate_sigma(pixels[..., : self.channels])
+                    if sigma > 1.2 * self.learned.high + 0.01:
+                        self.noisy.append((name, sigma))
+                    elif sigma < 0.5 * self.learned.low:
+                        self.clean.append((name, sigma))
+            yield batch
+
+    def warn(self) -> None:
+        """Warn of them, in a line for each kind."""
+        if self.learned and self.noisy:
+            warn(f"{describe(self.noisy)}, more than the {self.learned.high:.2g} this model learned: some of it stays")
+        if self.learned and self.clean:
+            advice = "it smooths them: use -c photo, or train with a range (--corrupt gaussian:0-0.2)"
+            warn(f"{describe(self.clean)}, less than the {self.learned.low:.2g} this model learned: {advice}")
+
+
+def describe(found: list[tuple[str, float]]) -> str:
+    """The first photo, its noise, and how many more there are."""
+    (name, sigma), *others = found
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{name!r}{more} has noise of about {sigma:.2g}"

@@ -29,6 +29,7 @@ OUTPUT = option("-o", "--output", metavar="FILE", help="Write the JSON or CSV to
 
 def evaluate(
     data: Annotated[str | None, options.DATA] = None,
+    noisy: options.Noisy = None,
     split: Annotated[Literal["test", "train"], SPLIT] = "test",
     samples: Annotated[int, SAMPLES] = 1000,
     binarize: Annotated[bool | None, BINARIZE] = None,
@@ -56,6 +57,8 @@ def evaluate(
         raise UsageError("--per-image writes CSV: leave out --json")
     if output and os.path.splitext(output)[1] not in ("", f".{kind}"):
         raise UsageError(f"{output!r}: evaluate writes {kind} here: change the suffix of -o")
+    if noisy and not data:
+        raise UsageError("--noisy goes with --data, the folder of the clean images")
     if output:
         files.check_writable(output)
     path = options.find_checkpoint(checkpoint)
@@ -83,6 +86,7 @@ def evaluate(
         result = evaluation.evaluate(
             path,
             data,
+            noisy=noisy,
             split=split,
             samples=samples,
             binarize=binarize,

@@ -9,6 +9,7 @@ from vaectl.commands import options
 from vaectl.io import files
 from vaectl.models import MODELS
 from vaectl.networks.layers import layers_to_json
+from vaectl.pretrained import PRETRAINED
 from vaectl.text import escape
 
 if TYPE_CHECKING:
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 def info(
     file: Annotated[
         str | None,
-        typer.Argument(metavar="[FILE]", show_default=False, autocompletion=options.checkpoints_here, help="A checkpoint."),
+        typer.Argument(
+            metavar="[FILE]", show_default=False, autocompletion=options.complete_checkpoints, help="A checkpoint, or photo."
+        ),
     ] = None,
     checkpoint: options.CheckpointFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Prints what the model is, what it was trained on, and how good it is.
+    """Prints what the model is, what it was trained on, and how good it is; without one, the ready-made models.
 
     \b
       vaectl info vae.safetensors
@@ -32,8 +35,11 @@ def info(
     """
     from vaectl import checkpoint as checkpoints
 
-    path = file or options.find_checkpoint(checkpoint)
-    card = checkpoints.load(path).card
+    if not (file or checkpoint or as_json or options.checkpoints_here()):
+        for name, use in PRETRAINED.items():
+            files.write_line(f"{name:<12} ready-made, {use}")
+        return
+    card = checkpoints.load(file or options.find_checkpoint(checkpoint)).card
     if as_json:
         from vaectl.commands import console
 
@@ -58,7 +64,8 @@ def describe_card(card: "Card") -> Iterator[tuple[str, str]]:
         yield "latent", "none, maps images to images"
     yield "decoder", " > ".join(describe_layer(layer) for layer in layers_to_json(network.decoder))
     yield "layout", "NHWC: flatten and unflatten run over height, width, channel"
-    yield "objective", f"{card.likelihood} likelihood, beta {card.beta:g}, input {', '.join(card.corrupt) or 'clean'}"
+    given = ", ".join(card.corrupt) or ("noisy" if card.denoises else "clean")
+    yield "objective", f"{card.likelihood} likelihood, beta {card.beta:g}, input {given}"
     sections = {"data": card.data, "training": card.training, "metrics": card.metrics, "versions": card.versions}
     for title, values in sections.items():
         yield title, ", ".join(f"{name} {abbreviate(value)}" for name, value in values.items() if value is not None)

@@ -10,17 +10,24 @@ import typer
 from vaectl.datasets.catalogue import NAMES
 from vaectl.errors import VaectlError, VaectlWarning, warn
 from vaectl.models import MODELS
+from vaectl.pretrained import PRETRAINED
 from vaectl.text import list_names
 
-CORRUPTIONS = ("gaussian:0.25", "mask:0.3", "salt-pepper:0.1", "watermark")
+CORRUPTIONS = ("gaussian:0.25", "poisson:30", "mask:0.3", "salt-pepper:0.1", "blur:1.5", "jpeg:30", "camera", "watermark")
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 SUFFIX = ".safetensors"
+DEFAULT_CHECKPOINTS = [f"{model}{SUFFIX}" for model in MODELS]
 
 
 def checkpoints_here(incomplete: str = "") -> list[str]:
-    """The checkpoints in this folder, for completion."""
+    """The checkpoints in this folder."""
     found = sorted(name for name in os.listdir() if name.startswith(incomplete) and name.endswith(SUFFIX))
     return [name for name in found if not name.endswith(f".resume{SUFFIX}")]
+
+
+def complete_checkpoints(incomplete: str) -> list[str]:
+    """The checkpoints in this folder and the ready-made models, for completion."""
+    return checkpoints_here(incomplete) + [name for name in PRETRAINED if name.startswith(incomplete)]
 
 
 def complete_devices(incomplete: str) -> list[str]:
@@ -57,6 +64,11 @@ DATA = option(
     autocompletion=complete_data,
     help="A data set (mnist is bundled, others are downloaded once), a folder, FILE.npz (x_train, x_test) or FILE.npy.",
 )
+NOISY = option(
+    "--noisy",
+    metavar="DIR",
+    help="The noisy partners of the images in the folder of --data, in files of the same names.",
+)
 IMAGES_HELP = "Images, folders, NPY arrays, or a data set such as mnist:test or mnist:17; - or a pipe is stdin."
 IMAGES = typer.Argument(metavar="[IMAGE|DIR|NPY]...", autocompletion=complete_inputs, help=IMAGES_HELP)
 LATENTS = typer.Argument(metavar="[NPY]...", help="Latents as encode writes them; - or a pipe is stdin.")
@@ -67,17 +79,23 @@ CHECKPOINT = option(
     "--checkpoint",
     envvar="VAECTL_CHECKPOINT",
     metavar="FILE",
-    autocompletion=checkpoints_here,
-    help="The trained model (default: vae, ae or dae.safetensors here; denoise prefers dae, sample prefers vae).",
+    autocompletion=complete_checkpoints,
+    help="A trained model (default: vae, ae or dae.safetensors here; denoise prefers dae, sample prefers vae), or photo, "
+    "a ready-made denoiser.",
 )
 OUTPUT = option("-o", "--output", metavar="PATH", help="Where to write: a file, DIR/ or numbered%03d.png; - is stdout.")
 LATENT_OUTPUT = option("-o", "--output", metavar="FILE", help="The .npy or .csv to write; - is stdout.")
 FORMAT = option("--format", help="Output format, whatever the suffix of -o.")
 ANIMATE = typer.Option("--animate", help="Animate a .webp; .gif and .apng are always animated.")
 FPS = typer.Option("--fps", min=0.1, max=100, metavar="X", help="Frames per second.")
+KEEP_FORMAT = typer.Option("--keep-format", help="Write photos into a folder in the formats they came in.")
 INVERT = typer.Option("--invert", help="Swap black and white first, for dark ink on white paper.")
 SKIP_BAD = typer.Option("--skip-bad", help="List and skip images that cannot be read.")
-CORRUPT_HELP = "Corrupt images: gaussian:0.25, mask:0.3, salt-pepper:0.1, watermark:logo.png; repeatable."
+CORRUPT_HELP = (
+    "Corrupt images: gaussian:0.25, poisson:30 (photons), mask:0.3, salt-pepper:0.1, blur:1.5 (pixels), jpeg:30 (quality), "
+    "watermark:logo.png or camera (noise and JPEG as of a phone); a range such as gaussian:0-0.2 is drawn from for each image; "
+    "repeatable."
+)
 CORRUPT = option("--corrupt", metavar="SPEC", autocompletion=complete_corruptions, help=CORRUPT_HELP)
 COLUMNS = option("--columns", min=1, max=100_000, metavar="N", help="Images per row of a sheet.")
 SCALE = option(
@@ -87,6 +105,7 @@ DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps or xpu; on auto and cpu, small work 
 DEVICE = typer.Option("--device", envvar="VAECTL_DEVICE", metavar="NAME", autocompletion=complete_devices, help=DEVICE_HELP)
 SEED = typer.Option("--seed", min=0, max=2**63 - 1, metavar="N", help="Random seed.")
 
+Noisy = Annotated[str | None, NOISY]
 Images = Annotated[list[str] | None, IMAGES]
 Latents = Annotated[list[str] | None, LATENTS]
 ImagesOrLatents = Annotated[list[str] | None, POINTS]
@@ -94,10 +113,11 @@ CheckpointFile = Annotated[str | None, CHECKPOINT]
 Output = Annotated[str | None, OUTPUT]
 LatentOutput = Annotated[str | None, LATENT_OUTPUT]
 LatentFormat = Annotated[Literal["npy", "csv"] | None, FORMAT]
-StillFormat = Annotated[Literal["png", "jpg", "webp"] | None, FORMAT]
-ImageFormat = Annotated[Literal["png", "jpg", "webp", "gif", "apng"] | None, FORMAT]
-AnyFormat = Annotated[Literal["npy", "csv", "png", "jpg", "webp", "gif", "apng"] | None, FORMAT]
+StillFormat = Annotated[Literal["png", "jpg", "webp", "tif"] | None, FORMAT]
+ImageFormat = Annotated[Literal["png", "jpg", "webp", "tif", "gif", "apng"] | None, FORMAT]
+AnyFormat = Annotated[Literal["npy", "csv", "png", "jpg", "webp", "tif", "gif", "apng"] | None, FORMAT]
 Animate = Annotated[bool, ANIMATE]
+KeepFormat = Annotated[bool, KEEP_FORMAT]
 FramesPerSecond = Annotated[float, FPS]
 Invert = Annotated[bool, INVERT]
 SkipBad = Annotated[bool, SKIP_BAD]
@@ -118,21 +138,24 @@ def silence_warnings(quiet: bool) -> bool:
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", callback=silence_warnings, help="Print errors only.")]
 
 
-def find_checkpoint(given: str | None, preferred: str | None = None) -> str:
-    """The checkpoint to use: the given one, else `preferred`'s or the newest in this folder; a warning says which of several.
+def find_checkpoint(given: str | None, preferred: str | None = None, ready_made: str | None = None) -> str:
+    """The checkpoint to use: the given one, else `preferred`'s or the newest in this folder, else a ready-made model.
+
+    A warning says which of several.
 
     Raises:
-        VaectlError: none was given, and none is here.
+        VaectlError: none was given, none is here, and there is no ready-made one.
     """
     if given:
         return given
-    candidates = [f"{model}{SUFFIX}" for model in MODELS]
-    here = [path for path in candidates if os.path.isfile(path)]
+    here = [path for path in DEFAULT_CHECKPOINTS if os.path.isfile(path)]
+    if not here and ready_made:
+        return ready_made
     if not here:
         others = checkpoints_here()
         found = f"there is {list_names(others)}: name it with -c" if others else "name one with -c FILE"
         raise VaectlError(
-            f"no checkpoint in this folder (looked for {', '.join(candidates)}): "
+            f"no checkpoint in this folder (looked for {', '.join(DEFAULT_CHECKPOINTS)}): "
             f"train one (vaectl train {preferred or 'vae'}), or {found}"
         )
     newest = max(here, key=lambda path: (path == f"{preferred}{SUFFIX}", os.path.getmtime(path)))

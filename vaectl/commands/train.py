@@ -39,6 +39,7 @@ JSON = typer.Option("--json", help="Print a JSON line per epoch, and one at the 
 def train(
     model: Annotated[Literal["ae", "dae", "vae"], MODEL],
     data: Annotated[str, options.DATA] = "mnist",
+    noisy: options.Noisy = None,
     latent: Annotated[int | None, LATENT] = None,
     net: Annotated[Literal["mlp", "conv", "unet"] | None, NET] = None,
     hidden: Annotated[str | None, HIDDEN] = None,
@@ -71,6 +72,7 @@ def train(
       vaectl train dae --corrupt gaussian:0.4 -o strong.safetensors
       vaectl train vae --data faces/ --size 64
       vaectl train dae --data photos/ --net unet --corrupt watermark:logo.png
+      vaectl train dae --data clean/ --noisy scans/ --net unet
       m=$(vaectl train vae --seed 3 -o run3.safetensors) && vaectl info "$m"
     """
     path = output or f"{model}.safetensors"
@@ -86,6 +88,7 @@ def train(
         trained = run.train(
             model,
             data,
+            noisy=noisy,
             latent_dim=latent,
             net=net,
             hidden=widths,

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, repeat
 from math import prod
@@ -19,6 +20,7 @@ from PIL import Image
 from vaectl.datasets.cache import DiskCache
 from vaectl.datasets.catalogue import NAMES, SPLITS
 from vaectl.datasets.named import DatasetImages, open_source
+from vaectl.datasets.pairs import match_pairs, pair_samples
 from vaectl.errors import VaectlError
 from vaectl.io import arrays, codecs, files, images
 from vaectl.io.images import ResizeSpec
@@ -39,6 +41,7 @@ Data = str | os.PathLike[str] | ArrayLike | tuple[ArrayLike, ArrayLike]
 OnRead = Callable[[int, int | None], None]
 
 IN_MEMORY = "array"  # the name of data that are arrays
+IN_NPZ = "x_train_noisy"  # the name of noisy partners that are in the same file
 HELD_OUT_ONE_IN = 10  # one image in ten is held out, if the data have no test split
 DEFAULT_LONG_SIDE = 64  # pixels, if images are larger or their sizes differ
 SIDE_MULTIPLE = 4  # the shorter side is then rounded to a multiple of this
@@ -65,12 +68,16 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images, 0 to 255. `test` may be empty if there are too few images to hold any out."""
+    """Training and test images, 0 to 255. `test` may be empty if there are too few images to hold any out.
+
+    If `noisy` is the name of their noisy partners, each image holds both: the channels of the clean one, then of the noisy one.
+    """
 
     name: str
     train: ImageStack
     test: ImageStack
     sha256: str
+    noisy: str | None = None
 
     @property
     def held_out(self) -> ImageStack:
@@ -84,84 +91,152 @@ class Dataset:
 
     @property
     def image_shape(self) -> Shape:
-        """The shape of the first image, (H, W, C); of all images if they are an array."""
-        return self.train[0].shape
+        """The shape of the first clean image, (H, W, C); of all images if they are an array."""
+        height, width, channels = self.train[0].shape
+        return (height, width, channels // 2 if self.noisy else channels)
 
     def describe(self) -> dict[str, str | int]:
         """Its name, hash and sizes, for the checkpoint's card."""
-        return {"name": self.name, "sha256": self.sha256, "train": len(self.train), "test": len(self.test)}
+        found: dict[str, str | int] = {"name": self.name, "sha256": self.sha256, "train": len(self.train), "test": len(self.test)}
+        return found | ({"noisy": self.noisy} if self.noisy else {})
 
 
 @dataclass(frozen=True)
 class ImageStream:
-    """The images of a data set, and how many there are if that is known; `shrink` large ones unless a size is given."""
+    """The images of a data set, and how many there are if that is known; `shrink` large ones unless a size is given.
+
+    With `noisy`, they are pairs, as in `Dataset`.
+    """
 
     name: str
     images: Iterable[SplitImage]
     total: int | None = None
     shrink: bool = False
+    noisy: str | None = None
 
 
-def load_dataset(data: Data, preprocessing: Preprocessing | None = None, on_read: OnRead = lambda done, total: None) -> Dataset:
+def load_dataset(
+    data: Data,
+    preprocessing: Preprocessing | None = None,
+    on_read: OnRead = lambda done, total: None,
+    noisy: Data | None = None,
+    *,
+    pairs_in_npz: bool = False,
+) -> Dataset:
     """Load a data set: a name ("mnist", "cifar10", ...), a folder, `FILE.npz` (x_train, x_test), `FILE.npy`, or arrays.
 
     Without a test split, about a tenth of the images is held out, chosen by content, so the choice stays when images are added.
+    `noisy` are the noisy partners of the images: another folder, or other arrays. With `pairs_in_npz`, an NPZ file that has
+    x_train_noisy holds pairs.
 
     Raises:
-        VaectlError: no such data, or no images in it.
+        VaectlError: no such data, no images in it, or images without partners.
     """
     preprocessing = preprocessing or Preprocessing()
+    if noisy is not None:
+        return store(open_pairs(data, noisy, preprocessing), preprocessing, on_read)
     if isinstance(data, str | os.PathLike):
-        return store(open_samples(os.fspath(data), preprocessing), preprocessing, on_read)
+        return store(open_samples(os.fspath(data), preprocessing, pairs_in_npz), preprocessing, on_read)
     return store(array_samples(data), preprocessing, on_read)
 
 
-def open_samples(name: str, preprocessing: Preprocessing) -> ImageStream:
+def open_pairs(data: Data, noisy: Data, preprocessing: Preprocessing) -> ImageStream:
+    """The pairs of two folders, or of two arrays or splits."""
+    if not isinstance(data, str | os.PathLike) and not isinstance(noisy, str | os.PathLike):
+        clean, partners = array_samples(data), array_samples(noisy)
+        if clean.total != partners.total:
+            raise VaectlError(f"{clean.total} clean images and {partners.total} noisy ones: give one for each")
+        return ImageStream(IN_MEMORY, join_pairs(clean.images, partners.images, "data"), clean.total, noisy=IN_MEMORY)
+    names = [os.fspath(part) if isinstance(part, str | os.PathLike) else IN_MEMORY for part in (data, noisy)]
+    for name in names:
+        if not os.path.isdir(name):
+            raise VaectlError(f"{name!r} is not a folder: pairs are two folders, or an NPZ file with x_train and x_train_noisy")
+    policy = SkipPolicy(preprocessing.skip_bad)
+    pairs = match_pairs(Folder(names[0]), Folder(names[1]), policy)
+
+    def make_spec(sizes: Counter[tuple[int, int]], channels: int) -> ResizeSpec:
+        return preprocessing.resize_spec(common_size(sizes), channels)
+
+    samples = pair_samples(pairs, make_spec, is_held_out, policy, keep_size=preprocessing.keep_size)
+    return ImageStream(names[0], samples, len(pairs), noisy=names[1])
+
+
+def join_pairs(clean: Iterable[SplitImage], noisy: Iterable[SplitImage], name: str) -> Iterator[SplitImage]:
+    """Each clean image and its noisy partner as one image, (H, W, 2 C); the clean one says whether it is held out."""
+    for (image, held_out), (partner, _) in zip(clean, noisy, strict=True):
+        if image.shape != partner.shape:
+            raise VaectlError(f"{name}: clean images are {image.shape}, noisy ones {partner.shape}: make them one size")
+        yield np.concatenate([image, partner], axis=2), held_out
+
+
+def open_samples(name: str, preprocessing: Preprocessing, pairs_in_npz: bool) -> ImageStream:
     """The samples of a data set by its name or path."""
     if name in NAMES and not os.path.lexists(name):
         splits = [DatasetImages(name, split) for split in SPLITS]
         samples = chain.from_iterable(zip(images.arrays(), repeat(images.split == "test")) for images in splits)
         return ImageStream(name, samples, sum(images.count() for images in splits), shrink=True)
     if name == files.STDIN:
-        return ImageStream(name, file_samples(name))
+        return file_stream(name, pairs_in_npz)
     source = open_source(name)
     if isinstance(source, Folder):
         return ImageStream(name, folder_samples(source, preprocessing), source.count())
     if isinstance(source, DatasetImages):
         return ImageStream(name, split_by_content(source.arrays()), source.count(), True)
     if os.path.exists(name):
-        return ImageStream(name, file_samples(name))
+        return file_stream(name, pairs_in_npz)
     if os.sep in name or "." in name:
         raise VaectlError(f"{name!r}: no such file or directory: check the name")
     raise VaectlError(f"there is no data set {name!r}: give a folder, a file, or one of {', '.join(NAMES)}")
 
 
-def file_samples(path: str) -> Iterator[SplitImage]:
+def file_stream(path: str, pairs_in_npz: bool) -> ImageStream:
     """The samples in an NPZ or NPY file, which may be larger than memory."""
-    with files.open_reader(path) as reader:
+    with ExitStack() as opened:
+        reader = opened.enter_context(files.open_reader(path))
         format = files.sniff_format(reader)
-        if format == "NPY":
-            yield from split_by_content(npy_images(reader)[1])
-        elif format == "NPZ":
-            yield from archive_samples(arrays.Archive(reader))
-        else:
+        if format not in ("NPY", "NPZ"):
             raise VaectlError(f"{path!r} is not a data set: give a name, a folder, or a .npz or .npy file of images")
+        noisy = None
+        if format == "NPY":
+            samples = split_by_content(npy_images(reader)[1])
+        else:
+            archive = arrays.Archive(reader)
+            noisy = IN_NPZ if pairs_in_npz and IN_NPZ in archive.names else None
+            samples = archive_samples(archive, noisy is not None)
+        return ImageStream(path, close_after(samples, opened.pop_all()), noisy=noisy)
 
 
-def archive_samples(archive: arrays.Archive) -> Iterator[SplitImage]:
-    """The samples in the arrays x_train and x_test of an NPZ file."""
+def close_after(samples: Iterable[SplitImage], opened: ExitStack) -> Iterator[SplitImage]:
+    """The samples; then what they are read from is closed."""
+    with opened:
+        yield from samples
+
+
+def archive_samples(archive: arrays.Archive, paired: bool) -> Iterator[SplitImage]:
+    """The samples in x_train and x_test of an NPZ file, if `paired` with their partners in x_train_noisy and x_test_noisy."""
     if "x_train" not in archive.names:
         found = f"only {list_names(archive.names)}" if archive.names else "nothing at all"
         raise VaectlError(f"{archive.name} holds no array 'x_train', {found}: name the training images x_train")
     shape, train = npy_images(archive.open("x_train"))
-    if "x_test" not in archive.names:
-        yield from split_by_content(train)
-        return
-    test_shape, test = npy_images(archive.open("x_test"))
-    if test_shape != shape:
-        raise VaectlError(f"{archive.name}: images of x_train are {shape}, of x_test {test_shape}: make them one size")
-    yield from zip(train, repeat(False))
-    yield from zip(test, repeat(True))
+    clean = {"x_train": zip(train, repeat(False))} if "x_test" in archive.names else {"x_train": split_by_content(train)}
+    if "x_test" in archive.names:
+        test_shape, test = npy_images(archive.open("x_test"))
+        if test_shape != shape:
+            raise VaectlError(f"{archive.name}: images of x_train are {shape}, of x_test {test_shape}: make them one size")
+        clean["x_test"] = zip(test, repeat(True))
+    for name, samples in clean.items():
+        if not paired:
+            yield from samples
+            continue
+        if f"{name}_noisy" not in archive.names:
+            raise VaectlError(f"{archive.name} holds {name} but no {name}_noisy: add the noisy images, or leave {name} out")
+        partners = zip(npy_images(archive.open(f"{name}_noisy"))[1], repeat(False))
+        try:
+            yield from join_pairs(samples, partners, archive.name)
+        except ValueError as error:
+            raise VaectlError(
+                f"{archive.name}: {name} and {name}_noisy differ in length: give one noisy image for each"
+            ) from error
 
 
 def npy_images(reader: files.PeekableReader) -> tuple[Shape, Iterator[UInt8Array]]:
@@ -284,15 +359,18 @@ def store(data: ImageStream, preprocessing: Preprocessing, on_read: OnRead) -> D
         size = image.shape[:2]
         if spec is None or preprocessing.keep_size:
             shrink = data.shrink and not preprocessing.keep_size
-            spec = preprocessing.resize_spec(common_size(Counter([size])) if shrink else size, image.shape[2])
-        caches[held_out].append(image if image.shape == spec.image_shape else resize(images.from_uint8(image), spec))
+            channels = image.shape[2] // 2 if data.noisy else image.shape[2]
+            spec = preprocessing.resize_spec(common_size(Counter([size])) if shrink else size, channels)
+        parts = np.split(image, 2, axis=2) if data.noisy else [image]
+        resized = [part if part.shape == spec.image_shape else resize(images.from_uint8(part), spec) for part in parts]
+        caches[held_out].append(np.concatenate(resized, axis=2) if data.noisy else resized[0])
         on_read(done, data.total)
     if not len(caches[False]):
         caches = caches[::-1]
     if not len(caches[False]):
         raise VaectlError(f"{data.name!r} contains no images that can be read: give other data")
     train, test = (cache.as_list() if preprocessing.keep_size else cache.as_array() for cache in caches)
-    dataset = Dataset(data.name, train, test, hash_images(train, test))
+    dataset = Dataset(data.name, train, test, hash_images(train, test), data.noisy)
     caches[False].advise_random_access()
     return dataset
 

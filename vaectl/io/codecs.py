@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from glob import glob
 from io import BytesIO
@@ -16,16 +17,17 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from vaectl.errors import VaectlError, warn
-from vaectl.io import png16
+from vaectl.io import png16, tiff16
+from vaectl.io.encoding import Encoding, read_encoding, save_options
 from vaectl.io.files import MAX_PIXELS, READABLE_FORMATS
-from vaectl.io.images import Box, ResizeSpec, convert_channels, convert_mode, is_gray, resize_image, to_pil
+from vaectl.io.images import Box, ResizeSpec, convert_channels, convert_mode, is_gray, resize_image, to_pil, to_pixels
 from vaectl.types import Array
 
 # Pillow logs details of damaged files; users get one error instead.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "apng": "PNG"}
+PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF", "gif": "GIF", "apng": "PNG"}
 DEEP_MODES = ("I", "F")  # more than 8 bits
 # What makes an array upright, by EXIF orientation.
 TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -82,17 +84,19 @@ def flatten(image: Image.Image, name: str = "the image") -> Image.Image:
     return convert_mode(image, mode)
 
 
-def decode_photo(data: bytes, name: str, channels: int) -> tuple[Array, int]:
-    """Decode an image at its own size, upright: pixels (H, W, channels), plus one for alpha if any; and its bits, 8 or 16.
+def decode_photo(data: bytes, name: str, channels: int) -> tuple[Array, Encoding]:
+    """Decode an image at its own size, upright: pixels (H, W, channels), plus one for alpha if any; and its encoding.
 
     Raises:
         VaectlError: as `open_image`.
     """
     with translate_decoder_errors(name):
         image = open_image(data, name)[0]
-        if png16.is_png16(data):
-            with Image.open(BytesIO(data)) as header:
-                values = TURNS.get(orientation(header), np.asarray)(png16.decode(data))
+        with Image.open(BytesIO(data), formats=READABLE_FORMATS) as header:
+            encoding, turn = read_encoding(header), TURNS.get(orientation(header), np.asarray)
+            is_tiff16 = tiff16.is_tiff16(header)
+        if png16.is_png16(data) or is_tiff16:
+            values: NDArray[Any] = turn(tiff16.decode(data) if is_tiff16 else png16.decode(data))
         elif image.mode.startswith(DEEP_MODES):
             values = np.rint(deep_values(image, name) * 65535).astype(np.uint16)[..., np.newaxis]
         else:
@@ -102,7 +106,8 @@ def decode_photo(data: bytes, name: str, channels: int) -> tuple[Array, int]:
     pixels: Array = np.divide(values.reshape(*values.shape[:2], -1), largest, dtype=np.float32)
     colors = 1 if pixels.shape[2] < 3 else 3
     converted = convert_channels(pixels[..., :colors], channels)
-    return np.concatenate([converted, pixels[..., colors:]], axis=2), values.dtype.itemsize * 8
+    encoding = replace(encoding, bits=values.dtype.itemsize * 8, gray=colors == 1)
+    return np.concatenate([converted, pixels[..., colors:]], axis=2), encoding
 
 
 def deep_values(image: Image.Image, name: str) -> Array:
@@ -180,7 +185,20 @@ def to_common_mode(image: Image.Image, data: bytes) -> Image.Image:
 
         lab, srgb = (ImageCms.createProfile(space) for space in ("LAB", "sRGB"))
         return ImageCms.buildTransform(lab, srgb, "LAB", "RGB").apply(image)
+    if image.mode == "CMYK" and (profile := image.info.get("icc_profile")):
+        return convert_cmyk(image, profile)
     return convert_mode(image, {"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode))
+
+
+def convert_cmyk(image: Image.Image, profile: bytes) -> Image.Image:
+    """A CMYK image in sRGB, by its color profile; a damaged profile, or one of another color space, is ignored."""
+    from PIL import ImageCms
+
+    try:
+        srgb = ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(BytesIO(profile), srgb, "CMYK", "RGB").apply(image)
+    except ImageCms.PyCMSError:
+        return image
 
 
 @contextmanager
@@ -228,19 +246,33 @@ def peek_size(path: str) -> tuple[int, int, int] | None:
         return None
 
 
-def encode_image(pixels: Array, format: str, bits: int = 8) -> bytes:
-    """Encode an image, (H, W, C), as png, jpg, webp, gif or apng; a last channel of 2 or 4 is alpha. 16 `bits` need png.
+def encode_image(pixels: Array, format: str, encoding: Encoding | None = None) -> bytes:
+    """Encode an image, (H, W, C), as png, jpg, webp, tif, gif or apng; a last channel of 2 or 4 is alpha.
+
+    Of `encoding`, the metadata are written, and the 16 bits in png and tif; what came from a gray image becomes gray again.
 
     Raises:
         VaectlError: the image is too large for the format.
     """
-    if bits == 16 and format == "png":
-        return png16.encode(pixels)
-    options: dict[str, dict[str, Any]] = {"jpg": {"quality": 95, "subsampling": 0}, "webp": {"lossless": True}}
+    encoding = replace(encoding or Encoding(), format=format)
+    if encoding.gray and pixels.shape[2] > 2:
+        pixels = np.concatenate([pixels[..., :3].mean(axis=2, keepdims=True), pixels[..., 3:]], axis=2)
     image = to_pil(pixels)
     if format == "jpg" and image.mode in ("LA", "RGBA"):  # JPEG has no alpha
         image = image.convert(image.mode[:-1])
-    return save_image(image, format, **options.get(format, {}))
+    metadata = save_options(encoding, image.mode)
+    if encoding.bits == 16 and format == "png":
+        return png16.encode(pixels, save_image(image.crop((0, 0, 1, 1)), "png", **metadata))
+    if encoding.bits == 16 and format == "tif":
+        return tiff16.encode(pixels, metadata)
+    options: dict[str, dict[str, Any]] = {"jpg": {"quality": 95, "subsampling": 0}, "webp": {"lossless": True}}
+    return save_image(image, format, **options.get(format, {}), **metadata)
+
+
+def compress_jpeg(pixels: Array, quality: int) -> Array:
+    """An image (H, W, C) after JPEG compression of this quality, with halved chroma."""
+    with Image.open(BytesIO(save_image(to_pil(pixels), "jpg", quality=quality))) as image:
+        return to_pixels(np.asarray(image)).reshape(pixels.shape)
 
 
 def encode_animation(frames: Array, format: str, fps: float) -> bytes:

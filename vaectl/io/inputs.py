@@ -1,7 +1,7 @@
 """What commands read: the images or latents of sources, in batches."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from PIL import Image
 
 from vaectl.errors import VaectlError
 from vaectl.io import arrays, codecs, images, streams
+from vaectl.io.encoding import Encoding
 from vaectl.io.files import READABLE_FORMATS
 from vaectl.io.images import ResizeSpec
 from vaectl.io.prefetch import AHEAD, prefetch
@@ -28,11 +29,11 @@ MAX_BATCH_SIZE = 256
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (N, H, W, C) or latents (N, D), and their names; `bits` per value of the files they came from."""
+    """Images (N, H, W, C) or latents (N, D), and their names; and the encoding of a photo's file."""
 
     names: Sequence[str]
     arrays: Array
-    bits: int = 8
+    encoding: Encoding = field(default_factory=Encoding)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -77,8 +78,8 @@ def read_photos(
     """
 
     def decode(name: str, label: str, data: bytes) -> Batch:
-        pixels, bits = codecs.decode_photo(data, label, channels)
-        return Batch([name], pixels[np.newaxis], bits)
+        pixels, encoding = codecs.decode_photo(data, label, channels)
+        return Batch([name], pixels[np.newaxis], encoding)
 
     def convert(name: str, image: Image.Image) -> Batch:
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))

@@ -14,15 +14,16 @@ import numpy as np
 
 from vaectl.errors import UsageError, warn
 from vaectl.io import arrays, codecs, files, sheets, terminal
+from vaectl.io.encoding import Encoding
 from vaectl.io.inputs import Batch
 from vaectl.types import Array
 
 LATENT_FORMATS = ("npy", "csv")
-STILL_FORMATS = ("png", "jpg", "webp")
+STILL_FORMATS = ("png", "jpg", "webp", "tif")
 IMAGE_FORMATS = (*STILL_FORMATS, "gif", "apng")
 ALL_FORMATS = LATENT_FORMATS + IMAGE_FORMATS
 ANIMATED_FORMATS = ("gif", "apng", "webp")
-SUFFIXES = {".jpeg": "jpg"} | {f".{format}": format for format in ALL_FORMATS}
+SUFFIXES = {".jpeg": "jpg", ".tiff": "tif"} | {f".{format}": format for format in ALL_FORMATS}
 NUMBER = re.compile(r"%0?\d{0,2}d")
 MAX_SPOOL_BYTES = 1 << 20
 ANIMATION_SIDE = 256  # pixels; people watch animations, and digits of 28 pixels would be stamps
@@ -32,12 +33,14 @@ ANIMATION_SIDE = 256  # pixels; people watch animations, and digits of 28 pixels
 class Destination:
     """A place to write to, checked before any work.
 
-    `path` is a file, a folder or a numbered name; "-" is stdout, "" the terminal on stdout.
+    `path` is a file, a folder or a numbered name; "-" is stdout, "" the terminal on stdout. With `keeps_format`, photos are
+    written into a folder in the formats they came in.
     """
 
     path: str
     format: str
     animated: bool = False
+    keeps_format: bool = False
 
     @property
     def is_terminal(self) -> bool:
@@ -65,13 +68,16 @@ class Layout:
     fps: float = 10
 
 
-def parse_destination(output: str | None, format: str | None, formats: tuple[str, ...], *, animate: bool = False) -> Destination:
+def parse_destination(
+    output: str | None, format: str | None, formats: tuple[str, ...], *, animate: bool = False, keep_format: bool = False
+) -> Destination:
     """Where to write and in which format: `format`, else the suffix of `output`, else the first of the command's `formats`.
 
-    On a terminal, images are shown if the command makes any. GIF and APNG are animations; WebP is with `animate`.
+    On a terminal, images are shown if the command makes any. GIF and APNG are animations; WebP is with `animate`. With
+    `keep_format`, photos in a folder keep theirs.
 
     Raises:
-        UsageError: a format the command does not write, or an array for a terminal.
+        UsageError: a format the command does not write, an array for a terminal, or `keep_format` without a folder.
         VaectlError: a place that cannot be written.
     """
     suffix = "" if os.path.isdir(output or "") else os.path.splitext(output or "")[1].lower()
@@ -85,6 +91,8 @@ def parse_destination(output: str | None, format: str | None, formats: tuple[str
         )
     if animate and chosen not in ANIMATED_FORMATS:
         raise UsageError(f"{chosen} is not animated: use {', '.join(ANIMATED_FORMATS)}, as in -o walk.webp --animate")
+    if keep_format and (format or not goes_to_folder):
+        raise UsageError("--keep-format is for a folder, and goes without --format: use it as in -o clean/ --keep-format")
     animated = animate or chosen in ("gif", "apng")
     if output is None:
         if not files.stdout_is_terminal():
@@ -94,7 +102,7 @@ def parse_destination(output: str | None, format: str | None, formats: tuple[str
         if chosen in LATENT_FORMATS and (format or not images):
             raise UsageError("stdout is a terminal: redirect it (> z.npy), name a file (-o z.npy), or force it (-o -)")
         return Destination("", "png")
-    destination = Destination(output, chosen, animated)
+    destination = Destination(output, chosen, animated, keep_format)
     if destination.is_folder and chosen in LATENT_FORMATS:
         raise UsageError(f"{output!r} is a folder, but latents go into one file: name it, as in -o {output.rstrip('/')}/z.npy")
     if destination.is_folder:
@@ -136,7 +144,8 @@ def write_images(batches: Iterable[Batch], destination: Destination, layout: Lay
         data = codecs.encode_animation(enlarged, destination.format, layout.fps)
     else:
         sheet = sheets.make_sheet(stack, layout.columns)
-        data = codecs.encode_image(sheet, destination.format, max(batch.bits for batch in found))
+        encoding = Encoding(bits=max(batch.encoding.bits for batch in found))
+        data = codecs.encode_image(sheet, destination.format, found[0].encoding if len(stack) == 1 else encoding)
     with files.open_output(destination.path) as stream:
         stream.write(data)
 
@@ -185,9 +194,10 @@ def write_each(batches: Iterable[Batch], destination: Destination) -> None:
     numbers = count()
     taken: set[str] = set()
     for batch in batches:
+        format = batch.encoding.format if destination.keeps_format else destination.format
         for name, image in zip(batch.names, batch.arrays, strict=True):
             if destination.is_folder:
-                path = os.path.join(destination.path, unique_name(name, destination.format, taken))
+                path = os.path.join(destination.path, unique_name(name, format, taken, destination.keeps_format))
                 folder = os.path.dirname(path)
                 with files.translate_errors(repr(folder)):
                     os.makedirs(folder, exist_ok=True)
@@ -195,7 +205,7 @@ def write_each(batches: Iterable[Batch], destination: Destination) -> None:
                 folder, file = os.path.split(destination.path)
                 path = os.path.join(folder, insert_number(file, next(numbers)))
             with files.open_output(path) as stream:
-                stream.write(codecs.encode_image(image, destination.format, batch.bits))
+                stream.write(codecs.encode_image(image, format, batch.encoding))
 
 
 def insert_number(file: str, number: int) -> str:
@@ -203,11 +213,15 @@ def insert_number(file: str, number: int) -> str:
     return NUMBER.sub(lambda found: found[0] % number, file)
 
 
-def unique_name(name: str, format: str, taken: set[str]) -> str:
-    """A file name for the image called `name`; where `a.jpg` and `a.png` collide, the second becomes `a-2.png`."""
+def unique_name(name: str, format: str, taken: set[str], keep_suffix: bool = False) -> str:
+    """A file name for the image called `name`; where `a.jpg` and `a.png` collide, the second becomes `a-2.png`.
+
+    With `keep_suffix`, a suffix of the same format stays as it is spelled.
+    """
     stem, suffix = os.path.splitext(name)
     stem = stem if suffix.lower() in codecs.IMAGE_SUFFIXES else name
-    candidates = (f"{stem}{'' if number == 1 else f'-{number}'}.{format}" for number in count(1))
+    suffix = suffix if keep_suffix and SUFFIXES.get(suffix.lower()) == format else f".{format}"
+    candidates = (f"{stem}{'' if number == 1 else f'-{number}'}{suffix}" for number in count(1))
     chosen = next(name for name in candidates if name not in taken)
     taken.add(chosen)
     return chosen

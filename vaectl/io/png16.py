@@ -71,9 +71,12 @@ def write_chunk(chunk: tuple[bytes, bytes]) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def encode(pixels: Array) -> bytes:
-    """Encode an image, (H, W, C) in [0, 1]."""
+def encode(pixels: Array, ancillary: bytes = b"") -> bytes:
+    """Encode an image, (H, W, C) in [0, 1], with the metadata of another PNG."""
     from imagecodecs import png_encode
 
     values = np.rint(pixels.clip(0, 1) * 65535).astype(np.uint16)
-    return bytes(png_encode(values[..., 0] if values.shape[2] == 1 else values))
+    encoded = bytes(png_encode(values[..., 0] if values.shape[2] == 1 else values))
+    metadata = [chunk for chunk in chunks(ancillary) if chunk[0] not in (b"IHDR", b"IDAT", b"IEND")]
+    end = len(SIGNATURE) + 25  # of the header
+    return encoded[:end] + b"".join(map(write_chunk, metadata)) + encoded[end:]

@@ -145,7 +145,8 @@ def build_unet(image_shape: Shape, hidden: Sequence[int]) -> Network:
     """Build a U-Net from images to images of any size, with one scale for each hidden width.
 
     It adds its skip connections (Ronneberger, Fischer & Brox 2015, concatenate them), works on pixel-unshuffled images
-    (FFDNet: Zhang, Zuo & Zhang 2018), and predicts the residual to add to the image (DnCNN: Zhang et al. 2017).
+    (FFDNet: Zhang, Zuo & Zhang 2018), changes scale by unshuffling pixels too, which loses nothing, and predicts the residual to
+    add to the image (DnCNN: Zhang et al. 2017).
 
     Raises:
         ValueError: the height or width of `image_shape` is not a multiple of 2 ** len(hidden).
@@ -154,11 +155,12 @@ def build_unet(image_shape: Shape, hidden: Sequence[int]) -> Network:
     if image_shape[0] % multiple or image_shape[1] % multiple:
         raise ValueError(f"a U-Net with {len(hidden)} scales needs crops whose sides are multiples of {multiple}")
     channels = 4 * image_shape[2]
-    layers: list[Layer] = [Conv2d(channels, hidden[0], 3, 1), ReLU(), *residual_block(hidden[0])]
+    layers: list[Layer] = [Conv2d(channels, hidden[0], 3, 1), *residual_block(hidden[0])]
     for larger, smaller in pairwise(hidden):
-        layers += [PushSkip(), Conv2d(larger, smaller, 3, 2), ReLU(), *residual_block(smaller)]
+        layers += [PushSkip(), PixelUnshuffle(2), Conv2d(4 * larger, smaller, 1, 1), *residual_block(smaller)]
+    layers += residual_block(hidden[-1])
     for smaller, larger in pairwise(reversed(hidden)):
-        layers += [Upsample(2), Conv2d(smaller, larger, 3, 1), AddSkip(), *residual_block(larger)]
+        layers += [Conv2d(smaller, 4 * larger, 1, 1), PixelShuffle(2), AddSkip(), *residual_block(larger)]
     layers.append(Conv2d(hidden[0], channels, 3, 1))
     return Network(image_shape, 0, (), (PushSkip(), PixelUnshuffle(2), *layers, PixelShuffle(2), AddSkip(), Clip()))
 
@@ -184,6 +186,12 @@ def network_from_json(values: Any) -> Network:
     if not isinstance(image_shape, list) or any(type(size) is not int for size in (*image_shape, latent_dim)):
         raise ValueError("image_shape must be a list of integers and latent_dim an integer")
     return Network(tuple(image_shape), latent_dim, layers_from_json(values["encoder"]), layers_from_json(values["decoder"]))
+
+
+def split_pairs(images: Any, network: Network) -> tuple[Any, Any]:
+    """The clean images, and the noisy ones to encode, in pairs (N, H, W, 2 C); in images (N, H, W, C) they are the same."""
+    channels = network.image_shape[2]
+    return (images, images) if images.shape[-1] == channels else (images[..., :channels], images[..., channels:])
 
 
 def half_weights(half: str, weights: Mapping[str, T]) -> dict[str, T]:

@@ -94,6 +94,13 @@ class TorchRandom:
     def integers(self, high: int, shape: tuple[int, ...]) -> Tensor:
         return torch.randint(high, shape, generator=self.generator, device=self.generator.device)
 
+    def poisson(self, rate: Tensor) -> Tensor:
+        return torch.poisson(rate.float(), generator=self.generator)
+
+    def on_numpy(self, function: Callable[..., Array], clean: Tensor, *others: Tensor) -> Tensor:
+        arrays = (tensor.float() if tensor.is_floating_point() else tensor for tensor in (clean, *others))
+        return torch.from_numpy(function(*(array.cpu().numpy() for array in arrays))).to(clean)
+
     def constant(self, array: NDArray[Any]) -> Tensor:
         # Keep the array, so that its id is not reused.
         if id(array) not in self.constants:

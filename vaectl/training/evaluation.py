@@ -12,10 +12,12 @@ import numpy as np
 from vaectl.autoencoder import Autoencoder, Images, as_sources, load
 from vaectl.corruption import parse_corruptions
 from vaectl.datasets.catalogue import SPLITS
-from vaectl.datasets.load import IN_MEMORY, Data, Preprocessing, load_dataset
+from vaectl.datasets.load import IN_MEMORY, IN_NPZ, Data, Preprocessing, load_dataset
 from vaectl.datasets.named import DatasetImages, open_source
+from vaectl.datasets.pairs import match_pairs
 from vaectl.errors import UsageError, VaectlError
-from vaectl.io.sources import Folder, count_inputs
+from vaectl.io.images import to_uint8
+from vaectl.io.sources import Folder, SkipPolicy, count_inputs
 from vaectl.networks.device import resolve_device
 from vaectl.training.losses import make_likelihood
 from vaectl.training.metrics import AverageMeter, EvalConfig, Evaluator, Metrics, RunningVariance
@@ -55,6 +57,7 @@ def evaluate(
     model: str | os.PathLike[str] | Autoencoder,
     data: Data | Images | None = None,
     *,
+    noisy: Data | None = None,
     split: str = "test",
     samples: int = 1000,
     binarize: bool | None = None,
@@ -70,6 +73,7 @@ def evaluate(
         model: a checkpoint's path, or a model.
         data: as for `vaectl.train`; None is the data it was trained on. Arrays, folders, lists of paths and one image of a
             data set ("mnist:17") are evaluated whole; "mnist:train" is that split.
+        noisy: the noisy partners of the images, as for `vaectl.train`; of folders, all pairs are evaluated.
         split: "test" or "train".
         samples: K of importance sampling; 0 skips the NLL.
         binarize: sample each pixel once as 0 or 1; None does as in training.
@@ -89,19 +93,26 @@ def evaluate(
     card, has_latent = model.card, model.network.has_latent
     explicit = data is not None
     if data is None:
-        data = str(card.data.get("name"))
+        data, partners = str(card.data.get("name")), card.data.get("noisy")
+        noisy = None if partners == IN_NPZ else partners
         skip_bad = skip_bad or bool(card.data.get("skip_bad"))
         if data == IN_MEMORY:
             raise VaectlError("the model was trained on arrays in memory: give data to evaluate it on")
     binarize = bool(card.training.get("binarize")) if binarize is None else binarize
-    corrupt = list(card.corrupt) if corrupt is None else corrupt
+    corrupt = [*card.corrupt] * (noisy is None or not explicit) if corrupt is None else corrupt
     config = EvalConfig(parse_corruptions(corrupt, on_crops=not has_latent), samples, binarize, ssim=True, seed=seed)
     likelihood = make_likelihood(card.likelihood, card.sigma, card.network.outputs_pixels)
     evaluator = Evaluator(card.network, model.checkpoint.weights, likelihood, resolve_device(device), config)
-    if explicit and is_one_split(data):
+    total: int | None
+    if isinstance(data, str | os.PathLike) and explicit and isinstance(noisy, str | os.PathLike):
+        split, (batches, total) = (
+            "whole",
+            pair_batches(Folder(os.fspath(data)), Folder(os.fspath(noisy)), model, skip_bad=skip_bad),
+        )
+    elif explicit and noisy is None and is_one_split(data):
         split, (batches, total) = "whole", whole_batches(data, model, skip_bad=skip_bad)
     else:
-        split, batches, total = split_batches(data, split, model, skip_bad=skip_bad)
+        split, batches, total = split_batches(data, noisy, split, model, skip_bad=skip_bad)
     meter, variance = AverageMeter(), RunningVariance()
     for names, stack in batches:
         start = 0
@@ -138,12 +149,24 @@ def is_one_split(data: Data | Images) -> TypeGuard[Images]:
 def whole_batches(data: Images, model: Autoencoder, *, skip_bad: bool) -> tuple[Iterator[NamedBatch], int | None]:
     """All images, and about how many there are if that is known."""
     batches = model.batches(data, skip_bad=skip_bad)
-    named = ((batch.names, np.rint(batch.arrays * 255).astype(np.uint8)) for batch in batches)
+    named = ((batch.names, to_uint8(batch.arrays)) for batch in batches)
     return named, count_inputs(as_sources(data)) or None
 
 
+def pair_batches(clean: Folder, noisy: Folder, model: Autoencoder, *, skip_bad: bool) -> tuple[Iterator[NamedBatch], int]:
+    """All pairs of two folders, and their number."""
+    pairs = match_pairs(clean, noisy, SkipPolicy(skip_bad))
+
+    def read() -> Iterator[NamedBatch]:
+        for pair in pairs:
+            (target,), (given,) = (model.batches([path]) for path in (pair.clean, pair.noisy))
+            yield [os.path.relpath(pair.clean, clean.path)], to_uint8(np.concatenate([target.arrays, given.arrays], axis=3))
+
+    return read(), len(pairs)
+
+
 def split_batches(
-    data: Data | Images, split: str, model: Autoencoder, *, skip_bad: bool
+    data: Data | Images, noisy: Data | None, split: str, model: Autoencoder, *, skip_bad: bool
 ) -> tuple[str, Iterator[NamedBatch], int]:
     """The split that `data` name ("mnist:train"), else `split`; its images, and their number.
 
@@ -156,7 +179,8 @@ def split_batches(
     if isinstance(source, DatasetImages):
         data, split = source.name, source.split if data != source.name else split
     preprocessing = Preprocessing(size, channels, model.card.fit, keep_size=size is None, skip_bad=skip_bad)
-    dataset = load_dataset(cast(Data, data), preprocessing)
+    pairs_in_npz = bool(model.card.data.get("noisy"))
+    dataset = load_dataset(cast(Data, data), preprocessing, noisy=noisy, pairs_in_npz=pairs_in_npz)
     stack = dataset.test if split == "test" else dataset.train
     if not len(stack):
         raise VaectlError(f"{dataset.name!r} has no {split} images: try --split train")

@@ -19,7 +19,7 @@ MAX_DEVICE_BYTES = 2 << 30
 
 
 class ImageDataset:
-    """Images of one size, (N, H, W, C), 0 to 255."""
+    """Images of one size, (N, H, W, C), 0 to 255; or pairs of a clean and a noisy one, (N, H, W, 2 C)."""
 
     def __init__(self, images: UInt8Array, device: str) -> None:
         self.images = images
@@ -45,7 +45,7 @@ class ImageDataset:
 
 @dataclass(frozen=True)
 class RandomCrops:
-    """Random crops of `shape` from photos (H, W, C), 0 to 255, rotated and flipped at random.
+    """Random crops of `shape` from photos (H, W, C) or pairs (H, W, 2 C), 0 to 255, rotated and flipped at random.
 
     An epoch has a fixed number of crops, so that a few epochs are a training run however large the photos are.
     """
@@ -71,9 +71,8 @@ class RandomCrops:
             yield torch.from_numpy(self.crop_batch(batch_size, rng)).to(random.device)
 
     def crop_batch(self, count: int, rng: np.random.Generator) -> UInt8Array:
-        """Random crops, (count, H, W, C); photos are chosen in proportion to their size."""
-        sizes = np.array([photo.size for photo in self.photos], np.float64)
-        chosen = rng.choice(len(sizes), count, p=sizes / sizes.sum())
+        """Random crops, (count, H, W, C), of one photo as often as of another: pixel by pixel, small ones show more."""
+        chosen = rng.integers(len(self.photos), size=count)
         return np.stack([self.crop(self.photos[index], rng) for index in chosen])
 
     def crop(self, photo: UInt8Array, rng: np.random.Generator) -> UInt8Array:
@@ -90,8 +89,8 @@ class RandomCrops:
 
 
 def make_dataset(images: Sequence[UInt8Array] | UInt8Array, shape: Shape, device: str) -> ImageDataset | RandomCrops:
-    """Images of `shape` as they are, images of other sizes as random crops of `shape`."""
-    if isinstance(images, np.ndarray) and images.shape[1:] == shape:
+    """Images or pairs of `shape` as they are, those of other sizes as random crops of `shape`."""
+    if isinstance(images, np.ndarray) and images.shape[1:3] == shape[:2]:
         return ImageDataset(images, device)
     return RandomCrops(images, shape)
 

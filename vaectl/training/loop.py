@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from vaectl.corruption import Corruption, apply_corruptions
 from vaectl.errors import VaectlError
-from vaectl.networks.network import Network
+from vaectl.networks.network import Network, split_pairs
 from vaectl.networks.torch import TorchRandom, build_module, translate_memory_errors
 from vaectl.training import losses
 from vaectl.training.config import TrainConfig
@@ -25,7 +25,11 @@ LOG_EVERY = 10  # steps
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training run is. The loss and its parts are means over the epoch so far, in nats per image."""
+    """How far a training run is. The loss and its parts are means over the epoch so far, in nats per image.
+
+    `held_out` has, at the end of an epoch, the metrics of some held-out images: `neg_elbo` in nats, `psnr` in dB, and with
+    corruptions `psnr_before`, of the corrupted images.
+    """
 
     step: int
     steps: int
@@ -36,10 +40,16 @@ class Progress:
     loss: float
     reconstruction: float
     kl: float
+    held_out: Mapping[str, float]
 
     def means(self) -> dict[str, float]:
-        """The loss and its parts."""
-        return {"loss": self.loss, "reconstruction": self.reconstruction, "kl": self.kl}
+        """The loss and its parts, and the held-out metrics."""
+        losses = {"loss": self.loss, "reconstruction": self.reconstruction, "kl": self.kl}
+        return losses | {f"held_out_{name}": value for name, value in self.held_out.items()}
+
+
+# The metrics of held-out images for the weights so far.
+Validate = Callable[[Mapping[str, NDArray[np.float32]], Likelihood], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -73,18 +83,20 @@ def train_network(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_step: Callable[["Trainer"], None] = lambda trainer: None,
     state: TrainState | None = None,
+    validate: Validate = lambda weights, likelihood: {},
 ) -> TrainResult:
     """Train a network, from `state` if given.
 
-    `on_progress` is called every few steps and at the end of each epoch, `on_step` before the first step and after each. The same
-    seed, device and number of threads give bit-identical weights, also if the run was interrupted and resumed.
+    `on_progress` is called every few steps and, after `validate`, at the end of each epoch; `on_step` before the first step and
+    after each. The same seed, device and number of threads give bit-identical weights, also if the run was interrupted and
+    resumed.
 
     Raises:
         VaectlError: the loss is NaN or infinite, or memory ran out.
     """
     samples = f" or --samples (it is {config.samples})" if config.samples > 1 else ""
     with translate_memory_errors(f"lower --batch-size (it is {config.batch_size}){samples}"):
-        trainer = Trainer(network, dataset, config, corruptions, device, on_progress)
+        trainer = Trainer(network, dataset, config, corruptions, device, on_progress, validate)
         if state:
             trainer.load_state_dict(state)
         on_step(trainer)
@@ -105,25 +117,28 @@ class Trainer:
         corruptions: Sequence[Corruption],
         device: str,
         on_progress: Callable[[Progress], None],
+        validate: Validate,
     ) -> None:
         self.network, self.config, self.corruptions = network, config, corruptions
         generator = Generator(device).manual_seed(config.seed)
         self.dtype = resolve_dtype(config.precision, device)
         self.encoder, self.decoder = (build_module(layers).to(device) for _, layers in network.halves())
-        init_weights(network, self.encoder, self.decoder, dataset.init_images(), generator)
+        init_weights(network, self.encoder, self.decoder, split_pairs(dataset.init_images(), network)[0], generator)
         self.model = nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
         self.optimizer = Adam(self.model, self.dtype, config.betas)
         self.random = TorchRandom(generator, self.dtype)
         self.likelihood = losses.make_likelihood(config.likelihood, config.sigma, network.outputs_pixels)
         self.loader = DataLoader(dataset, config.batch_size, config.epochs, generator)
         self.logger = MetricLogger(config, self.likelihood, self.loader, on_progress)
+        self.validate = validate
 
     def train_step(self, batch: Tensor) -> None:
-        """Update the weights with one batch, (N, H, W, C), 0 to 255."""
-        clean = batch.to(self.dtype).mul_(1 / 255)
+        """Update the weights with one batch, (N, H, W, C), or of pairs, (N, H, W, 2 C), 0 to 255."""
+        images = batch.to(self.dtype).mul_(1 / 255)
         if self.config.binarize:
-            clean = self.random.binarize(clean)
-        corrupted = apply_corruptions(self.corruptions, clean, self.random).to(self.dtype)
+            images = self.random.binarize(images)
+        clean, given = split_pairs(images, self.network)
+        corrupted = apply_corruptions(self.corruptions, given, self.random).to(self.dtype)
         logits, kl = losses.forward(
             self.encoder, self.decoder[:-1], corrupted, self.network.latent_dim, self.random.normal, self.config.samples
         )
@@ -132,6 +147,13 @@ class Trainer:
         self.logger.log(logits, target, kl)
         backward(self.likelihood, logits, target, kl, self.config.beta)
         self.optimizer.step(get_lr(self.config, self.loader.step / self.loader.steps))
+        if self.loader.ends_epoch:
+            self.logger.end_epoch(self.validate(self.weights(), self.likelihood))
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The weights, named as in `Network.weight_shapes`."""
+        tensors = self.optimizer.split(self.optimizer.weights)
+        return {name: tensor.cpu().numpy() for (name, _), tensor in zip(self.model.named_parameters(), tensors, strict=True)}
 
     def state_dict(self) -> TrainState:
         """Everything that the next steps depend on.
@@ -175,9 +197,7 @@ class Trainer:
             VaectlError: a weight is NaN or infinite.
         """
         self.logger.check_finite(self.optimizer.weights.sum().item())
-        self.optimizer.finish()
-        weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.model.state_dict().items()}
-        return TrainResult(weights, self.likelihood.sigma, self.logger.epochs)
+        return TrainResult(self.weights(), self.likelihood.sigma, self.logger.epochs)
 
 
 def backward(likelihood: Likelihood, logits: Tensor, target: Tensor, kl: Tensor, beta: float) -> None:
@@ -223,21 +243,28 @@ class MetricLogger:
     @torch.no_grad()
     def log(self, logits: Tensor, target: Tensor, kl: Tensor) -> None:
         """Log this step if it is due; raises VaectlError if the loss is NaN or infinite."""
-        step, ends_epoch = self.loader.step, self.loader.ends_epoch
-        if step % LOG_EVERY and not ends_epoch:
+        if self.loader.step % LOG_EVERY and not self.loader.ends_epoch:
             return
         self.logged.append(torch.stack([self.likelihood.nll(logits.float(), target.float()).mean(), kl.mean()]))
-        reconstruction, kl_mean = torch.stack(self.logged).mean(0).tolist()
-        loss = reconstruction + self.config.beta * kl_mean
-        self.check_finite(loss)
-        epoch = ceil(step / self.loader.steps_per_epoch)
-        progress = Progress(
-            step, self.loader.steps, self.first_step, epoch, ends_epoch, self.config, loss, reconstruction, kl_mean
-        )
+        progress = self.progress({})
+        self.check_finite(progress.loss)
+        if not self.loader.ends_epoch:
+            self.on_progress(progress)
+
+    def end_epoch(self, held_out: Mapping[str, float]) -> None:
+        """Report the epoch, with its held-out metrics."""
+        progress = self.progress(held_out)
         self.on_progress(progress)
-        if ends_epoch:
-            self.epochs.append(progress.means())
-            self.logged.clear()
+        self.epochs.append(progress.means())
+        self.logged.clear()
+
+    def progress(self, held_out: Mapping[str, float]) -> Progress:
+        """How far the run is."""
+        loader = self.loader
+        reconstruction, kl = torch.stack(self.logged).mean(0).tolist()
+        loss, epoch = reconstruction + self.config.beta * kl, ceil(loader.step / loader.steps_per_epoch)
+        place = (loader.step, loader.steps, self.first_step, epoch, loader.ends_epoch)
+        return Progress(*place, self.config, loss, reconstruction, kl, held_out)
 
     def check_finite(self, value: float) -> None:
         """Raise a VaectlError if a value is NaN or infinite."""

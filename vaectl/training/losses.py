@@ -42,10 +42,14 @@ class Gaussian:
 
     The mean is the sigmoid of the logits, or with `outputs_pixels` the output itself. If no sigma is given, it is the maximum
     likelihood estimate over recent images: the root of their mean squared error (Rybkin, Daniilidis & Levine 2021, section 4.2).
+
+    With `outputs_pixels` and no sigma, images are learned from with a sigma each, that of their own error: then a gradient step
+    raises the mean PSNR, in which a decibel counts as much for little noise as for much.
     """
 
     UPDATE_RATE = 0.05
     MIN_SIGMA = 1e-3  # a quarter of a gray level: constant images would have none at all
+    MIN_IMAGE_SIGMA = 1e-2  # of a single image: clean ones would outweigh all others
 
     def __init__(self, sigma: float | None, *, outputs_pixels: bool = False) -> None:
         self.outputs_pixels = outputs_pixels
@@ -69,8 +73,12 @@ class Gaussian:
 
     def gradient(self, logits: Tensor, images: Tensor) -> Tensor:
         mean = self.mean(logits)
+        error = mean - images
+        if self.outputs_pixels and self.learns:
+            mse = error.float().square().flatten(1).mean(1)
+            return error / (mse + self.MIN_IMAGE_SIGMA**2).to(error.dtype).view(-1, 1, 1, 1)
         slope = 1 if self.outputs_pixels else mean * (1 - mean)
-        return (mean - images) * slope / self.variance.to(mean.device, mean.dtype)
+        return error * slope / self.variance.to(mean.device, mean.dtype)
 
     def update(self, logits: Tensor, images: Tensor) -> None:
         if self.learns:

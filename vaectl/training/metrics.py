@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from vaectl.corruption import Corruption, apply_corruptions
-from vaectl.networks.network import Network, half_weights
+from vaectl.networks.network import Network, half_weights, split_pairs
 from vaectl.networks.tiling import run_tiled
 from vaectl.networks.torch import TorchRandom, build_module, translate_memory_errors
 from vaectl.training import losses
@@ -60,11 +60,11 @@ class Evaluator:
         )
 
     def compute_metrics(self, images: UInt8Array) -> Iterator[tuple[Metrics, Array]]:
-        """The metrics of every image and its z, or mu, (N, D), a few images at a time; D is 0 without a latent.
+        """The metrics of every image, or pair, and its z, or mu, (N, D), a few at a time; D is 0 without a latent.
 
         `neg_elbo` = `reconstruction` + `kl`, nats per image, for one z ~ q(z|x); `nll`, nats, by importance sampling (VAE only);
-        `mse`, on pixels in [0, 1], `psnr`, dB, and `ssim` of the reconstruction from mu. With corruptions, these compare the
-        denoised image with the clean one, and `mse_before`, `psnr_before`, `ssim_before` the corrupted image.
+        `mse`, on pixels in [0, 1], `psnr`, dB, and `ssim` of the reconstruction from mu. With corruptions, or of pairs, these
+        compare the denoised image with the clean one, and `mse_before`, `psnr_before`, `ssim_before` the corrupted image.
         """
         size = self.batch_size(MAX_VALUES)
         if self.config.samples and self.network.variational:
@@ -72,10 +72,11 @@ class Evaluator:
             size = min(size, latents, max(MIN_SAMPLED_IMAGES, latents // self.config.samples))
         for part in torch.from_numpy(images).split(size):
             with torch.inference_mode(), translate_memory_errors("use smaller images, or --device cpu"):
-                clean = part.to(self.device).float() / 255
+                both = part.to(self.device).float() / 255
                 if self.config.binarize:
-                    clean = self.random.binarize(clean)
-                corrupted = apply_corruptions(self.config.corruptions, clean, self.random)
+                    both = self.random.binarize(both)
+                clean, given = split_pairs(both, self.network)
+                corrupted = apply_corruptions(self.config.corruptions, given, self.random)
                 encoded = self.encoder(corrupted) if self.network.has_latent else clean.new_zeros(len(clean), 0)
                 mu, logvar = encoded[:, : self.network.latent_dim], encoded[:, self.network.latent_dim :]
                 metrics = dict(self.batch_metrics(clean, corrupted, mu, logvar))
@@ -97,7 +98,7 @@ class Evaluator:
             log_likelihood = self.log_likelihood_of(clean)
             yield "nll", losses.importance_nll(mu, logvar, log_likelihood, self.config.samples, self.random.normal, max_latents)
         yield from compare(output, clean, "", with_ssim=self.config.ssim)
-        if self.config.corruptions:
+        if corrupted is not clean:
             yield from compare(corrupted, clean, "_before", with_ssim=self.config.ssim)
 
     def batch_size(self, max_values: int) -> int:
@@ -140,6 +141,14 @@ class AverageMeter:
     def means(self) -> dict[str, float]:
         """The mean of each metric."""
         return {name: total / self.count for name, total in self.sums.items()}
+
+
+def mean_metrics(evaluator: Evaluator, images: UInt8Array) -> dict[str, float]:
+    """The mean metrics of images."""
+    meter = AverageMeter()
+    for metrics, _ in evaluator.compute_metrics(images):
+        meter.update(metrics)
+    return meter.means()
 
 
 class RunningVariance:

@@ -17,15 +17,17 @@ def init_weights(network: Network, encoder: nn.Sequential, decoder: nn.Sequentia
     """Weights from N(0, 1.44 / fan_in), halved in the last layers; biases subtract and restore the mean image of `sample`.
 
     SiLU passes on less than half of its input, hence more than LeCun's 1 / fan_in (LeCun et al. 1998, section 4.6). Small last
-    layers start z near the prior and reconstructions near the mean; so do those whose output is added to a skip connection.
+    layers start z near the prior and reconstructions near the mean. A unet begins as the identity, and so does each of its
+    residual blocks (Zhang, Dauphin & Ma 2019).
     """
     weighted: list[Any] = []
     for layers, half in ((network.encoder, encoder), (network.decoder, decoder)):
         indices = [index for index, layer in enumerate(layers) if layer.weight_shapes()]
         for index in indices:
             module: Any = half[index]
-            small = index == indices[-1] or isinstance(layers[index + 1], AddSkip)
-            nn.init.normal_(module.weight, std=(0.6 if small else 1.2) / sqrt(module.weight[0].numel()), generator=random)
+            is_last, added = index == indices[-1], any(isinstance(layer, AddSkip) for layer in layers[index + 1 : index + 2])
+            gain = 0 if added or (is_last and not network.has_latent) else 0.6 if is_last else 1.2
+            nn.init.normal_(module.weight, std=gain / sqrt(module.weight[0].numel()), generator=random)
             nn.init.zeros_(module.bias)
             weighted.append(module)
     mean = torch.from_numpy(sample.mean(0, dtype=np.float32)).to(random.device) * (1 / 255)
@@ -97,7 +99,3 @@ class Adam:
             tensor.copy_(state[name])
         self.working.copy_(self.weights)
         self.steps.fill_(steps)
-
-    def finish(self) -> None:
-        """Leave the float32 weights in the module."""
-        self.bind(self.weights)

@@ -4,12 +4,13 @@ from __future__ import annotations  # so that help() shows the names of types
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from math import prod
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 
 from vaectl import __version__, checkpoint, models
@@ -22,16 +23,16 @@ from vaectl.io import files
 from vaectl.latents import compute_stats
 from vaectl.models import MODELS
 from vaectl.networks.device import resolve_device
-from vaectl.networks.network import Network, network_to_json
+from vaectl.networks.network import Network, network_to_json, split_pairs
 from vaectl.signals import defer_signals
 from vaectl.training import loop
 from vaectl.training.config import make_config
 from vaectl.training.loader import make_dataset
 from vaectl.training.loop import Progress
-from vaectl.training.losses import make_likelihood
-from vaectl.training.metrics import AverageMeter, EvalConfig, Evaluator
+from vaectl.training.losses import Likelihood, make_likelihood
+from vaectl.training.metrics import EvalConfig, Evaluator, mean_metrics
 from vaectl.training.resume import checkpointing
-from vaectl.types import MAX_FLOAT32, UInt8Array
+from vaectl.types import MAX_FLOAT32, Array, UInt8Array
 
 ModelName = Literal["ae", "dae", "vae"]
 Architecture = Literal["mlp", "conv", "unet"]
@@ -40,6 +41,8 @@ LikelihoodName = Literal["bernoulli", "gaussian"]
 Precision = Literal["auto", "fp32", "bf16"]
 CHOICES = {"model": ModelName, "net": Architecture, "fit": Fit, "likelihood": LikelihoodName, "precision": Precision}
 
+VALIDATED = ("neg_elbo", "psnr", "psnr_before")  # what each epoch tells of held-out images
+N_VALIDATION_VALUES = 1 << 21  # pixel values of them: some 2,700 digits, or 170 crops
 ON_CARD = ("likelihood", "beta", "corrupt")  # settings that the card has beside those of training
 
 
@@ -47,6 +50,7 @@ def train(
     model: ModelName,
     data: Data = "mnist",
     *,
+    noisy: Data | None = None,
     latent_dim: int | None = None,
     net: Architecture | None = None,
     hidden: Sequence[int] | None = None,
@@ -80,6 +84,8 @@ def train(
         model: "ae" (plain), "dae" (denoising) or "vae" (variational).
         data: a data set's name, a folder of images, an NPZ or NPY file, an array of images (N, H, W) or (N, H, W, C) with pixels
             in [0, 1] or integers up to 255, or a tuple of training and test images.
+        noisy: the noisy partners of the images, for a dae: another folder with files of the same names, or other arrays. An NPZ
+            file holds them as x_train_noisy and x_test_noisy.
         latent_dim: D. What is None here and below is chosen to suit the model and the data.
         net: the architecture: "mlp", "conv", or "unet", which has no latent and denoises images of any size.
         hidden: the widths of the hidden layers, halvings or scales.
@@ -89,7 +95,7 @@ def train(
         skip_bad: list and skip files that cannot be read.
         epochs, batch_size, lr: lr is the peak learning rate.
         beta: the weight of the KL; above 0 it makes the latent a distribution.
-        corrupt: what is done to images before they are encoded, as in "gaussian:0.25".
+        corrupt: what is done to images, or to their noisy partners, before they are encoded, as in "gaussian:0.25".
         samples: samples of z per image, L in Kingma & Welling.
         likelihood, sigma: of a pixel; sigma, of a Gaussian likelihood, is learned unless given.
         binarize: dynamic binarization: sample each pixel as 0 or 1 at every visit.
@@ -102,7 +108,7 @@ def train(
         resume_command: what messages say to resume an interrupted run.
         on_read: called with the number of images read so far, and of all if it is known.
         on_progress: called every few steps.
-        on_end: called with the trained model and images (N, H, W, C) it was evaluated on.
+        on_end: called with the trained model and images (N, H, W, C) it was evaluated on, the noisy ones of pairs.
 
     Returns:
         The trained model; its card holds the metrics on held-out images.
@@ -119,11 +125,15 @@ def train(
     if channels not in (None, 1, 3):
         raise UsageError(f"channels={channels!r}: give 1 for gray or 3 for color")
     beta = MODELS[model].beta if beta is None else beta
-    specs = MODELS[model].corrupt if corrupt is None else (corrupt,) if isinstance(corrupt, str) else tuple(corrupt)
+    if noisy is not None and (model != "dae" or binarize):
+        raise UsageError("noisy images are for a dae that is not binarized: use train dae --noisy")
+    specs = () if noisy is not None else MODELS[model].corrupt
+    if corrupt is not None:
+        specs = (corrupt,) if isinstance(corrupt, str) else tuple(corrupt)
     sides = (height, width) if height and width else None
     is_unet = net == "unet"  # which learns from crops of photos
     corruptions = parse_corruptions(specs, on_crops=is_unet)
-    if is_unet and (latent_dim or beta or likelihood == "bernoulli" or not corruptions):
+    if is_unet and (latent_dim or beta or likelihood == "bernoulli" or (not corruptions and noisy is None)):
         raise UsageError("a unet has no latent, and a Gaussian likelihood: use it for a dae, as in train dae --net unet")
     path = None if output is None else os.fspath(output)
     if path is not None:
@@ -131,7 +141,9 @@ def train(
     with checkpointing(path, resume_command, resume=resume, force=force) as checkpointer:
         # The data, and the network they suggest.
         preprocessing = Preprocessing(None if is_unet else sides, channels, fit, keep_size=is_unet, skip_bad=skip_bad)
-        dataset = load_dataset(data, preprocessing, on_read)
+        dataset = load_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=model == "dae" and not binarize)
+        if dataset.noisy and corrupt is None:
+            specs, corruptions = (), ()
         image_shape = (*(sides or models.UNET_CROP), dataset.image_shape[2]) if is_unet else dataset.image_shape
         architecture = net or models.default_architecture(image_shape)
         try:
@@ -141,7 +153,9 @@ def train(
         likelihood_name = likelihood or models.default_likelihood(architecture, image_shape)
         if sigma and likelihood_name != "gaussian":
             raise UsageError("sigma is for a Gaussian likelihood: add --likelihood gaussian")
-        warn_of_surprises(network, dataset, denoises=bool(corruptions) and net is None and architecture == "conv")
+        warn_of_surprises(
+            network, dataset, denoises=bool(corruptions or dataset.noisy) and net is None and architecture == "conv"
+        )
 
         # The configuration of the run, which a resumed run must share.
         torch_device = resolve_device(device)
@@ -172,6 +186,7 @@ def train(
             "device": torch_device,
             "precision": str(loop.resolve_dtype(precision, torch_device)).removeprefix("torch."),
         }
+        eval_config = EvalConfig(corruptions, binarize=binarize, seed=seed)
         state = checkpointer.start(run_config, versions() | describe_machine(torch_device))
 
         with defer_signals() as interruption:  # a signal waits for the end of the step
@@ -179,15 +194,20 @@ def train(
             def on_step(trainer: loop.Trainer) -> None:
                 checkpointer.on_step(trainer, interruption)
 
-            result = loop.train_network(network, train_images, config, corruptions, torch_device, on_progress, on_step, state)
+            def validate(weights: Mapping[str, Array], likelihood: Likelihood) -> dict[str, float]:
+                evaluator = Evaluator(network, weights, likelihood, torch_device, eval_config)
+                metrics = mean_metrics(evaluator, held_out[: N_VALIDATION_VALUES // prod(image_shape) or 1])
+                return {name: metrics[name] for name in VALIDATED if name in metrics}
+
+            result = loop.train_network(
+                network, train_images, config, corruptions, torch_device, on_progress, on_step, state, validate
+            )
 
         # The checkpoint: the weights, and how good they are on images that were held out.
         fitted_likelihood = make_likelihood(likelihood_name, result.sigma, network.outputs_pixels)
-        eval_config = EvalConfig(corruptions, binarize=binarize, seed=seed)
         evaluator = Evaluator(network, result.weights, fitted_likelihood, torch_device, eval_config)
-        meter = AverageMeter()
-        for metrics, _ in evaluator.compute_metrics(held_out):
-            meter.update(metrics)
+        metrics = mean_metrics(evaluator, held_out)
+        warn_if_worse(metrics)
         card = Card(
             model=model,
             network=network,
@@ -196,10 +216,10 @@ def train(
             sigma=result.sigma,
             beta=beta,
             corrupt=list(specs),
-            latent_stats=compute_stats(evaluator.latents(train_images.init_images())),
+            latent_stats=compute_stats(evaluator.latents(split_pairs(train_images.init_images(), network)[0])),
             training={name: value for name, value in asdict(config).items() if name not in ON_CARD} | {"betas": [*config.betas]},
             data=dataset.describe() | {"skip_bad": skip_bad},
-            metrics={"split": dataset.held_out_split, "images": len(held_out), **meter.means()},
+            metrics={"split": dataset.held_out_split, "images": len(held_out), **metrics},
             epochs=result.epochs,
             versions=versions(),
         )
@@ -207,7 +227,7 @@ def train(
         if path is not None:
             checkpoint.save(path, trained)
     autoencoder = from_checkpoint(trained, device)
-    on_end(autoencoder, held_out)
+    on_end(autoencoder, split_pairs(held_out, network)[1])
     return autoencoder
 
 
@@ -234,6 +254,13 @@ def warn_of_surprises(network: Network, dataset: Dataset, *, denoises: bool) -> 
         warn("too few images to hold any out: the metrics will be those of the training images")
     if denoises:
         warn(f"this denoiser works at {height} x {width}: --net unet denoises photos at their own size")
+
+
+def warn_if_worse(metrics: Mapping[str, float]) -> None:
+    """Warn of a denoiser whose results are worse than what it was given."""
+    if metrics["mse"] > metrics.get("mse_before", np.inf):
+        found = f"{metrics['psnr']:.2f} dB, the corrupted ones {metrics['psnr_before']:.2f} dB"
+        warn(f"the result is worse than its input: denoised images have {found}: train longer (--epochs)")
 
 
 def versions() -> dict[str, Any]:
