@@ -88,7 +88,8 @@ def test_info_lists_the_ready_made_models_where_there_is_no_checkpoint(run: Call
     assert result.stdout.startswith(b"photo ") and not result.stderr
     one_line(run("info", "--json", code=1), "no checkpoint in this folder")
     assert b"decoder " in run("info", "photo").stdout
-    one_line(run("info", "phot", code=1), "there is no checkpoint 'phot'", "ready-made model (photo)")
+    one_line(run("info", "Phot", code=1), "there is no checkpoint 'Phot'", "did you mean photo?")
+    one_line(run("info", "digits", code=1), "there is no checkpoint 'digits'", "ready-made model (photo)")
 
 
 def test_of_several_checkpoints_the_newest_is_used_and_named(run: Call, models: Path, tmp_path: Path) -> None:

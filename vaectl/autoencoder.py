@@ -65,6 +65,8 @@ class Autoencoder:
         return self.network.latent_dim
 
     def __repr__(self) -> str:
+        if not self.network.has_latent:
+            return f"<Autoencoder: {self.card.model}, images of any size, {self.image_shape[2]} channels>"
         size = " x ".join(map(str, self.image_shape))
         return f"<Autoencoder: {self.card.model}, images {size}, latent_dim {self.latent_dim}>"
 
@@ -144,11 +146,16 @@ class Autoencoder:
             (N, H, W, C) float32 in [0, 1].
 
         Raises:
-            VaectlError: as `encode`.
+            VaectlError: as `encode`, or images of several sizes.
         """
         if self.network.has_latent:
             return self.decode(self.encode(images))
-        return np.concatenate([run_tiled(self.decoder, self.network.decoder, batch.arrays) for batch in self.batches(images)])
+        stacks: list[Array] = []
+        for batch in self.batches(images):
+            if stacks and batch.arrays.shape[1:] != stacks[0].shape[1:]:
+                raise VaectlError("the images differ in size: denoise them one by one, or in the shell into a folder")
+            stacks.append(run_tiled(self.decoder, self.network.decoder, batch.arrays))
+        return np.concatenate(stacks)
 
     def sample(self, count: int = 1, *, seed: int = 0) -> Array:
         """Decode samples of the prior N(0, I): images (count, H, W, C).

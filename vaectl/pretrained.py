@@ -1,6 +1,7 @@
 """The ready-made models that come with the package, by name."""
 
 import os
+from difflib import get_close_matches
 from importlib import resources
 
 from vaectl.errors import VaectlError
@@ -18,5 +19,7 @@ def find_pretrained(path: str) -> str:
     if path in PRETRAINED and not os.path.exists(path):
         return str(resources.files("vaectl") / "data" / f"{path}.safetensors")
     if path and not os.path.lexists(path) and not os.path.splitext(path)[1] and os.sep not in path:
-        raise VaectlError(f"there is no checkpoint {path!r}", f"name a file, or a ready-made model ({', '.join(PRETRAINED)})")
+        guesses = get_close_matches(path.lower(), PRETRAINED, 1)
+        advice = f"did you mean {guesses[0]}?" if guesses else f"name a file, or a ready-made model ({', '.join(PRETRAINED)})"
+        raise VaectlError(f"there is no checkpoint {path!r}", advice)
     return path

@@ -103,7 +103,7 @@ def test_a_folder_keeps_its_formats_names_and_metadata(run: Call, tmp_path: Path
     run("denoise", "in/", "-o", "out/", "--keep-format", "-c", FORMAT1 / "unet.safetensors")
     written = {str(path.relative_to(tmp_path / "out")): Image.open(path) for path in (tmp_path / "out").rglob("*.*")}
     assert {name: image.format for name, image in written.items()} == {
-        "a.PNG": "PNG", "b.jpeg": "JPEG", "c.webp": "WEBP", "sub/d.tiff": "TIFF", "e.png": "PNG", "noname.jpg": "JPEG",
+        "a.PNG": "PNG", "b.jpeg": "JPEG", "c.webp": "WEBP", "sub/d.tiff": "TIFF", "e.bmp.png": "PNG", "noname.jpg": "JPEG",
     }  # fmt: skip
     assert round(written["sub/d.tiff"].info["dpi"][0]) == round(written["a.PNG"].info["dpi"][0]) == 240
     run("denoise", "in/b.jpeg", "-o", "b.tif", "-c", FORMAT1 / "unet.safetensors")
@@ -140,6 +140,15 @@ def test_a_photo_of_any_noise_is_denoised_without_a_training(run: Call, tmp_path
     assert not run("denoise", "in/photo.png", "-o", "clean.png", "-c", "photo").stderr
 
 
+def test_a_file_that_keeps_its_format_keeps_its_name_before_others(run: Call, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, color in (("b.bmp", 10), ("b.png", 200), ("c.bmp", 30)):
+        Image.new("RGB", (9, 9), (color,) * 3).save(tmp_path / "in" / name)
+    run("denoise", "in/", "-o", "out/", "--keep-format", "-c", FORMAT1 / "unet.safetensors")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"b.bmp.png", "b.png", "c.bmp.png"}
+    assert np.asarray(Image.open(tmp_path / "out" / "b.png")).mean() > 150
+
+
 def test_a_clean_photo_comes_back_as_it_was(run: Call, tmp_path: Path) -> None:
     clean = write_photo(tmp_path / "photo.png", 0)
     run("denoise", "photo.png", "-o", "clean.png")
@@ -159,7 +168,7 @@ def test_the_denoiser_in_the_folder_comes_before_the_ready_made_one(run: Call, d
 
 
 def test_a_name_that_is_not_ready_made_is_refused_with_those_that_are(run: Call) -> None:
-    one_line(run("denoise", "x.png", "-c", "photos", code=1), "there is no checkpoint 'photos'", "ready-made model (photo)")
+    one_line(run("denoise", "x.png", "-c", "photos", code=1), "there is no checkpoint 'photos'", "did you mean photo?")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (20_000, 2)])

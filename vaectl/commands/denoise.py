@@ -123,7 +123,7 @@ class NoiseJudge:
         if self.learned and self.noisy:
             warn(f"{describe(self.noisy)}, more than the {self.learned.high:.2g} this model learned: some of it stays")
         if self.learned and self.clean:
-            advice = "it smooths them: use -c photo, or train with a range (--corrupt gaussian:0-0.2)"
+            advice = "it smooths what is there: use -c photo, or train with a range (--corrupt gaussian:0-0.2)"
             warn(f"{describe(self.clean)}, less than the {self.learned.low:.2g} this model learned: {advice}")
 
 

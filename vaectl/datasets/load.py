@@ -151,7 +151,7 @@ def open_pairs(data: Data, noisy: Data, preprocessing: Preprocessing) -> ImageSt
     for name in names:
         if not os.path.isdir(name):
             raise VaectlError(f"{name!r} is not a folder: pairs are two folders, or an NPZ file with x_train and x_train_noisy")
-    policy = SkipPolicy(preprocessing.skip_bad)
+    policy = SkipPolicy(preprocessing.skip_bad, "paired")
     pairs = match_pairs(Folder(names[0]), Folder(names[1]), policy)
 
     def make_spec(sizes: Counter[tuple[int, int]], channels: int) -> ResizeSpec:

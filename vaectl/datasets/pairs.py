@@ -45,7 +45,7 @@ def match_pairs(clean: Folder, noisy: Folder, policy: SkipPolicy) -> list[Pair]:
             continue
         partner, size = noisies[stem]
         if size[:2] != (height, width):
-            what = f"{path!r} is {height} x {width}, but {partner!r} {size[0]} x {size[1]}"
+            what = f"{path!r} is {width} wide and {height} high, but {partner!r} {size[1]} wide and {size[0]} high"
             policy.handle(VaectlError(what, "make pairs of one size"))
             continue
         pairs.append(Pair(path, partner, (height, width), max(channels, size[2])))

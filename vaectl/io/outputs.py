@@ -216,11 +216,12 @@ def insert_number(file: str, number: int) -> str:
 def unique_name(name: str, format: str, taken: set[str], keep_suffix: bool = False) -> str:
     """A file name for the image called `name`; where `a.jpg` and `a.png` collide, the second becomes `a-2.png`.
 
-    With `keep_suffix`, a suffix of the same format stays as it is spelled.
+    With `keep_suffix`, a suffix of the same format stays as it is spelled, and one of another comes before the new one.
     """
     stem, suffix = os.path.splitext(name)
-    stem = stem if suffix.lower() in codecs.IMAGE_SUFFIXES else name
-    suffix = suffix if keep_suffix and SUFFIXES.get(suffix.lower()) == format else f".{format}"
+    kept = keep_suffix and SUFFIXES.get(suffix.lower()) == format
+    stem = stem if kept or (suffix.lower() in codecs.IMAGE_SUFFIXES and not keep_suffix) else name
+    suffix = suffix if kept else f".{format}"
     candidates = (f"{stem}{'' if number == 1 else f'-{number}'}{suffix}" for number in count(1))
     chosen = next(name for name in candidates if name not in taken)
     taken.add(chosen)

@@ -24,10 +24,11 @@ T = TypeVar("T")
 class SkipPolicy:
     """What happens to images that cannot be read: the first one ends the work, or with `skip` they are listed and skipped.
 
-    `skip` is None where the command has no `--skip-bad`.
+    `skip` is None where the command has no `--skip-bad`; `purpose` is what could not be done with them.
     """
 
     skip: bool | None = None
+    purpose: str = "read"
     skipped: int = field(default=0, init=False)
 
     def handle(self, error: VaectlError, images: int = 1) -> None:
@@ -51,7 +52,7 @@ class SkipPolicy:
     def summarize(self) -> None:
         """Warn of how many were skipped, if any."""
         if self.skipped:
-            warn(f"skipped {self.skipped} image{'s' if self.skipped > 1 else ''} that could not be read")
+            warn(f"skipped {self.skipped} image{'s' if self.skipped > 1 else ''} that could not be {self.purpose}")
 
 
 @dataclass

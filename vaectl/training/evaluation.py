@@ -155,7 +155,7 @@ def whole_batches(data: Images, model: Autoencoder, *, skip_bad: bool) -> tuple[
 
 def pair_batches(clean: Folder, noisy: Folder, model: Autoencoder, *, skip_bad: bool) -> tuple[Iterator[NamedBatch], int]:
     """All pairs of two folders, and their number."""
-    pairs = match_pairs(clean, noisy, SkipPolicy(skip_bad))
+    pairs = match_pairs(clean, noisy, SkipPolicy(skip_bad, "paired"))
 
     def read() -> Iterator[NamedBatch]:
         for pair in pairs:
