@@ -1,7 +1,7 @@
-"""How `vaectl/data/photo.safetensors`, the ready-made denoiser, was made.
+"""Train the ready-made denoiser, `photo`; vaectl/data/CREDITS-photo.md says how far the weights in the package got.
 
 pip install scikit-image
-python recipes/photo.py PHOTOS [options of vaectl train, such as --resume]
+python recipes/photo.py PHOTOS --epochs 42 [options of vaectl train, such as --resume]
 
 PHOTOS is the folder with the photographs named in vaectl/data/CREDITS-photo.md. They are learned from at a half to a sixth of
 their size: large photographs are smooth from pixel to pixel, the smaller ones of users are not. Beside them are pictures in the

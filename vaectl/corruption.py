@@ -377,12 +377,11 @@ def noise_range(specs: Sequence[str]) -> Strength | None:
     """The weakest and the strongest sigma of the Gaussian noise in specs; None if there is none."""
     low = high = 0.0
     for spec in specs:
-        if spec.startswith("gaussian:"):
-            corruption = parse_corruption(spec, False)
-            noise = corruption.corruption if isinstance(corruption, Sometimes) else corruption
-            if isinstance(noise, GaussianNoise):
-                low += noise.strength.low if noise is corruption else 0
-                high = (high**2 + noise.strength.high**2) ** 0.5
+        name, _, value = spec.partition(":")
+        strength = parse_strength(value.partition("@")[0]) if name == "gaussian" else None
+        if strength:
+            low += 0 if "@" in value else strength.low
+            high = (high**2 + strength.high**2) ** 0.5
     return Strength(low, high) if high else None
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vaectl.io.inputs import Batch
     from vaectl.types import Array
 
-READY_MADE = "photo"
+DEFAULT = "photo"
 
 
 def denoise(
@@ -66,9 +66,9 @@ def denoise(
 
     sources = open_sources(inputs or [], "an IMAGE, a folder or an NPY")
     tracked = console.track(model.read(sources, invert=invert, skip_bad=skip_bad), sources, quiet)
-    judge = NoiseJudge(model)
-    write_images((batch.map(denoised) for batch in judge.watch(tracked)), destination, Layout(columns, scale, fps))
-    judge.warn()
+    monitor = NoiseMonitor(model)
+    write_images((batch.map(denoised) for batch in monitor.watch(tracked)), destination, Layout(columns, scale, fps))
+    monitor.warn()
 
 
 def load_denoiser(path: str | None, device: str) -> "Autoencoder":
@@ -79,21 +79,21 @@ def load_denoiser(path: str | None, device: str) -> "Autoencoder":
     """
     from vaectl import autoencoder
 
-    chosen = options.find_checkpoint(path, preferred="dae", ready_made=READY_MADE)
+    chosen = options.find_checkpoint(path, preferred="dae", pretrained=DEFAULT)
     model = autoencoder.load(chosen, device)
     if not path and not model.card.denoises:  # here are other models only
-        chosen, model = READY_MADE, autoencoder.load(READY_MADE, device)
+        chosen, model = DEFAULT, autoencoder.load(DEFAULT, device)
     if not model.card.denoises:
         what = f"{chosen!r}, a {model.card.model}, was trained on clean images"
         raise VaectlError(what, "name a dae with -c FILE, or -c photo for photos, or train one (vaectl train dae)")
-    if not path and chosen == READY_MADE:
+    if not path and chosen == DEFAULT:
         others = options.checkpoints_here()
         found = f" ({list_names(others)} {'is' if len(others) == 1 else 'are'} here)" if others else ""
         warn(f"using {chosen!r}, the ready-made denoiser of photos: choose another with -c{found}")
     return model
 
 
-class NoiseJudge:
+class NoiseMonitor:
     """Tells which photos are noisier, or much less noisy, than what a model learned to denoise."""
 
     def __init__(self, model: "Autoencoder") -> None:
@@ -105,7 +105,7 @@ class NoiseJudge:
         self.clean: list[tuple[str, float]] = []
 
     def watch(self, batches: "Iterable[Batch]") -> "Iterator[Batch]":
-        """The batches, judged on the way."""
+        """The batches, whose noise is estimated on the way."""
         from vaectl.noise import estimate_sigma
 
         for batch in batches:

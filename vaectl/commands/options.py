@@ -138,7 +138,7 @@ def silence_warnings(quiet: bool) -> bool:
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", callback=silence_warnings, help="Print errors only.")]
 
 
-def find_checkpoint(given: str | None, preferred: str | None = None, ready_made: str | None = None) -> str:
+def find_checkpoint(given: str | None, preferred: str | None = None, pretrained: str | None = None) -> str:
     """The checkpoint to use: the given one, else `preferred`'s or the newest in this folder, else a ready-made model.
 
     A warning says which of several.
@@ -149,8 +149,8 @@ def find_checkpoint(given: str | None, preferred: str | None = None, ready_made:
     if given:
         return given
     here = [path for path in DEFAULT_CHECKPOINTS if os.path.isfile(path)]
-    if not here and ready_made:
-        return ready_made
+    if not here and pretrained:
+        return pretrained
     if not here:
         others = checkpoints_here()
         found = f"there is {list_names(others)}: name it with -c" if others else "name one with -c FILE"

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def pair_samples(
         except VaectlError as error:
             return error
 
-    return policy.filter(prefetch(lambda pair=pair: read(pair) for pair in pairs))  # type: ignore[misc]
+    return policy.filter(prefetch(partial(read, pair) for pair in pairs))
 
 
 def read_bytes(path: str) -> bytes:
