@@ -138,12 +138,15 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
 
 @pytest.fixture(scope="session")
 def small_data(make_once: Callable[..., Path], request: pytest.FixtureRequest) -> Path:
-    """2,000 training and 500 test images of MNIST as an NPZ file."""
+    """2,000 training and 500 test images of MNIST and their labels as an NPZ file."""
 
     def fill(folder: Path) -> None:
         mnist: Dataset = request.getfixturevalue("mnist")
         assert isinstance(mnist.train, np.ndarray) and isinstance(mnist.test, np.ndarray)
-        np.savez(folder / "small.npz", x_train=mnist.train[:2000, :, :, 0], x_test=mnist.test[:500, :, :, 0])
+        splits = (("train", mnist.train, mnist.train_labels, 2000), ("test", mnist.test, mnist.test_labels, 500))
+        images = {f"x_{split}": stack[:count, :, :, 0] for split, stack, _, count in splits}
+        labels = {f"y_{split}": np.array(found[:count]).astype(int) for split, _, found, count in splits}
+        np.savez(folder / "small.npz", **images, **labels)
 
     return make_once("data", fill) / "small.npz"
 

@@ -26,6 +26,7 @@ from vaectl import checkpoint
 from vaectl.checkpoint import Card, Checkpoint
 from vaectl.latents import LatentStats
 from vaectl.networks.network import build_mlp
+from vaectl.prior import Mixture
 
 VAECTL = Path(sys.executable).with_name("vaectl")
 FORMAT1 = Path(__file__).parent / "fixtures" / "format1"
@@ -292,14 +293,29 @@ def to_idx(array: NDArray[np.uint8]) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
 
 
-def write_tiny_checkpoint(path: Path) -> Path:
-    """Write the checkpoint of an untrained VAE with images of 2 x 2 and one latent dimension, and return its path."""
+TINY_PRIOR = {
+    "dims": np.array([0]),
+    "weights": np.array([0.25, 0.75], np.float32),
+    "means": np.array([[-1], [1]], np.float32),
+    "factors": np.array([[[0.5]], [[0.25]]], np.float32),
+    "shares": np.array([[1, 0], [0, 1]], np.float32),
+}
+
+
+def write_tiny_checkpoint(path: Path, **prior: NDArray[Any]) -> Path:
+    """Write the checkpoint of an untrained VAE with images of 2 x 2 and one latent dimension, and return its path.
+
+    `prior` are arrays of `TINY_PRIOR`, right or wrong; without any, it has no learned prior.
+    """
     network = build_mlp((2, 2, 1), 1, [2], variational=True)
     rng = np.random.default_rng(0)
     weights = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in network.weight_shapes().items()}
     stats = LatentStats([0.0], [1.0], [-2.0], [2.0])
     card = Card("vae", network, "crop", "bernoulli", None, 1.0, [], stats, {}, {}, {}, [], {})
-    checkpoint.save(str(path), Checkpoint(card, weights))
+    mixture = Mixture(1, **TINY_PRIOR, labels=("left", "right")) if prior else None
+    for name, array in prior.items():
+        object.__setattr__(mixture, name, array)  # past its checks, which are what a test is about
+    checkpoint.save(str(path), Checkpoint(card, weights, mixture))
     return path
 
 

@@ -12,6 +12,7 @@ from support import FORMAT1, Result, write_png
 
 import vaectl
 from vaectl import Autoencoder, VaectlError, VaectlWarning
+from vaectl.errors import UsageError
 
 Call = Callable[..., Result]
 
@@ -175,7 +176,7 @@ def test_a_unet_has_no_latent(unet: Autoencoder) -> None:
     for use in uses:
         with pytest.raises(VaectlError, match="has no latent"):
             use()
-    with pytest.raises(VaectlError, match="use a vae"):
+    with pytest.raises(VaectlError, match="has no latent"):
         unet.sample()
 
 
@@ -196,11 +197,14 @@ def test_samples_of_the_prior_are_decoded_and_repeatable(vae: Path, ae: Path) ->
     np.testing.assert_array_equal(images, model.decode(model.sample_latents(5, seed=3)))
     assert (images != model.sample(5, seed=4)).any()
     assert model.sample().shape == (1, 28, 28, 1)
-    z = model.sample_latents(20000)
-    np.testing.assert_allclose(z.mean(0), 0, atol=0.03)
-    np.testing.assert_allclose(z.std(0), 1, atol=0.03)
-    with pytest.raises(VaectlError, match="has no prior to sample: use a vae"):
-        vaectl.load(ae).sample()
+    z = model.sample_latents(20000, prior="normal", temperature=2)
+    np.testing.assert_allclose(z.mean(0), 0, atol=0.06)
+    np.testing.assert_allclose(z.std(0), 2, atol=0.06)
+    assert vaectl.load(ae).sample(3).shape == (3, 28, 28, 1)
+    with pytest.raises(VaectlError, match="not a prior of this ae"):
+        vaectl.load(ae).sample(prior="normal")
+    with pytest.raises(UsageError, match="choose one of learned, normal"):
+        model.sample(prior="uniform")
 
 
 def test_a_saved_model_is_the_same_file(vae: Path, tmp_path: Path) -> None:

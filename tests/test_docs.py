@@ -44,7 +44,8 @@ def shorten(line: str, data: Path) -> str:
     """The command; if it is a training, a short one, on `data` instead of the whole MNIST."""
     if "vaectl train" not in line:
         return line
-    return " ".join([line, QUICK_UNET if "--net unet" in line else QUICK, *([] if "--data" in line else ["--data", str(data)])])
+    sizes = "--epochs 1" if "--from" in line else QUICK_UNET if "--net unet" in line else QUICK
+    return " ".join([line, sizes, *([] if "--data" in line else ["--data", str(data)])])
 
 
 def make_files(folder: Path) -> None:

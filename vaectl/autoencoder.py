@@ -25,12 +25,14 @@ from vaectl.networks.device import resolve_device
 from vaectl.networks.layers import Layer, Shape, count_macs
 from vaectl.networks.network import Network, half_weights
 from vaectl.networks.tiling import run_tiled
+from vaectl.text import list_names
 from vaectl.types import Array
 
 Forward = Callable[[Array], Array]
 # A path, a folder, a data set's name, a Pillow image, several of these, or an array.
 Images = str | PathLike[str] | Image | Iterable[str | PathLike[str] | Image] | ArrayLike
 
+PRIORS = ("learned", "normal")
 MAX_BATCH_VALUES = 1 << 20  # pixel values that pass through the network together
 # The MACs (multiply-accumulates) that NumPy has done in about the time it takes to import torch.
 NUMPY_MAC_LIMIT = 10_000_000_000
@@ -157,26 +159,55 @@ class Autoencoder:
             stacks.append(run_tiled(self.decoder, self.network.decoder, batch.arrays))
         return np.concatenate(stacks)
 
-    def sample(self, count: int = 1, *, seed: int = 0) -> Array:
-        """Decode samples of the prior N(0, I): images (count, H, W, C).
+    def sample(
+        self, count: int = 1, *, seed: int = 0, prior: str | None = None, temperature: float = 1.0, label: str | None = None
+    ) -> Array:
+        """Decode samples of the prior: images (count, H, W, C).
+
+        Args and raises:
+            as `sample_latents`.
+        """
+        return self.decode(self.sample_latents(count, seed=seed, prior=prior, temperature=temperature, label=label))
+
+    def sample_latents(
+        self, count: int = 1, *, seed: int = 0, prior: str | None = None, temperature: float = 1.0, label: str | None = None
+    ) -> Array:
+        """Samples of the prior, (count, D).
+
+        Args:
+            prior: "learned", the mixture fitted to the latents of training images, or "normal", N(0, I); None is the learned one
+                if the checkpoint has it.
+            temperature: scales deviations from the means of the prior; below 1, samples are more typical and less diverse.
+            label: draw from the components of the learned prior by their share of it.
 
         Raises:
-            VaectlError: a model without a prior.
+            UsageError: a count below 1, a negative seed or temperature, another prior, or a label that is not there.
+            VaectlError: a model without that prior.
         """
-        return self.decode(self.sample_latents(count, seed=seed))
-
-    def sample_latents(self, count: int = 1, *, seed: int = 0) -> Array:
-        """Samples of the prior N(0, I), (count, D).
-
-        Raises:
-            UsageError: a count below 1, or a negative seed.
-            VaectlError: a model without a prior.
-        """
-        if count < 1 or seed < 0:
-            raise UsageError(f"count={count!r}, seed={seed!r}: sample at least one, and give a seed that is not negative")
-        if not self.network.variational:
-            raise VaectlError(f"this {self.card.model} has no prior to sample: use a vae with beta above 0")
-        return latents.sample_normal(count, self.latent_dim, seed)
+        if count < 1 or seed < 0 or not 0 <= temperature < np.inf:
+            raise UsageError(
+                f"count={count!r}, seed={seed!r}, temperature={temperature!r}: sample at least one, with no negative number"
+            )
+        learned = self.checkpoint.prior
+        prior = prior or ("learned" if learned or label is not None else "normal")
+        if prior not in PRIORS:
+            raise UsageError(f"prior={prior!r}: choose one of {', '.join(PRIORS)}")
+        self.require_latent()
+        if prior == "normal":
+            if not self.network.variational:
+                raise VaectlError(
+                    f"N(0, I) is not a prior of this {self.card.model}: use a vae with beta above 0, or a learned prior"
+                )
+            if label is not None:
+                raise UsageError("labels are for the learned prior")
+            return latents.sample_normal(count, self.latent_dim, seed) * np.float32(temperature)
+        if not learned:
+            raise VaectlError(f"this {self.card.model} has no learned prior", "train it again, or sample with the normal one")
+        try:
+            return learned.sample(count, seed, temperature, label)
+        except KeyError as error:
+            known = f"its labels are {list_names(learned.labels)}" if learned.labels else "its data had no labels"
+            raise UsageError(f"the prior knows no label {label!r}: {known}") from error
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model's checkpoint.

@@ -13,14 +13,17 @@ from vaectl import format1
 from vaectl.errors import VaectlError
 from vaectl.io import safetensors
 from vaectl.io.images import ResizeSpec
-from vaectl.io.safetensors import check_type, floats
+from vaectl.io.safetensors import check_type, floats, integers
 from vaectl.latents import LatentStats
 from vaectl.networks.network import Network, network_from_json, network_to_json
 from vaectl.pretrained import find_pretrained
+from vaectl.prior import Mixture
 from vaectl.types import MAX_FLOAT32, MIN_FLOAT32, Array
 
 FORMAT = 2
 KEY = "vaectl"
+# No prior that was fitted comes near these limits.
+MAX_COMPONENTS, MAX_DIMS, MAX_LABELS = 1000, 10_000, 100_000
 STATE_KEY = "vaectl-training"  # of the state of an unfinished run
 LAYOUT = "images are (N, height, width, channel); flatten and unflatten run over height, width, channel"
 
@@ -73,10 +76,27 @@ class Card:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A card and the weights it describes, named `encoder.<layer>.weight` and so on."""
+    """A card, the weights it describes, named `encoder.<layer>.weight` and so on, and the learned prior, if there is one."""
 
     card: Card
     weights: Mapping[str, Array]
+    prior: Mixture | None = None
+
+
+@dataclass(frozen=True)
+class PriorSpec:
+    """What the JSON of a checkpoint says about its prior: the number of components, the active dimensions, and the labels."""
+
+    components: int
+    dims: Sequence[int]
+    labels: Sequence[str]
+
+    def tensors(self) -> safetensors.Expected:
+        """The tensors of the prior."""
+        count, active = self.components, len(self.dims)
+        shapes = {"weights": (count,), "means": (count, active), "factors": (count, active, active)}
+        shapes["shares"] = (count, len(self.labels))
+        return {f"prior.{name}": (shape, np.float32) for name, shape in shapes.items()}
 
 
 def save(path: str, checkpoint: Checkpoint) -> None:
@@ -85,8 +105,10 @@ def save(path: str, checkpoint: Checkpoint) -> None:
     Raises:
         VaectlError: the file cannot be written.
     """
-    weights = {name: np.asarray(weight, np.float32) for name, weight in checkpoint.weights.items()}
-    safetensors.write(path, weights, KEY, card_to_json(checkpoint.card))
+    tensors = {name: np.asarray(weight, np.float32) for name, weight in checkpoint.weights.items()}
+    if prior := checkpoint.prior:
+        tensors |= {name: getattr(prior, name.removeprefix("prior.")) for name in describe_prior(prior).tensors()}
+    safetensors.write(path, tensors, KEY, to_json(checkpoint))
 
 
 def load(path: str) -> Checkpoint:
@@ -97,8 +119,11 @@ def load(path: str) -> Checkpoint:
     """
     path = find_pretrained(path)
     try:
-        (card, format), weights = safetensors.read(path, KEY, FORMAT, parse_card, expected_weights)
-        return Checkpoint(card, format1.upgrade_weights(card.network, weights) if format == 1 else weights)
+        (card, format, spec), tensors = safetensors.read(path, KEY, FORMAT, parse, expected_tensors)
+        weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("prior.")}
+        if format == 1:
+            return Checkpoint(card, format1.upgrade_weights(card.network, weights))
+        return Checkpoint(card, weights, make_prior(card, spec, tensors) if spec else None)
     except safetensors.CORRUPTION_ERRORS as error:
         if repr(STATE_KEY) in str(error):
             what = f"{path!r} is the state of an interrupted training run"
@@ -106,15 +131,44 @@ def load(path: str) -> Checkpoint:
         raise VaectlError(f"{path!r} is not a vaectl checkpoint: {error}: use one that vaectl train wrote") from error
 
 
-def parse_card(values: dict[str, Any]) -> tuple[Card, int]:
-    """The card, and the format in which it was written."""
-    format = values["format"]
-    return card_from_json(format1.upgrade_card(values) if format == 1 else values), format
+def parse(values: dict[str, Any]) -> tuple[Card, int, PriorSpec | None]:
+    """The card, the format in which it was written, and what it says about a prior."""
+    format, prior = values["format"], values.get("prior")
+    spec = None
+    if prior is not None:
+        labels = [check_type(label, str) for label in check_type(prior["labels"], list)]
+        spec = PriorSpec(integers([prior["components"]])[0], integers(prior["dims"]), labels)
+        if not 0 < spec.components <= MAX_COMPONENTS or len(spec.dims) > MAX_DIMS or len(labels) > MAX_LABELS:
+            raise ValueError("its prior is too large")
+    return card_from_json(format1.upgrade_card(values) if format == 1 else values), format, spec
 
 
-def expected_weights(parsed: tuple[Card, int]) -> safetensors.Expected:
-    """The weights a card's network needs."""
-    return {name: (shape, np.float32) for name, shape in parsed[0].network.weight_shapes().items()}
+def expected_tensors(parsed: tuple[Card, int, PriorSpec | None]) -> safetensors.Expected:
+    """The weights a card's network needs, and the tensors of its prior."""
+    card, _, spec = parsed
+    weights: safetensors.Expected = {name: (shape, np.float32) for name, shape in card.network.weight_shapes().items()}
+    return {**weights, **(spec.tensors() if spec else {})}
+
+
+def make_prior(card: Card, spec: PriorSpec, tensors: Mapping[str, Array]) -> Mixture:
+    """The prior of a checkpoint.
+
+    Raises:
+        ValueError: its tensors are no mixture over the latent space.
+    """
+    arrays = {name.removeprefix("prior."): tensors[name] for name in spec.tensors()}
+    return Mixture(card.network.latent_dim, np.array(spec.dims, np.int64), **arrays, labels=tuple(spec.labels))
+
+
+def describe_prior(prior: Mixture) -> PriorSpec:
+    """What the JSON says about a prior."""
+    return PriorSpec(len(prior), prior.dims.tolist(), prior.labels)
+
+
+def to_json(checkpoint: Checkpoint) -> dict[str, Any]:
+    """All of a checkpoint but its tensors, as JSON values."""
+    prior = checkpoint.prior
+    return {**card_to_json(checkpoint.card), "prior": asdict(describe_prior(prior)) if prior else None}
 
 
 def card_to_json(card: Card) -> dict[str, Any]:

@@ -28,6 +28,7 @@ LAYERS = {
 CARD = {"latent": "latent_stats", "figures": "metrics"}
 NETWORK = {"picture": "image_shape", "latent": "latent_dim"}
 CONFIG = {"adam": "betas"}
+NEW_CONFIG = {"objective": "elbo", "kl_warmup": 0, "from": None}  # settings that came later
 METRICS = {"pictures": "images"}
 STATE = {"weights": "weights", "first": "exp_avg", "second": "exp_avg_sq", "seen": "logged", "likelihood": "likelihood"}
 STATE |= {"random": "rng_state", "random_of_epoch": "epoch_rng_state"}
@@ -52,7 +53,7 @@ def upgrade_card(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def upgrade_config(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings in a training state of format 1 as those of format 2."""
-    return rename(values, CONFIG) | {"network": upgrade_network(values["network"])}
+    return NEW_CONFIG | rename(values, CONFIG) | {"network": upgrade_network(values["network"])}
 
 
 def upgrade_network(values: Mapping[str, Any]) -> dict[str, Any]:

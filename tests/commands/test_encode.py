@@ -60,8 +60,8 @@ def test_a_folder_becomes_a_table_with_names(run: Call, vae: Path, tmp_path: Pat
     run("encode", "in", "-o", "z.csv", "-c", vae)
     with (tmp_path / "z.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))
-    assert rows[0] == ["name", "z0", "z1"]
-    assert [row[0] for row in rows[1:]] == sorted(names)
+    assert rows[0] == ["name", "label", "z0", "z1"]
+    assert [row[:2] for row in rows[1:]] == [[name, "sub" if "/" in name else ""] for name in sorted(names)]
 
 
 def test_invert_swaps_black_and_white(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:

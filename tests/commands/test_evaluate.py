@@ -24,7 +24,7 @@ def test_the_json_says_how_the_metrics_were_computed(run: Call, vae: Path) -> No
     }
     assert "gray values" in found["binarization"] and "sums over pixels" in found["reduction"]
     metrics = found["metrics"]
-    assert set(metrics) == {"neg_elbo", "reconstruction", "kl", "nll", "mse", "psnr", "ssim"}
+    assert set(metrics) == {"neg_elbo", "reconstruction", "kl", "nll", "neg_elbo_learned", "nll_learned", "mse", "psnr", "ssim"}
     assert metrics["neg_elbo"] == pytest.approx(metrics["reconstruction"] + metrics["kl"])
     assert 0 < metrics["nll"] < metrics["neg_elbo"]
     table = result.stderr.decode()

@@ -1,4 +1,5 @@
 import itertools
+import json
 import os
 from collections.abc import Callable
 from io import BytesIO
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support import Result, one_line, write_png
+from support import FORMAT1, Result, one_line, write_png
 
 import vaectl
 
@@ -121,11 +122,48 @@ def test_an_impossible_interpolation_is_an_error(run: Call, vae: Path, tmp_path:
 
 
 def test_samples_follow_the_prior_and_the_seed(run: Call, vae: Path) -> None:
-    z = load(run("sample", "-n", 4000, "--seed", 3, "-c", vae).stdout)
+    call = ("sample", "-n", 4000, "--prior", "normal", "-c", vae, "--seed")
+    z = load(run(*call, 3).stdout)
     assert z.shape == (4000, 2)
     np.testing.assert_allclose([z.mean(), z.std()], [0, 1], atol=0.05)
-    same, other = (run("sample", "-n", 4000, "--seed", seed, "-c", vae).stdout for seed in (3, 4))
+    same, other = (run(*call, seed).stdout for seed in (3, 4))
     assert load(same).tobytes() == z.tobytes() != load(other).tobytes()
+
+
+@pytest.mark.parametrize("name", ["vae", "ae"])
+def test_samples_of_the_learned_prior_are_where_the_latents_are(name: str, run: Call, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(name)
+    model = vaectl.load(path)
+    assert model.checkpoint.prior is not None
+    z, latents = load(run("sample", "-n", 4000, "-c", path).stdout), model.encode("mnist:test")
+    np.testing.assert_allclose(z.mean(0), latents.mean(0), atol=0.3 * latents.std(0).max())
+    np.testing.assert_allclose(z.std(0), latents.std(0), rtol=0.35, atol=0.1)
+    cold = load(run("sample", "-n", 500, "--temperature", 0, "-c", path).stdout)
+    assert len(np.unique(cold, axis=0)) <= len(model.checkpoint.prior)
+
+
+def test_samples_of_a_label_are_of_that_label(run: Call, tmp_path: Path) -> None:
+    bright = np.arange(400) % 2
+    images = (200 * bright + np.random.default_rng(0).uniform(0, 50, 400)).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", x_train=np.tile(images[:, None, None], (1, 4, 4)), y_train=np.where(bright, "bright", "dark"))
+    run("train", "vae", "--data", "x.npz", "--latent", 1, "--hidden", 16, "--epochs", 60, "--batch-size", 32, "-q")
+    for label, low, high in (("bright", 0.7, 1), ("dark", 0, 0.3)):
+        images = np.asarray(Image.open(BytesIO(run("sample", "-n", 50, "--label", label, "--format", "png").stdout)))
+        assert low < images.mean() / 255 < high
+    accuracy = json.loads(run("evaluate", "--samples", 0).stdout)["label_accuracy"]
+    assert accuracy > 0.95
+    header, row, *_ = run("encode", "mnist:17", "--format", "csv").stdout.decode().splitlines()
+    assert header == "name,label,z0" and row.startswith("mnist-test-00017,7,")
+
+
+def test_a_prior_that_is_not_there_is_refused(run: Call, ae: Path) -> None:
+    one_line(run("sample", "-c", ae, "--prior", "normal", code=1), "N(0, I) is not a prior of this ae")
+    one_line(
+        run("sample", "-c", FORMAT1 / "vae.safetensors", "--prior", "learned", code=1), "has no learned prior", "train it again"
+    )
+    assert load(run("sample", "-n", 5, "-c", FORMAT1 / "vae.safetensors").stdout).shape[0] == 5
+    one_line(run("sample", "-c", ae, "--label", "seven", code=2), "no label 'seven': its labels are '0', '1'")
+    one_line(run("sample", "-c", ae, "--temperature", -1, code=2), "--temperature")
 
 
 def test_samples_are_decoded_if_the_output_is_an_image(run: Call, vae: Path, tmp_path: Path) -> None:
@@ -134,10 +172,6 @@ def test_samples_are_decoded_if_the_output_is_an_image(run: Call, vae: Path, tmp
     run("decode", "-o", "decoded.png", "-c", vae, input=z)
     assert (tmp_path / "sheet.png").read_bytes() == (tmp_path / "decoded.png").read_bytes()
     assert Image.open(tmp_path / "sheet.png").size == (140, 140)
-
-
-def test_a_model_without_a_prior_cannot_be_sampled(run: Call, ae: Path) -> None:
-    one_line(run("sample", "-c", ae, code=1), "this ae has no prior", "use a vae")
 
 
 def test_samples_into_a_folder_are_images(run: Call, vae: Path, tmp_path: Path) -> None:
@@ -161,3 +195,18 @@ def test_inverted_images_are_interpolated(run: Call, vae: Path, tmp_path: Path, 
         for names in (("0.png", "1.png"), ("inverted-0.png", "inverted-1.png", "--invert"))
     )
     np.testing.assert_allclose(inverted, plain, atol=1e-4)
+
+
+def test_a_label_draws_images_of_that_label(run: Call, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    black, white = np.zeros((100, 8, 8), np.uint8), np.full((100, 8, 8), 255, np.uint8)
+    images = np.random.default_rng(0).permutation(np.concatenate([black, white]))
+    names = np.where(images[:, 0, 0] > 0, "white", "black")
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=names, x_test=images[:10], y_test=names[:10])
+    run("train", "ae", "--data", "x.npz", "--latent", 2, "--hidden", 16, "--epochs", 100, "-o", "ae.safetensors")
+    for label, value in (("white", 1), ("black", 0)):
+        run("sample", "-n", 9, "--label", label, "-c", "ae.safetensors", "-o", "out.png")
+        assert np.asarray(Image.open(tmp_path / "out.png")).mean() / 255 == pytest.approx(value, abs=0.2)
+    one_line(run("sample", "--label", "red", "-c", "ae.safetensors", code=2), "no label 'red'", "'black', 'white'")
+    assert "2 labels" in run("info", "ae.safetensors").stdout.decode()
+    found = json.loads(run("evaluate", "-c", "ae.safetensors").stdout)
+    assert found["label_accuracy"] == 1

@@ -57,7 +57,8 @@ def test_a_folder_becomes_a_table_of_latents(folder: Path, run: Call, tmp_path: 
     with (tmp_path / "z.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["name"] for row in rows[:1] + rows[-1:]] == ["a/00.png", "b c/23.png"]
-    assert len(rows) == 24 and len(rows[0]) == 5
+    assert len(rows) == 24 and len(rows[0]) == 6
+    assert {row["label"] for row in rows} == {"a", "b c"}
 
 
 def test_the_commands_of_the_latent_space_work_in_color(folder: Path, run: Call, tmp_path: Path) -> None:

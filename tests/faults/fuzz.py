@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from judge import Call, Tally
 from malformed_arrays import make_npy, make_npz, make_safetensors, make_stream
 from malformed_images import IMAGES
-from support import FORMAT1, ForkServer, MeasuredResult, write_tiny_checkpoint
+from support import FORMAT1, TINY_PRIOR, ForkServer, MeasuredResult, write_tiny_checkpoint
 
 from vaectl.io import codecs
 from vaectl.io.encoding import Encoding
@@ -114,7 +114,7 @@ SAMPLE = "sample -n 2 -o - --format png -c input"
 READ_CHECKPOINTS = ("info input", "info --json input", SAMPLE, "encode tiny.png -c input", "denoise tiny.png -c input")
 
 
-def make_valid_files(checkpoint: bytes) -> dict[str, tuple[bytes, str]]:
+def make_valid_files(checkpoint: bytes, prior: bytes) -> dict[str, tuple[bytes, str]]:
     """Make a file of each kind that vaectl reads, and a command that reads it."""
     latents, images = np.linspace(-2, 2, 6, dtype=np.float32)[:, np.newaxis], np.zeros((3, 2, 2), np.uint8)
     np.save(npy := io.BytesIO(), latents)
@@ -125,6 +125,7 @@ def make_valid_files(checkpoint: bytes) -> dict[str, tuple[bytes, str]]:
         archive.writestr("x.npy", npy.getvalue())
     return {
         "checkpoint": (checkpoint, SAMPLE),
+        "checkpoint-prior": (prior, SAMPLE),
         "checkpoint-info": (checkpoint, "info --json input"),
         "checkpoint-format1": ((FORMAT1 / "unet.safetensors").read_bytes(), "info input"),
         "npy": (npy.getvalue(), DECODE),
@@ -139,7 +140,9 @@ def make_valid_files(checkpoint: bytes) -> dict[str, tuple[bytes, str]]:
 def make_kinds() -> dict[str, Kind]:
     """All kinds of cases by name: valid files of every kind, changed at random, and files built from faulty parts."""
     with tempfile.TemporaryDirectory() as folder:
-        files = make_valid_files(write_tiny_checkpoint(Path(folder) / "tiny.safetensors").read_bytes())
+        path = Path(folder) / "tiny.safetensors"
+        tiny, prior = (write_tiny_checkpoint(path, **arrays).read_bytes() for arrays in ({}, TINY_PRIOR))
+        files = make_valid_files(tiny, prior)
     donors = [data for data, _ in files.values()]
 
     def changed(data: bytes, has_json: bool) -> Change:

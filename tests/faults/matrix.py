@@ -62,4 +62,5 @@ FAULTS = {
     59: "a folder within a folder that cannot be listed",
     60: "bytes after the array of a data set",
     61: "help without docstrings or without a stdout; terminals without color, or narrow ones without a name",
+    62: "a learned prior that is damaged, is no mixture, or is not there",
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import FORMAT1, Edit, Result, edit_safetensors, write_png
+from support import FORMAT1, TINY_PRIOR, Edit, Result, edit_safetensors, write_png, write_tiny_checkpoint
 
 from vaectl import checkpoint
 from vaectl.errors import VaectlError
@@ -266,6 +266,59 @@ def test_an_error_names_a_tensor_of_nan_or_infinite_weights(value: float, tiny: 
     fails("info", tiny.name, words=("the tensor 'encoder.", "has NaN or infinite values"))
 
 
+@pytest.mark.fault(62)
+@pytest.mark.parametrize(
+    ("prior", "words"),
+    [
+        ({"weights": np.array([0.5, 0.7], np.float32)}, "the weights of its prior are not probabilities that sum to 1"),
+        ({"weights": np.array([-0.5, 1.5], np.float32)}, "the weights of its prior are not probabilities that sum to 1"),
+        ({"shares": np.array([[1, 1], [0, 1]], np.float32)}, "the shares of labels in its prior do not sum to 1"),
+        ({"factors": np.array([[[0.5]], [[-1]]], np.float32)}, "a covariance of its prior is not positive definite"),
+        ({"factors": np.array([[[0.5]], [[0]]], np.float32)}, "a covariance of its prior is not positive definite"),
+        ({"means": np.array([[np.nan], [1]], np.float32)}, "the tensor 'prior.means' has NaN or infinite values"),
+        ({"factors": np.array([[[np.inf]], [[1]]], np.float32)}, "the tensor 'prior.factors' has NaN or infinite values"),
+        ({"dims": np.array([1])}, "the dimensions of its prior are not an ascending selection of 1"),
+        ({"dims": np.array([-1])}, "is not a vaectl checkpoint"),
+    ],
+)
+def test_a_prior_that_is_no_mixture_is_refused(prior: dict[str, Any], words: str, fails: Fails, tmp_path: Path) -> None:
+    write_tiny_checkpoint(tmp_path / "m.safetensors", **prior)
+    fails("sample", "-c", "m.safetensors", words=(words,))
+
+
+@pytest.mark.fault(62)
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda card, header: card.update(prior=[]),
+        lambda card, header: card["prior"].update(components=0),
+        lambda card, header: card["prior"].update(components=True),
+        lambda card, header: card["prior"].update(components=10**12),
+        lambda card, header: card["prior"].update(dims=[]),
+        lambda card, header: card["prior"].update(dims=list(range(20_000))),
+        lambda card, header: card["prior"].update(labels=["left"]),
+        lambda card, header: card["prior"].update(labels=[1, 2]),
+        lambda card, header: card["prior"].pop("labels"),
+        lambda card, header: card.update(prior=None),
+    ],
+)
+def test_an_invalid_description_of_a_prior_is_refused(edit: Edit, fails: Fails, tmp_path: Path) -> None:
+    path = write_tiny_checkpoint(tmp_path / "m.safetensors", **TINY_PRIOR)
+    edit_safetensors(path, edit)
+    fails("sample", "-c", path.name, words=("is not a vaectl checkpoint",), memory=64 << 20)
+
+
+@pytest.mark.fault(62)
+def test_a_prior_that_is_asked_for_in_vain_is_named(fails: Fails, tiny: Path, tmp_path: Path) -> None:
+    fails("sample", "--prior", "learned", "-c", tiny.name, words=("has no learned prior", "train it again"))
+    fails("sample", "--label", "7", "-c", tiny.name, words=("has no learned prior",))
+    write_tiny_checkpoint(tmp_path / "m.safetensors", **TINY_PRIOR)
+    fails(
+        "sample", "--label", "up", "-c", "m.safetensors", code=2, words=("knows no label 'up': its labels are 'left', 'right'",)
+    )
+    fails("sample", "--label", "left", "--prior", "normal", "-c", "m.safetensors", code=2, words=("labels are for the learned",))
+
+
 @pytest.mark.fault(6, 58)
 def test_a_newer_format_asks_for_an_upgrade(tiny: Path, fails: Fails) -> None:
     edit_safetensors(tiny, lambda card, header: card.update(format=3, network={"of": "the future"}))
@@ -288,7 +341,7 @@ def test_a_model_that_cannot_do_what_a_command_does_is_refused_with_one_that_can
     fails: Fails, ae: Path, vae: Path, tmp_path: Path
 ) -> None:
     png = write_png(tmp_path / "a.png", np.zeros((28, 28), np.uint8))
-    fails("sample", "-c", ae, words=("use a vae",))
+    fails("sample", "--prior", "normal", "-c", ae, words=("use a vae",))
     fails("denoise", "-c", vae, words=("name a dae with -c FILE",))
     fails("encode", png, "--sample", "-c", ae, words=("use a vae",))
 

@@ -37,6 +37,14 @@ def test_a_csv_file_holds_names_and_every_digit(tmp_path: Path) -> None:
     assert np.array([row[1:] for row in rows], np.float32).tobytes() == values.tobytes()
 
 
+def test_a_csv_file_has_the_labels_of_images_beside_their_names(tmp_path: Path) -> None:
+    path = tmp_path / "z.csv"
+    values = np.array([[0], [1]], np.float32)
+    batches = [Batch(["a", "b"], values, labels=["cat", None]), Batch(["c", "d"], values, labels=["dog", "cat"])]
+    outputs.write_latents(batches, parse_destination(str(path), None, outputs.LATENT_FORMATS))
+    assert path.read_text().splitlines() == ["name,label,z0", "a,cat,0.0", "b,,1.0", "c,dog,0.0", "d,cat,1.0"]
+
+
 def test_several_images_make_a_sheet(tmp_path: Path) -> None:
     path = str(tmp_path / "sheet.png")
     destination = parse_destination(path, None, outputs.IMAGE_FORMATS)

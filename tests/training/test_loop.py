@@ -11,9 +11,8 @@ from vaectl.errors import VaectlError
 from vaectl.networks.network import build_mlp, build_unet
 from vaectl.training import loop
 from vaectl.training.config import TrainConfig, make_config
-from vaectl.training.loader import ImageDataset, RandomCrops
+from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops
 from vaectl.training.loop import Progress, Trainer, TrainResult, TrainState
-from vaectl.training.losses import Bernoulli
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.01, beta=1.0, corrupt=(), precision="fp32")
 
@@ -190,15 +189,16 @@ def test_a_diverging_loss_is_reported_with_its_step(bars: NDArray[np.uint8]) -> 
         fit(bars, dataclasses.replace(CONFIG, epochs=20, lr=1e20))
 
 
-def test_backward_gives_the_gradient_of_the_loss() -> None:
-    weights = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
-    clean = torch.rand(5, 4, dtype=torch.float64)
-    noise = torch.randn(5, 6, dtype=torch.float64)
-    logits, kl = noise @ weights, (weights**2).sum() * torch.ones(5, dtype=torch.float64)
-    loss = (Bernoulli().nll(logits, clean) + 0.7 * kl).mean()
-    (expected,) = torch.autograd.grad(loss, weights, retain_graph=True)
-    loop.backward(Bernoulli(), logits, clean, kl, 0.7)
-    torch.testing.assert_close(weights.grad, expected)
+def test_the_weight_of_the_kl_rises_to_beta_and_stays() -> None:
+    config, loader = (
+        dataclasses.replace(CONFIG, beta=2, kl_warmup=2),
+        DataLoader(ImageDataset(np.zeros((8, 2, 2, 1), np.uint8), "cpu"), 4, 5, torch.Generator()),
+    )
+    betas = []
+    for step in range(1, loader.steps + 1):
+        loader.step = step
+        betas.append(loop.get_beta(config, loader))
+    assert betas == [0.5, 1, 1.5, 2, *[2] * 6]
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero() -> None:

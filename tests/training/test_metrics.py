@@ -92,7 +92,7 @@ def test_latents_and_active_units_are_those_of_mu() -> None:
     images = np.zeros((30, 4, 4, 1), np.uint8)
     images[::2] = 255
     evaluator = Evaluator(network, weights, Bernoulli(), "cpu", EvalConfig())
-    stats = compute_stats(evaluator.latents(images))
+    stats = compute_stats(evaluator.encode(images)[:, :2])
     assert stats.mean == pytest.approx([8, -2])
     assert stats.std == pytest.approx([8, 0])
     variance = RunningVariance()
@@ -106,7 +106,7 @@ def test_a_unet_has_no_latents_and_keeps_the_size_of_its_images() -> None:
     network = build_unet((8, 8, 1), [2, 4])
     evaluator = Evaluator(network, zero_weights(network), Bernoulli(), "cpu", EvalConfig())
     images = np.random.default_rng(0).integers(0, 256, (2, 11, 13, 1), np.uint8)
-    assert evaluator.latents(images).shape == (2, 0)
+    assert evaluator.encode(images).shape == (2, 0)
     # With zero weights it predicts no residual: the output is the input.
     assert means(compute_metrics(network, zero_weights(network), images))["mse"] == pytest.approx(0)
 

@@ -179,3 +179,27 @@ def test_an_unknown_model_is_a_usage_error(digits: NDArray[np.uint8]) -> None:
 def test_one_corruption_and_one_side_need_no_sequence(digits: NDArray[np.uint8]) -> None:
     card = vaectl.train("dae", digits, size=8, corrupt="mask:0.3", latent_dim=2, hidden=[8], epochs=1).card
     assert card.network.image_shape == (8, 8, 1) and card.corrupt == ["mask:0.3"]
+
+
+def test_training_goes_on_from_a_checkpoint_on_other_data(digits: NDArray[np.uint8], small_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "first.safetensors"
+    first = vaectl.train("vae", small_data, latent_dim=3, hidden=[24], epochs=5, output=path)
+    with np.load(small_data) as arrays:
+        others = arrays["x_test"]
+    scratch = vaectl.train("vae", others, latent_dim=3, hidden=[24], epochs=1)
+    tuned = vaectl.train("vae", others, init_from=path, epochs=1)
+    assert tuned.card.network == first.card.network
+    assert tuned.card.metrics["neg_elbo"] < scratch.card.metrics["neg_elbo"] - 10
+    with pytest.raises(UsageError, match="--from takes the network of its FILE"):
+        vaectl.train("vae", digits, init_from=path, latent_dim=4)
+    with pytest.raises(UsageError, match="is of 'vae', whose encoder has other outputs: train it as one"):
+        vaectl.train("ae", digits, init_from=path)
+
+
+def test_the_importance_weighted_bound_is_learned_and_needs_a_kl(digits: NDArray[np.uint8], small_data: Path) -> None:
+    epochs = vaectl.train("vae", small_data, latent_dim=3, hidden=[24], epochs=4, samples=5, objective="iwae").card.epochs
+    assert epochs[-1]["loss"] < epochs[0]["loss"] - 5
+    with pytest.raises(UsageError, match="are for models with a KL"):
+        vaectl.train("ae", digits, objective="iwae")
+    with pytest.raises(UsageError, match="objective='elbow': choose one of elbo, iwae"):
+        vaectl.train("vae", digits, objective="elbow")

@@ -187,6 +187,8 @@ LABELS = {
     "reconstruction": ("  -log p(x|z)", "nats"),
     "kl": ("  KL", "nats"),
     "nll": ("NLL", "nats"),
+    "neg_elbo_learned": ("-ELBO learned", "nats"),
+    "nll_learned": ("NLL learned", "nats"),
     "mse": ("MSE", ""),
     "psnr": ("PSNR", "dB"),
     "ssim": ("SSIM", ""),
@@ -221,6 +223,8 @@ def print_evaluation(evaluation: "Evaluation") -> None:
     print_metrics(evaluation.metrics)
     if evaluation.latent_dim:
         print_line(f"  {'active units':<14}{evaluation.active_units:>9} of {evaluation.latent_dim}")
+    if evaluation.label_accuracy is not None:
+        print_line(f"  {'label accuracy':<14}{evaluation.label_accuracy:>9.1%}")
 
 
 def print_preview(model: Autoencoder, held_out: UInt8Array) -> None:

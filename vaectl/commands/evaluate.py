@@ -72,7 +72,8 @@ def evaluate(
 
     def score(names: Sequence[str], metrics: "Metrics") -> None:
         columns[:] = metrics
-        for index, badness in enumerate(metrics.get("nll", metrics["neg_elbo"])):
+        best = next(name for name in ("nll_learned", "nll", "neg_elbo_learned", "neg_elbo") if name in metrics)
+        for index, badness in enumerate(metrics[best]):
             line = csv_line(names[index], *(f"{values[index]:.6g}" for values in metrics.values()))
             scored.append((float(badness), line))
 

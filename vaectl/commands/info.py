@@ -14,6 +14,8 @@ from vaectl.text import escape
 
 if TYPE_CHECKING:
     from vaectl.checkpoint import Card
+    from vaectl.networks.network import Network
+    from vaectl.prior import Mixture
 
 
 def info(
@@ -39,14 +41,23 @@ def info(
         for name, use in PRETRAINED.items():
             files.write_line(f"{name:<12} ready-made, {use}")
         return
-    card = checkpoints.load(file or options.find_checkpoint(checkpoint)).card
+    found = checkpoints.load(file or options.find_checkpoint(checkpoint))
+    card = found.card
     if as_json:
         from vaectl.commands import console
 
-        console.write_json(checkpoints.card_to_json(card))
+        console.write_json(checkpoints.to_json(found))
         return
-    for name, value in describe_card(card):
+    for name, value in (*describe_card(card), ("prior", describe_prior(found.prior, card.network))):
         files.write_line(f"{name:<12} {escape(value)}")
+
+
+def describe_prior(prior: "Mixture | None", network: "Network") -> str:
+    """The prior in a line."""
+    if not prior:
+        return "N(0, I)" if network.variational else "none"
+    labels = f", {len(prior.labels)} labels" if prior.labels else ""
+    return f"learned: {len(prior)} Gaussians over {len(prior.dims)} of {network.latent_dim} dimensions{labels}"
 
 
 def describe_card(card: "Card") -> Iterator[tuple[str, str]]:

@@ -49,7 +49,7 @@ def interpolate(
     from vaectl import autoencoder, latents
     from vaectl.datasets.named import open_sources
     from vaectl.io import images
-    from vaectl.io.inputs import batched, read_points
+    from vaectl.io.inputs import Item, batched, read_points
     from vaectl.io.outputs import ALL_FORMATS, Layout, parse_destination, write_either
 
     destination = parse_destination(output, format, ALL_FORMATS, animate=animate)
@@ -70,5 +70,5 @@ def interpolate(
     if len(knots) < 2:
         raise UsageError("interpolation needs two points: give at least two images or latents")
     path = enumerate(latents.path(knots, steps, method, loop=loop))
-    batches = batched(((f"step-{index:05d}", z) for index, z in path))
+    batches = batched(Item(f"step-{index:05d}", z) for index, z in path)
     write_either(batches, destination, lambda z: model().decode(z), Layout(columns, scale, fps))

@@ -1,14 +1,22 @@
 """vaectl sample."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from vaectl.commands import options
+from vaectl.commands.options import option
+
+PRIOR = option("--prior", help="The prior: learned from the latents, or normal, N(0, I) (default: learned if there is one).")
+TEMPERATURE = typer.Option("--temperature", min=0, metavar="T", help="Below 1, samples are more typical and less diverse.")
+LABEL = option("--label", metavar="NAME", help="Draw images of one label of the training data, such as 7 for MNIST.")
 
 
 def sample(
     count: Annotated[int, typer.Option("-n", "--count", min=1, metavar="N", help="Number of samples.")] = 64,
+    prior: Annotated[Literal["learned", "normal"] | None, PRIOR] = None,
+    temperature: Annotated[float, TEMPERATURE] = 1,
+    label: Annotated[str | None, LABEL] = None,
     seed: options.Seed = 0,
     checkpoint: options.CheckpointFile = None,
     output: options.Output = None,
@@ -20,11 +28,12 @@ def sample(
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """Samples the prior N(0, I). A pipe or an .npy gets latents; an image gets decoded images.
+    """Samples the prior: a mixture of Gaussians that training fitted to the latents, or N(0, I). A pipe or an .npy gets latents;
+    an image gets decoded images.
 
     \b
       vaectl sample -n 64 --seed 1 | vaectl decode -o sheet.png
-      vaectl sample -n 25 -o digits.png
+      vaectl sample -n 25 --temperature 0.8 -o digits.png
     """
     from vaectl import autoencoder
     from vaectl.io.inputs import Batch
@@ -32,5 +41,6 @@ def sample(
 
     destination = parse_destination(output, format, ALL_FORMATS, animate=animate)
     model = autoencoder.load(options.find_checkpoint(checkpoint, preferred="vae"), device)
-    latents = Batch([f"sample-{index:05d}" for index in range(count)], model.sample_latents(count, seed=seed))
+    drawn = model.sample_latents(count, seed=seed, prior=prior, temperature=temperature, label=label)
+    latents = Batch([f"sample-{index:05d}" for index in range(count)], drawn)
     write_either([latents], destination, model.decode, Layout(columns, scale, fps))

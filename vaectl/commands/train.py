@@ -25,7 +25,14 @@ EPOCHS = option("--epochs", min=1, metavar="N", help="Epochs (default: mlp 15, c
 BATCH_SIZE = option("--batch-size", min=1, metavar="N", help="Images per step (default: mlp 256, conv 32, unet 4).")
 LR = option("--lr", min=1e-12, metavar="X", help="Peak learning rate (default: by the number of steps).")
 BETA = option("--beta", min=0, metavar="X", help="Weight of the KL (default: vae 1, ae and dae 0).")
-SAMPLES = typer.Option("--samples", min=1, max=1_000_000, metavar="L", help="Samples of z per image, L in the paper.")
+FROM = option("--from", metavar="FILE", help="Go on from the network and weights of a checkpoint, as on other data: fine-tuning.")
+OBJECTIVE = typer.Option("--objective", help="The bound: elbo (Kingma & Welling 2014), or iwae of --samples (Burda et al. 2016).")
+KL_WARMUP = typer.Option(
+    "--kl-warmup", min=0, metavar="N", help="Epochs in which the weight of the KL rises from 0 (Sonderby et al. 2016)."
+)
+SAMPLES = typer.Option(
+    "--samples", min=1, max=1_000_000, metavar="L", help="Samples of z per image: L in Kingma & Welling, k of iwae."
+)
 LIKELIHOOD = option("--likelihood", help="Likelihood of a pixel (default: bernoulli for small gray images, else gaussian).")
 SIGMA = option("--sigma", min=1e-3, metavar="X", help="Sigma of a gaussian likelihood (default: learned).")
 BINARIZE = typer.Option("--binarize", help="Dynamic binarization: sample each pixel as 0 or 1 at every visit.")
@@ -40,6 +47,7 @@ def train(
     model: Annotated[Literal["ae", "dae", "vae"], MODEL],
     data: Annotated[str, options.DATA] = "mnist",
     noisy: options.Noisy = None,
+    from_: Annotated[str | None, FROM] = None,
     latent: Annotated[int | None, LATENT] = None,
     net: Annotated[Literal["mlp", "conv", "unet"] | None, NET] = None,
     hidden: Annotated[str | None, HIDDEN] = None,
@@ -53,6 +61,8 @@ def train(
     beta: Annotated[float | None, BETA] = None,
     corrupt: options.Corrupt = None,
     samples: Annotated[int, SAMPLES] = 1,
+    objective: Annotated[Literal["elbo", "iwae"], OBJECTIVE] = "elbo",
+    kl_warmup: Annotated[int, KL_WARMUP] = 0,
     likelihood: Annotated[Literal["bernoulli", "gaussian"] | None, LIKELIHOOD] = None,
     sigma: Annotated[float | None, SIGMA] = None,
     binarize: Annotated[bool, BINARIZE] = False,
@@ -72,6 +82,7 @@ def train(
       vaectl train dae --corrupt gaussian:0.4 -o strong.safetensors
       vaectl train vae --data faces/ --size 64
       vaectl train dae --data photos/ --net unet --corrupt watermark:logo.png
+      vaectl train vae --binarize --latent 50 --objective iwae --samples 5
       vaectl train dae --data clean/ --noisy scans/ --net unet
       m=$(vaectl train vae --seed 3 -o run3.safetensors) && vaectl info "$m"
     """
@@ -89,6 +100,7 @@ def train(
             model,
             data,
             noisy=noisy,
+            init_from=from_,
             latent_dim=latent,
             net=net,
             hidden=widths,
@@ -102,6 +114,8 @@ def train(
             beta=beta,
             corrupt=corrupt,
             samples=samples,
+            objective=objective,
+            kl_warmup=kl_warmup,
             likelihood=likelihood,
             sigma=sigma,
             binarize=binarize,

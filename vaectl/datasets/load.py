@@ -5,13 +5,14 @@ Each kind of data yields samples, one by one; `store` alone resizes and keeps th
 
 import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import repeat
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,15 +27,13 @@ from vaectl.io import arrays, codecs, files, images
 from vaectl.io.images import ResizeSpec
 from vaectl.io.inputs import decode_task
 from vaectl.io.prefetch import prefetch
-from vaectl.io.sources import Folder, SkipPolicy, no_images
+from vaectl.io.sources import Folder, SkipPolicy, folder_label, no_images
 from vaectl.networks.layers import Shape
 from vaectl.text import list_names
 from vaectl.types import UInt8Array
 
 # One array (N, H, W, C), or a sequence of (H, W, C) where sizes differ.
 ImageStack = Sequence[UInt8Array] | UInt8Array
-# An image (H, W, C), and whether it is held out for testing.
-SplitImage = tuple[UInt8Array, bool]
 # Whatever `load_dataset` takes: a name or a path, images (N, H, W[, C]), or train and test images.
 Data = str | os.PathLike[str] | ArrayLike | tuple[ArrayLike, ArrayLike]
 # Called with the number of images read so far, and of all if it is known.
@@ -45,6 +44,14 @@ IN_NPZ = "x_train_noisy"  # the name of noisy partners that are in the same file
 HELD_OUT_ONE_IN = 10  # one image in ten is held out, if the data have no test split
 DEFAULT_LONG_SIDE = 64  # pixels, if images are larger or their sizes differ
 SIDE_MULTIPLE = 4  # the shorter side is then rounded to a multiple of this
+
+
+class Sample(NamedTuple):
+    """An image (H, W, C), whether it is held out for testing, and its label, if it has one."""
+
+    image: UInt8Array
+    held_out: bool
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,9 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images, 0 to 255. `test` may be empty if there are too few images to hold any out.
+    """Training and test images, 0 to 255, and their labels, if all images have one.
+
+    `test` may be empty if there are too few images to hold any out.
 
     If `noisy` is the name of their noisy partners, each image holds both: the channels of the clean one, then of the noisy one.
     """
@@ -78,6 +87,8 @@ class Dataset:
     test: ImageStack
     sha256: str
     noisy: str | None = None
+    train_labels: Sequence[str] = ()
+    test_labels: Sequence[str] = ()
 
     @property
     def held_out(self) -> ImageStack:
@@ -109,7 +120,7 @@ class ImageStream:
     """
 
     name: str
-    images: Iterable[SplitImage]
+    images: Iterable[Sample]
     total: int | None = None
     shrink: bool = False
     noisy: str | None = None
@@ -157,23 +168,24 @@ def open_pairs(data: Data, noisy: Data, preprocessing: Preprocessing) -> ImageSt
     def make_spec(sizes: Counter[tuple[int, int]], channels: int) -> ResizeSpec:
         return preprocessing.resize_spec(common_size(sizes), channels)
 
-    samples = pair_samples(pairs, make_spec, is_held_out, policy, keep_size=preprocessing.keep_size)
+    found = pair_samples(pairs, make_spec, is_held_out, policy, keep_size=preprocessing.keep_size)
+    samples = (Sample(image, held_out) for image, held_out in found)
     return ImageStream(names[0], samples, len(pairs), noisy=names[1])
 
 
-def join_pairs(clean: Iterable[SplitImage], noisy: Iterable[SplitImage], name: str) -> Iterator[SplitImage]:
+def join_pairs(clean: Iterable[Sample], noisy: Iterable[Sample], name: str) -> Iterator[Sample]:
     """Each clean image and its noisy partner as one image, (H, W, 2 C); the clean one says whether it is held out."""
-    for (image, held_out), (partner, _) in zip(clean, noisy, strict=True):
-        if image.shape != partner.shape:
-            raise VaectlError(f"{name}: clean images are {image.shape}, noisy ones {partner.shape}: make them one size")
-        yield np.concatenate([image, partner], axis=2), held_out
+    for sample, (partner, *_) in zip(clean, noisy, strict=True):
+        if sample.image.shape != partner.shape:
+            raise VaectlError(f"{name}: clean images are {sample.image.shape}, noisy ones {partner.shape}: make them one size")
+        yield sample._replace(image=np.concatenate([sample.image, partner], axis=2))
 
 
 def open_samples(name: str, preprocessing: Preprocessing, pairs_in_npz: bool) -> ImageStream:
     """The samples of a data set by its name or path."""
     if name in NAMES and not os.path.lexists(name):
         splits = [DatasetImages(name, split) for split in SPLITS]
-        samples = chain.from_iterable(zip(images.arrays(), repeat(images.split == "test")) for images in splits)
+        samples = (Sample(image, images.split == "test", label) for images in splits for image, label in images.labeled())
         return ImageStream(name, samples, sum(images.count() for images in splits), shrink=True)
     if name == files.STDIN:
         return file_stream(name, pairs_in_npz)
@@ -181,7 +193,9 @@ def open_samples(name: str, preprocessing: Preprocessing, pairs_in_npz: bool) ->
     if isinstance(source, Folder):
         return ImageStream(name, folder_samples(source, preprocessing), source.count())
     if isinstance(source, DatasetImages):
-        return ImageStream(name, split_by_content(source.arrays()), source.count(), True)
+        return ImageStream(
+            name, (Sample(image, is_held_out(image.tobytes()), label) for image, label in source.labeled()), source.count(), True
+        )
     if os.path.exists(name):
         return file_stream(name, pairs_in_npz)
     if os.sep in name or "." in name:
@@ -206,37 +220,60 @@ def file_stream(path: str, pairs_in_npz: bool) -> ImageStream:
         return ImageStream(path, close_after(samples, opened.pop_all()), noisy=noisy)
 
 
-def close_after(samples: Iterable[SplitImage], opened: ExitStack) -> Iterator[SplitImage]:
+def close_after(samples: Iterable[Sample], opened: ExitStack) -> Iterator[Sample]:
     """The samples; then what they are read from is closed."""
     with opened:
         yield from samples
 
 
-def archive_samples(archive: arrays.Archive, paired: bool) -> Iterator[SplitImage]:
+def archive_samples(archive: arrays.Archive, paired: bool) -> Iterator[Sample]:
     """The samples in x_train and x_test of an NPZ file, if `paired` with their partners in x_train_noisy and x_test_noisy."""
     if "x_train" not in archive.names:
         found = f"only {list_names(archive.names)}" if archive.names else "nothing at all"
         raise VaectlError(f"{archive.name} holds no array 'x_train', {found}: name the training images x_train")
     shape, train = npy_images(archive.open("x_train"))
-    clean = {"x_train": zip(train, repeat(False))} if "x_test" in archive.names else {"x_train": split_by_content(train)}
-    if "x_test" in archive.names:
+    has_test = "x_test" in archive.names
+    labeled = with_labels(archive, train, "y_train")
+    if not has_test:
+        clean = {"x_train": (Sample(image, is_held_out(image.tobytes()), label) for image, label in labeled)}
+    else:
         test_shape, test = npy_images(archive.open("x_test"))
         if test_shape != shape:
             raise VaectlError(f"{archive.name}: images of x_train are {shape}, of x_test {test_shape}: make them one size")
-        clean["x_test"] = zip(test, repeat(True))
+        clean = {
+            "x_train": (Sample(image, False, label) for image, label in labeled),
+            "x_test": (Sample(image, True, label) for image, label in with_labels(archive, test, "y_test")),
+        }
     for name, samples in clean.items():
         if not paired:
             yield from samples
             continue
         if f"{name}_noisy" not in archive.names:
             raise VaectlError(f"{archive.name} holds {name} but no {name}_noisy: add the noisy images, or leave {name} out")
-        partners = zip(npy_images(archive.open(f"{name}_noisy"))[1], repeat(False))
+        partners = (Sample(image, False) for image in npy_images(archive.open(f"{name}_noisy"))[1])
         try:
             yield from join_pairs(samples, partners, archive.name)
         except ValueError as error:
             raise VaectlError(
                 f"{archive.name}: {name} and {name}_noisy differ in length: give one noisy image for each"
             ) from error
+
+
+def with_labels(archive: arrays.Archive, stack: Iterable[UInt8Array], name: str) -> Iterator[tuple[UInt8Array, str | None]]:
+    """Each image and its label in the array `name` of integers or text, (N,); None if there is no such array."""
+    if name not in archive.names:
+        yield from zip(stack, repeat(None))
+        return
+    reader = archive.open(name)
+    header = arrays.read_header(reader, numeric=False)
+    if len(header.shape) != 1 or header.dtype.kind not in "iuU" or not header.dtype.itemsize:
+        yield from zip(stack, repeat(None))
+        return
+    labels = (str(label) for block in arrays.read_blocks(reader, header, header.shape) for label in block)
+    try:
+        yield from zip(stack, labels, strict=True)
+    except ValueError as error:
+        raise VaectlError(f"{reader.name} does not have one label for each image: complete it, or leave it out") from error
 
 
 def npy_images(reader: files.PeekableReader) -> tuple[Shape, Iterator[UInt8Array]]:
@@ -271,7 +308,8 @@ def array_samples(data: ArrayLike | tuple[ArrayLike, ArrayLike]) -> ImageStream:
         stack = as_stack(np.asarray(data))
         return ImageStream(IN_MEMORY, split_by_content(stack), len(stack))
     train, test = (as_stack(np.asarray(part)) for part in data)
-    return ImageStream(IN_MEMORY, chain(zip(train, repeat(False)), zip(test, repeat(True))), len(train) + len(test))
+    samples = (Sample(image, held_out) for stack, held_out in ((train, False), (test, True)) for image in stack)
+    return ImageStream(IN_MEMORY, samples, len(train) + len(test))
 
 
 def as_stack(array: NDArray[Any]) -> UInt8Array:
@@ -289,14 +327,15 @@ def stack_shape(shape: Shape, name: str) -> Shape:
     return full
 
 
-def folder_samples(folder: Folder, preprocessing: Preprocessing) -> Iterator[SplitImage]:
+def folder_samples(folder: Folder, preprocessing: Preprocessing) -> Iterator[Sample]:
     """The samples under a folder, decoded and resized ahead in threads."""
     policy = SkipPolicy(preprocessing.skip_bad)
     spec = folder_spec(folder, preprocessing, policy)
 
-    def decode(name: str, label: str, data: bytes) -> SplitImage:
+    def decode(name: str, label: str, data: bytes) -> Sample:
         pixels = codecs.decode_resized(data, label, spec, keep_size=preprocessing.keep_size)
-        return images.to_uint8(pixels), is_held_out(data)  # by the file's bytes: the choice stays at any size
+        # By the file's bytes: the choice stays at any size.
+        return Sample(images.to_uint8(pixels), is_held_out(data), folder_label(name))
 
     return policy.filter(prefetch(decode_task(input, decode) for input in folder.inputs(policy)))
 
@@ -336,9 +375,9 @@ def median(values: Iterable[tuple[float, int]]) -> float:
     return float(np.percentile(np.repeat(numbers, counts), 50, method="higher"))
 
 
-def split_by_content(stack: Iterable[UInt8Array]) -> Iterator[SplitImage]:
+def split_by_content(stack: Iterable[UInt8Array]) -> Iterator[Sample]:
     """Each image, and whether its content puts it into the held-out tenth."""
-    return ((image, is_held_out(image.tobytes())) for image in stack)
+    return (Sample(image, is_held_out(image.tobytes())) for image in stack)
 
 
 def is_held_out(content: bytes) -> bool:
@@ -354,8 +393,9 @@ def resize(image: Image.Image, spec: ResizeSpec) -> UInt8Array:
 def store(data: ImageStream, preprocessing: Preprocessing, on_read: OnRead) -> Dataset:
     """Keep samples on disk, all at the size of the first unless they keep their own."""
     caches = DiskCache(), DiskCache()
+    labels: tuple[list[str | None], list[str | None]] = [], []
     spec: ResizeSpec | None = None
-    for done, (image, held_out) in enumerate(data.images, 1):
+    for done, (image, held_out, label) in enumerate(data.images, 1):
         size = image.shape[:2]
         if spec is None or preprocessing.keep_size:
             shrink = data.shrink and not preprocessing.keep_size
@@ -364,15 +404,23 @@ def store(data: ImageStream, preprocessing: Preprocessing, on_read: OnRead) -> D
         parts = np.split(image, 2, axis=2) if data.noisy else [image]
         resized = [part if part.shape == spec.image_shape else resize(images.from_uint8(part), spec) for part in parts]
         caches[held_out].append(np.concatenate(resized, axis=2) if data.noisy else resized[0])
+        labels[held_out].append(label)
         on_read(done, data.total)
     if not len(caches[False]):
-        caches = caches[::-1]
+        caches, labels = caches[::-1], labels[::-1]
     if not len(caches[False]):
         raise VaectlError(f"{data.name!r} contains no images that can be read: give other data")
     train, test = (cache.as_list() if preprocessing.keep_size else cache.as_array() for cache in caches)
-    dataset = Dataset(data.name, train, test, hash_images(train, test), data.noisy)
+    train_labels, test_labels = (known_labels(found) for found in labels)
+    dataset = Dataset(data.name, train, test, hash_images(train, test), data.noisy, train_labels, test_labels)
     caches[False].advise_random_access()
     return dataset
+
+
+def known_labels(labels: Sequence[str | None]) -> Sequence[str]:
+    """The labels, or none unless all images have one and they differ."""
+    known = [sys.intern(label) for label in labels if label is not None]
+    return known if len(known) == len(labels) and len(set(known)) > 1 else ()
 
 
 def hash_images(*stacks: ImageStack) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from importlib import resources
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -49,16 +49,16 @@ class DatasetImages:
         """The number of images in the split."""
         if self.name != BUNDLED:
             return len(self.torchvision_split)
-        with open_bundled(self.split) as (header, _):
+        with open_bundled("x", self.split) as (header, _):
             return header.shape[0]
 
     def inputs(self, policy: SkipPolicy) -> Iterator[StoredImage]:
         """The images, named `mnist-test-00017`."""
-        numbered = enumerate(self.arrays(), self.index or 0)
-        return (StoredImage(f"{self.name}-{self.split}-{index:05d}", from_uint8(pixels)) for index, pixels in numbered)
+        for index, (pixels, label) in enumerate(self.labeled(), self.index or 0):
+            yield StoredImage(f"{self.name}-{self.split}-{index:05d}", from_uint8(pixels), label)
 
-    def arrays(self) -> Iterator[UInt8Array]:
-        """The images, each (H, W, C).
+    def labeled(self) -> Iterator[tuple[UInt8Array, str | None]]:
+        """The images, each (H, W, C), and their labels, if the data set has any.
 
         Raises:
             VaectlError: it cannot be downloaded, or has no image of this index.
@@ -69,11 +69,24 @@ class DatasetImages:
         if self.name != BUNDLED:
             images = self.torchvision_split
             for item in images if index is None else [images[index]]:
-                yield to_array(item[0], transpose=DOWNLOADABLE[self.name].transposed)
+                yield to_array(item[0], transpose=DOWNLOADABLE[self.name].transposed), label_of(item[1], images)
             return
-        with open_bundled(self.split) as (header, reader):
-            pixels = (image for block in arrays.read_blocks(reader, header, (*header.shape, 1)) for image in block)
-            yield from pixels if index is None else islice(pixels, index, index + 1)
+        with open_bundled("x", self.split) as (header, reader), open_bundled("y", self.split) as (label_header, label_reader):
+            blocks = (
+                arrays.read_blocks(reader, header, (*header.shape, 1)),
+                arrays.read_blocks(label_reader, label_header, label_header.shape),
+            )
+            pixels, labels = (chain.from_iterable(values) for values in blocks)
+            found = zip(pixels, map(str, labels), strict=True)
+            yield from found if index is None else islice(found, index, index + 1)
+
+
+def label_of(target: Any, images: Any) -> str | None:
+    """The label that a target of torchvision stands for, by its name if it has one; None if it is none."""
+    if not isinstance(target, int):
+        return None
+    names = getattr(images, "classes", None) or []
+    return str(names[target]) if 0 <= target < len(names) else str(target)
 
 
 def to_array(image: Image, *, transpose: bool) -> UInt8Array:
@@ -84,10 +97,10 @@ def to_array(image: Image, *, transpose: bool) -> UInt8Array:
 
 
 @contextmanager
-def open_bundled(split: str) -> Iterator[tuple[arrays.Header, files.PeekableReader]]:
-    """The header and the reader of a split of the bundled MNIST."""
+def open_bundled(kind: str, split: str) -> Iterator[tuple[arrays.Header, files.PeekableReader]]:
+    """The header and the reader of the images ("x") or labels ("y") of a split of the bundled MNIST."""
     with resources.as_file(resources.files("vaectl") / "data" / "mnist.npz") as path, files.open_reader(str(path)) as reader:
-        array = arrays.Archive(reader).open(f"x_{split}")
+        array = arrays.Archive(reader).open(f"{kind}_{split}")
         yield arrays.read_header(array), array
 
 

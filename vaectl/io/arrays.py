@@ -35,11 +35,11 @@ class Header:
     fortran_order: bool
 
 
-def read_header(reader: PeekableReader) -> Header:
+def read_header(reader: PeekableReader, *, numeric: bool = True) -> Header:
     """Read the header of an NPY file.
 
     Raises:
-        VaectlError: the header is damaged, or the dtype is not numeric.
+        VaectlError: the header is damaged, or the dtype is not numeric where it must be.
     """
     version = tuple(reader.read(npy.MAGIC_LEN)[-2:])
     length = int.from_bytes(reader.read(2 if version == (1, 0) else 4), "little")
@@ -51,7 +51,7 @@ def read_header(reader: PeekableReader) -> Header:
         shape, fortran_order, dtype = npy.read_array_header_2_0(cast(IO[bytes], stream), max_header_size=MAX_HEADER_TEXT)
     except Exception as error:  # NumPy parses it as a Python literal, which may raise anything
         raise VaectlError(f"{reader.name} has a damaged NPY header: save it again") from error
-    if dtype.kind not in "biuf":
+    if numeric and dtype.kind not in "biuf":
         raise VaectlError(f"{reader.name} has dtype {dtype.name}: numbers are expected")
     if any(size < 0 for size in shape):
         raise VaectlError(f"{reader.name} has a negative size in its NPY header: save it again")

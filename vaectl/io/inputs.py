@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,9 @@ from vaectl.io.encoding import Encoding
 from vaectl.io.files import READABLE_FORMATS
 from vaectl.io.images import ResizeSpec
 from vaectl.io.prefetch import AHEAD, prefetch
-from vaectl.io.sources import Input, SkipPolicy, Source, StoredImage
+from vaectl.io.sources import Input, SkipPolicy, Source, StoredImage, folder_label
 from vaectl.types import Array
 
-Item = tuple[str, Array]
 T = TypeVar("T")
 
 ARRAY_FORMATS = ("NPY", "NPZ")
@@ -27,13 +26,22 @@ BATCH_BYTES = 16 << 20
 MAX_BATCH_SIZE = 256
 
 
+class Item(NamedTuple):
+    """An image (H, W, C) or a latent (D,), its name, and its label if it has one."""
+
+    name: str
+    array: Array
+    label: str | None = None
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Images (N, H, W, C) or latents (N, D), and their names; and the encoding of a photo's file."""
+    """Images (N, H, W, C) or latents (N, D), their names, and their labels if known; and the encoding of a photo's file."""
 
     names: Sequence[str]
     arrays: Array
     encoding: Encoding = field(default_factory=Encoding)
+    labels: Sequence[str | None] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,15 +63,15 @@ def read_images(
     """
 
     def decode(name: str, label: str, data: bytes) -> Item:
-        return name, images.to_pixels(codecs.decode_resized(data, label, spec))
+        return Item(name, images.to_pixels(codecs.decode_resized(data, label, spec)), folder_label(name))
 
-    def resize(name: str, image: Image.Image) -> Item:
-        return name, images.to_pixels(images.resize_image(image, spec))
+    def resize(stored: StoredImage) -> Item:
+        return Item(stored.name, images.to_pixels(images.resize_image(stored.image, spec)), stored.label)
 
     def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
         return images.stack_shape(found, spec.image_shape, path)
 
-    items = read_items(sources, decode, resize, lambda name, row: (name, row), stack_shape, SkipPolicy(skip_bad))
+    items = read_items(sources, decode, resize, Item, stack_shape, SkipPolicy(skip_bad))
     batches = batched(require_nonempty(items, sources, "images"))
     return (batch.map(images.invert) for batch in batches) if invert else batches
 
@@ -81,9 +89,9 @@ def read_photos(
         pixels, encoding = codecs.decode_photo(data, label, channels)
         return Batch([name], pixels[np.newaxis], encoding)
 
-    def convert(name: str, image: Image.Image) -> Batch:
-        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-        return Batch([name], images.to_pixels(pixels.reshape(1, *pixels.shape[:2], channels)))
+    def convert(stored: StoredImage) -> Batch:
+        pixels = np.asarray(stored.image.convert("L" if channels == 1 else "RGB"))
+        return Batch([stored.name], images.to_pixels(pixels.reshape(1, *pixels.shape[:2], channels)))
 
     def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
         return images.photo_stack_shape(found, channels, path)
@@ -127,9 +135,9 @@ def read_points(
 def batched(items: Iterator[Item]) -> Iterator[Batch]:
     """Gather items into batches of bounded size."""
     for first in items:
-        size = max(1, min(MAX_BATCH_SIZE, BATCH_BYTES // first[1].nbytes))
-        names, values = zip(first, *islice(items, size - 1), strict=True)
-        yield Batch(names, np.stack(values))
+        size = max(1, min(MAX_BATCH_SIZE, BATCH_BYTES // first.array.nbytes))
+        names, values, labels = zip(first, *islice(items, size - 1), strict=True)
+        yield Batch(names, np.stack(values), labels=labels)
 
 
 def require_nonempty(items: Iterable[T], sources: Sequence[Source], what: str) -> Iterator[T]:
@@ -146,7 +154,7 @@ def require_nonempty(items: Iterable[T], sources: Sequence[Source], what: str) -
 def read_items(
     sources: Sequence[Source],
     decode: Callable[[str, str, bytes], T],
-    convert: Callable[[str, Image.Image], T],
+    convert: Callable[[StoredImage], T],
     wrap: Callable[[str, Array], T],
     stack_shape: Callable[[tuple[int, ...], str], tuple[int, ...]],
     policy: SkipPolicy,
@@ -154,16 +162,16 @@ def read_items(
 ) -> Iterator[T]:
     """Read every image of the sources, decoding ahead in threads.
 
-    `decode` takes an image's name, its label in errors and its bytes; `convert` takes a name and an image in memory; `wrap` takes
+    `decode` takes an image's name, its label in errors and its bytes; `convert` takes an image in memory; `wrap` takes
     a name and a row of an array, whose shape `stack_shape` has checked.
     """
 
     def tasks() -> Iterator[T | VaectlError | Callable[[], T | VaectlError]]:
         for input in (input for source in sources for input in source.inputs(policy)):
             if isinstance(input, StoredImage):
-                yield partial(convert, input.name, input.image)
+                yield partial(convert, input)
             elif input.format in ARRAY_FORMATS:
-                yield from (wrap(*item) for item in array_rows(input, stack_shape, images.to_pixels))
+                yield from (wrap(item.name, item.array) for item in array_rows(input, stack_shape, images.to_pixels))
             else:
                 yield decode_task(input, decode)
                 if input.damaged and not policy.skip:  # do not search an endless stream for more
@@ -214,7 +222,7 @@ def array_rows(
     header = arrays.read_header(reader)
     start = 0
     for block in arrays.read_blocks(reader, header, stack_shape(header.shape, label)):
-        yield from ((input.numbered_name(), row) for row in check(block, label, start))
+        yield from (Item(input.numbered_name(), row) for row in check(block, label, start))
         start += len(block)
     if input.format == "NPZ" and reader.peek(1):
         raise VaectlError(f"{reader.name} has other data after its array: save it again")
@@ -257,7 +265,7 @@ def latent_items(
             continue
         z = encode(image)
         stack_shape(z.shape, name)
-        yield name, z
+        yield Item(name, z)
     policy.summarize()
 
 

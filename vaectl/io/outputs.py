@@ -173,13 +173,17 @@ def write_npy(batches: Iterable[Batch], path: str) -> None:
 
 
 def write_csv(batches: Iterable[Batch], path: str) -> None:
-    """Write one line per item: its name, then z0, z1, ... with all digits of float32."""
+    """Write one line per item: its name, its label if the first items have any, then z0, z1, ... with all digits of float32."""
     with files.open_output(path) as stream:
+        labeled = False
         for index, batch in enumerate(batches):
             if index == 0:
-                stream.write(csv_line("name", *(f"z{dimension}" for dimension in range(batch.arrays.shape[1]))))
-            for name, z in zip(batch.names, batch.arrays, strict=True):
-                stream.write(csv_line(name, *map(str, z)))
+                labeled = any(label is not None for label in batch.labels)
+                columns = ["name", *["label"] * labeled]
+                stream.write(csv_line(*columns, *(f"z{dimension}" for dimension in range(batch.arrays.shape[1]))))
+            labels = batch.labels or [None] * len(batch)
+            for name, label, z in zip(batch.names, labels, batch.arrays, strict=True):
+                stream.write(csv_line(name, *[label or ""] * labeled, *map(str, z)))
 
 
 def csv_line(*values: str) -> bytes:

@@ -89,10 +89,11 @@ class Input:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """One image in memory."""
+    """One image in memory, and its label if it has one."""
 
     name: str
     image: Image.Image
+    label: str | None = None
 
     def describe(self) -> str:
         """What it is, as the beginning of an error."""
@@ -215,6 +216,12 @@ class ImageList:
 
     def inputs(self, policy: SkipPolicy) -> Iterator[StoredImage]:
         return (StoredImage(f"image-{index:05d}", codecs.flatten(image)) for index, image in enumerate(self.images))
+
+
+def folder_label(name: str) -> str | None:
+    """The label of an image in a folder: the subfolder at the start of its name, if there is one."""
+    subfolder, separator, _ = name.partition(os.sep)
+    return subfolder if separator else None
 
 
 def no_images(folder: str) -> VaectlError:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from vaectl.networks.layers import (
     MAX_WEIGHTS,
@@ -168,6 +168,13 @@ def build_unet(image_shape: Shape, hidden: Sequence[int]) -> Network:
 def residual_block(width: int) -> list[Layer]:
     """Two convolutions whose output is added to their input (He et al. 2016)."""
     return [PushSkip(), Conv2d(width, width, 3, 1), ReLU(), Conv2d(width, width, 3, 1), AddSkip()]
+
+
+def architecture(network: Network) -> Literal["mlp", "conv", "unet"]:
+    """The kind of a network."""
+    if not network.has_latent:
+        return "unet"
+    return "conv" if any(isinstance(layer, Conv2d) for layer in network.encoder) else "mlp"
 
 
 def network_to_json(network: Network) -> dict[str, Any]:

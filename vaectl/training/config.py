@@ -16,7 +16,9 @@ class TrainConfig:
     corrupt: tuple[str, ...]
     likelihood: str = "bernoulli"
     sigma: float | None = None  # of a Gaussian likelihood; None learns it
-    samples: int = 1  # samples of z per image, L in Kingma & Welling
+    samples: int = 1  # samples of z per image, L in Kingma & Welling, k in Burda et al.
+    objective: str = "elbo"
+    kl_warmup: int = 0  # epochs in which the weight of the KL rises from 0 to beta
     binarize: bool = False  # dynamic binarization
     precision: str = "auto"
     seed: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations  # so that help() shows the names of types
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard, cast
+from typing import NamedTuple, TypeGuard, cast
 
 import numpy as np
 
@@ -23,8 +23,14 @@ from vaectl.training.losses import make_likelihood
 from vaectl.training.metrics import AverageMeter, EvalConfig, Evaluator, Metrics, RunningVariance
 from vaectl.types import UInt8Array
 
-# Images (N, H, W, C), 0 to 255, and their names.
-NamedBatch = tuple[Sequence[str], UInt8Array]
+
+class NamedBatch(NamedTuple):
+    """Images (N, H, W, C), 0 to 255, their names, and their labels, if they have any."""
+
+    names: Sequence[str]
+    images: UInt8Array
+    labels: Sequence[str | None] = ()
+
 
 BATCH_SIZE = 500
 REDUCTION = "nats: sums over pixels and latent dimensions, means over images"
@@ -35,7 +41,9 @@ class Evaluation:
     """The mean metrics of a model, and how they were computed.
 
     `metrics`: `neg_elbo` = `reconstruction` + `kl` and `nll` in nats per image, `mse` on pixels in [0, 1], `psnr` in dB, `ssim`;
-    with corruptions also `mse_before`, `psnr_before`, `ssim_before` of the corrupted images.
+    with corruptions also `mse_before`, `psnr_before`, `ssim_before` of the corrupted images. `neg_elbo_learned` and `nll_learned`
+    are under the learned prior. `label_accuracy` is the fraction of images whose label is that of the components of the learned
+    prior nearest to their latents, if both have labels.
     """
 
     checkpoint: str | None
@@ -51,6 +59,7 @@ class Evaluation:
     metrics: Mapping[str, float]
     active_units: int
     latent_dim: int
+    label_accuracy: float | None
 
 
 def evaluate(
@@ -102,7 +111,9 @@ def evaluate(
     corrupt = [*card.corrupt] * (noisy is None or not explicit) if corrupt is None else corrupt
     config = EvalConfig(parse_corruptions(corrupt, on_crops=not has_latent), samples, binarize, ssim=True, seed=seed)
     likelihood = make_likelihood(card.likelihood, card.sigma, card.network.outputs_pixels)
-    evaluator = Evaluator(card.network, model.checkpoint.weights, likelihood, resolve_device(device), config)
+    evaluator = Evaluator(
+        card.network, model.checkpoint.weights, likelihood, resolve_device(device), config, model.checkpoint.prior
+    )
     total: int | None
     if isinstance(data, str | os.PathLike) and explicit and isinstance(noisy, str | os.PathLike):
         split, (batches, total) = (
@@ -113,14 +124,18 @@ def evaluate(
         split, (batches, total) = "whole", whole_batches(data, model, skip_bad=skip_bad)
     else:
         split, batches, total = split_batches(data, noisy, split, model, skip_bad=skip_bad)
-    meter, variance = AverageMeter(), RunningVariance()
-    for names, stack in batches:
+    meter, variance, prior, hits = AverageMeter(), RunningVariance(), model.checkpoint.prior, []
+    for names, stack, labels in batches:
         start = 0
         for metrics, mu in evaluator.compute_metrics(stack):
+            end = start + len(mu)
             meter.update(metrics)
             variance.update(mu)
-            on_batch(names[start : start + len(mu)], metrics, total)
-            start += len(mu)
+            if prior and labels:
+                guesses = zip(prior.classify(mu), labels[start:end], strict=False)
+                hits += [guess == label for guess, label in guesses if label is not None]
+            on_batch(names[start:end], metrics, total)
+            start = end
     return Evaluation(
         checkpoint=path,
         model=card.model,
@@ -135,6 +150,7 @@ def evaluate(
         metrics=meter.means(),
         active_units=variance.active_units(),
         latent_dim=card.network.latent_dim,
+        label_accuracy=sum(hits) / len(hits) if hits else None,
     )
 
 
@@ -149,7 +165,7 @@ def is_one_split(data: Data | Images) -> TypeGuard[Images]:
 def whole_batches(data: Images, model: Autoencoder, *, skip_bad: bool) -> tuple[Iterator[NamedBatch], int | None]:
     """All images, and about how many there are if that is known."""
     batches = model.batches(data, skip_bad=skip_bad)
-    named = ((batch.names, to_uint8(batch.arrays)) for batch in batches)
+    named = (NamedBatch(batch.names, to_uint8(batch.arrays), batch.labels) for batch in batches)
     return named, count_inputs(as_sources(data)) or None
 
 
@@ -160,7 +176,8 @@ def pair_batches(clean: Folder, noisy: Folder, model: Autoencoder, *, skip_bad: 
     def read() -> Iterator[NamedBatch]:
         for pair in pairs:
             (target,), (given,) = (model.batches([path]) for path in (pair.clean, pair.noisy))
-            yield [os.path.relpath(pair.clean, clean.path)], to_uint8(np.concatenate([target.arrays, given.arrays], axis=3))
+            both = to_uint8(np.concatenate([target.arrays, given.arrays], axis=3))
+            yield NamedBatch([os.path.relpath(pair.clean, clean.path)], both)
 
     return read(), len(pairs)
 
@@ -181,11 +198,11 @@ def split_batches(
     preprocessing = Preprocessing(size, channels, model.card.fit, keep_size=size is None, skip_bad=skip_bad)
     pairs_in_npz = bool(model.card.data.get("noisy"))
     dataset = load_dataset(cast(Data, data), preprocessing, noisy=noisy, pairs_in_npz=pairs_in_npz)
-    stack = dataset.test if split == "test" else dataset.train
+    stack, labels = (dataset.test, dataset.test_labels) if split == "test" else (dataset.train, dataset.train_labels)
     if not len(stack):
         raise VaectlError(f"{dataset.name!r} has no {split} images: try --split train")
     names = [f"{split}-{index:05d}" for index in range(len(stack))]
     if not isinstance(stack, np.ndarray):
-        return split, (([name], image[np.newaxis]) for name, image in zip(names, stack, strict=True)), len(stack)
-    starts = range(0, len(stack), BATCH_SIZE)
-    return split, ((names[start : start + BATCH_SIZE], stack[start : start + BATCH_SIZE]) for start in starts), len(stack)
+        return split, (NamedBatch([name], image[np.newaxis]) for name, image in zip(names, stack, strict=True)), len(stack)
+    parts = (slice(start, start + BATCH_SIZE) for start in range(0, len(stack), BATCH_SIZE))
+    return split, (NamedBatch(names[part], stack[part], labels[part]) for part in parts), len(stack)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, isfinite
+from math import ceil, isfinite, log
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,14 @@ from torch import Generator, Tensor, nn
 
 from vaectl.corruption import Corruption, apply_corruptions
 from vaectl.errors import VaectlError
-from vaectl.networks.network import Network, split_pairs
+from vaectl.networks.network import Network, half_weights, split_pairs
 from vaectl.networks.torch import TorchRandom, build_module, translate_memory_errors
 from vaectl.training import losses
 from vaectl.training.config import TrainConfig
 from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops
 from vaectl.training.losses import Likelihood
 from vaectl.training.optimizer import Adam, init_weights
+from vaectl.types import Array
 
 LOG_EVERY = 10  # steps
 
@@ -84,8 +85,9 @@ def train_network(
     on_step: Callable[["Trainer"], None] = lambda trainer: None,
     state: TrainState | None = None,
     validate: Validate = lambda weights, likelihood: {},
+    initial: Mapping[str, Array] | None = None,
 ) -> TrainResult:
-    """Train a network, from `state` if given.
+    """Train a network, from `state` if given, else from the weights `initial` if given.
 
     `on_progress` is called every few steps and, after `validate`, at the end of each epoch; `on_step` before the first step and
     after each. The same seed, device and number of threads give bit-identical weights, also if the run was interrupted and
@@ -96,7 +98,7 @@ def train_network(
     """
     samples = f" or --samples (it is {config.samples})" if config.samples > 1 else ""
     with translate_memory_errors(f"lower --batch-size (it is {config.batch_size}){samples}"):
-        trainer = Trainer(network, dataset, config, corruptions, device, on_progress, validate)
+        trainer = Trainer(network, dataset, config, corruptions, device, on_progress, validate, initial)
         if state:
             trainer.load_state_dict(state)
         on_step(trainer)
@@ -118,12 +120,15 @@ class Trainer:
         device: str,
         on_progress: Callable[[Progress], None],
         validate: Validate,
+        initial: Mapping[str, Array] | None = None,
     ) -> None:
         self.network, self.config, self.corruptions = network, config, corruptions
         generator = Generator(device).manual_seed(config.seed)
         self.dtype = resolve_dtype(config.precision, device)
-        self.encoder, self.decoder = (build_module(layers).to(device) for _, layers in network.halves())
-        init_weights(network, self.encoder, self.decoder, split_pairs(dataset.init_images(), network)[0], generator)
+        halves = ((layers, half_weights(half, initial) if initial else None) for half, layers in network.halves())
+        self.encoder, self.decoder = (build_module(layers, weights).to(device) for layers, weights in halves)
+        if not initial:
+            init_weights(network, self.encoder, self.decoder, split_pairs(dataset.init_images(), network)[0], generator)
         self.model = nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
         self.optimizer = Adam(self.model, self.dtype, config.betas)
         self.random = TorchRandom(generator, self.dtype)
@@ -139,13 +144,13 @@ class Trainer:
             images = self.random.binarize(images)
         clean, given = split_pairs(images, self.network)
         corrupted = apply_corruptions(self.corruptions, given, self.random).to(self.dtype)
-        logits, kl = losses.forward(
+        output = losses.forward(
             self.encoder, self.decoder[:-1], corrupted, self.network.latent_dim, self.random.normal, self.config.samples
         )
-        target = losses.repeat(clean, len(logits) // len(clean))
-        self.likelihood.update(logits.detach(), target)
-        self.logger.log(logits, target, kl)
-        backward(self.likelihood, logits, target, kl, self.config.beta)
+        target = losses.repeat(clean, len(output.logits) // len(clean))
+        self.likelihood.update(output.logits.detach(), target)
+        self.logger.log(output, target)
+        BACKWARD[self.config.objective](self.likelihood, output, target, get_beta(self.config, self.loader))
         self.optimizer.step(get_lr(self.config, self.loader.step / self.loader.steps))
         if self.loader.ends_epoch:
             self.logger.end_epoch(self.validate(self.weights(), self.likelihood))
@@ -200,13 +205,12 @@ class Trainer:
         return TrainResult(self.weights(), self.likelihood.sigma, self.logger.epochs)
 
 
-def backward(likelihood: Likelihood, logits: Tensor, target: Tensor, kl: Tensor, beta: float) -> None:
-    """Backpropagate the mean of -log p(x|z) + beta * KL.
+BACKWARD = {"elbo": losses.backward, "iwae": losses.backward_iwae}
 
-    The gradient of the likelihood is passed in directly: computing the loss itself costs more, and is needed for logging only.
-    """
-    gradient = likelihood.gradient(logits.detach(), target) / len(target)
-    ((logits * gradient).sum() + beta * kl.mean()).backward()
+
+def get_beta(config: TrainConfig, loader: DataLoader) -> float:
+    """The weight of the KL in this step: it rises linearly to beta in the first epochs (Sonderby et al. 2016, section 2.3)."""
+    return config.beta * min(1.0, loader.step / max(1, config.kl_warmup * loader.steps_per_epoch))
 
 
 def get_lr(config: TrainConfig, done: float) -> float:
@@ -241,11 +245,20 @@ class MetricLogger:
         self.epochs: list[dict[str, float]] = []
 
     @torch.no_grad()
-    def log(self, logits: Tensor, target: Tensor, kl: Tensor) -> None:
-        """Log this step if it is due; raises VaectlError if the loss is NaN or infinite."""
+    def log(self, output: losses.Output, target: Tensor) -> None:
+        """Log this step if it is due; raises VaectlError if the loss is NaN or infinite.
+
+        Of an importance-weighted bound, what is not the KL counts as reconstruction.
+        """
         if self.loader.step % LOG_EVERY and not self.loader.ends_epoch:
             return
-        self.logged.append(torch.stack([self.likelihood.nll(logits.float(), target.float()).mean(), kl.mean()]))
+        kl = output.kl.mean()
+        if self.config.objective == "iwae":
+            weights = losses.log_weights(self.likelihood, output, target, self.config.beta)
+            reconstruction = log(weights.shape[1]) - weights.logsumexp(1).mean() - self.config.beta * kl
+        else:
+            reconstruction = self.likelihood.nll(output.logits.float(), target.float()).mean()
+        self.logged.append(torch.stack([reconstruction, kl]))
         progress = self.progress({})
         self.check_finite(progress.loss)
         if not self.loader.ends_epoch:

@@ -3,8 +3,9 @@
 Sums run over pixels and over latent dimensions, never means: a mean over 784 pixels would drown the reconstruction in the KL.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import log, pi
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -101,22 +102,38 @@ def make_likelihood(name: str, sigma: float | None, outputs_pixels: bool = False
     return Bernoulli() if name == "bernoulli" else Gaussian(sigma, outputs_pixels=outputs_pixels)
 
 
-def forward(
-    encoder: nn.Module, decoder: nn.Module, images: Tensor, latent_dim: int, normal: Normal, samples: int = 1
-) -> tuple[Tensor, Tensor]:
-    """The logits of p(x|z), (N * samples, H, W, C), and the KL of each image, (N,) nats.
+class Output(NamedTuple):
+    """What a network computes for N images, with `samples` of z each.
 
-    For each image in turn, z ~ q(z|x) is sampled `samples` times. An encoder that ends in `latent_dim` values gives z itself, and
-    the encoder of a network without a latent passes images through: then nothing is sampled, and the KL is 0.
+    `logits` of p(x|z), (N * samples, H, W, C); the `kl` of each image, (N,) nats; z, (N * samples, D); and `log_ratio`,
+    log q(z|x) - log p(z) of each sample, (N * samples,) nats.
+    """
+
+    logits: Tensor
+    kl: Tensor
+    z: Tensor
+    log_ratio: Tensor
+
+
+def forward(encoder: nn.Module, decoder: nn.Module, images: Tensor, latent_dim: int, normal: Normal, samples: int = 1) -> Output:
+    """Encode images, sample z ~ q(z|x) `samples` times for each in turn, and decode.
+
+    An encoder that ends in `latent_dim` values gives z itself, and that of a network without a latent passes images through: then
+    nothing is sampled, and the KL is 0.
     """
     encoded = encoder(images)
     if latent_dim in (0, encoded.shape[1]):
-        return decoder(encoded), encoded.new_zeros(len(encoded))
+        zeros = encoded.new_zeros(len(encoded))
+        return Output(decoder(encoded), zeros, encoded, zeros)
     mu, logvar = encoded.float().chunk(2, dim=1)
     mu_samples, logvar_samples = repeat(mu, samples), repeat(logvar, samples)
     epsilon = normal(tuple(mu_samples.shape))
     z = reparameterize(mu_samples, logvar_samples, epsilon)
-    return decoder(z.to(encoded.dtype)), sticking_the_landing(z, epsilon, logvar_samples, kl_divergence(mu, logvar))
+    log_ratio = through_z(z, epsilon, logvar_samples)
+    kl = kl_divergence(mu, logvar)
+    # The analytic KL, with the gradient of the samples.
+    sampled = log_ratio.view(len(kl), -1).mean(1)
+    return Output(decoder(z.to(encoded.dtype)), sampled + (kl - sampled).detach(), z, log_ratio)
 
 
 def repeat(batch: Tensor, times: int) -> Tensor:
@@ -124,15 +141,16 @@ def repeat(batch: Tensor, times: int) -> Tensor:
     return batch if times == 1 else batch.repeat_interleave(times, dim=0)
 
 
-def sticking_the_landing(z: Tensor, epsilon: Tensor, logvar: Tensor, kl: Tensor) -> Tensor:
-    """The KL of each image, (N,), whose gradient reaches mu and sigma through z alone (Roeder, Wu & Duvenaud 2017).
+def through_z(z: Tensor, epsilon: Tensor, logvar: Tensor) -> Tensor:
+    """log q(z|x) - log p(z) of samples, (N,) nats, whose gradient reaches mu and sigma through z alone (Roeder et al. 2017).
 
     The gradient is unbiased, and its variance vanishes as q(z|x) approaches the posterior.
     """
-    # d/dz of log q(z|x) - log p(z), with the parameters of q held fixed.
+    # d/dz, with the parameters of q held fixed.
     score = (z - epsilon * torch.exp(-0.5 * logvar)).detach()
-    through_z = (z * score).sum(1).view(len(kl), -1).mean(1)
-    return through_z + (kl - through_z).detach()
+    value = 0.5 * (z.square() - epsilon.square() - logvar).sum(1)
+    path = (z * score).sum(1)
+    return path + (value - path).detach()
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -145,27 +163,67 @@ def reparameterize(mu: Tensor, logvar: Tensor, epsilon: Tensor) -> Tensor:
     return mu + torch.exp(0.5 * logvar) * epsilon
 
 
-def importance_nll(
+def log_weights(likelihood: Likelihood, output: Output, target: Tensor, beta: float) -> Tensor:
+    """log p(x|z) - beta * (log q(z|x) - log p(z)) of every sample, (N, samples) nats, without a gradient."""
+    nll = likelihood.nll(output.logits.detach().float(), target.float())
+    return -(nll + beta * output.log_ratio.detach()).view(len(output.kl), -1)
+
+
+def backward(likelihood: Likelihood, output: Output, target: Tensor, beta: float) -> None:
+    """Backpropagate the mean of -log p(x|z) + beta * KL.
+
+    The gradient of the likelihood is passed in directly: computing the loss itself costs more, and is needed for logging only.
+    """
+    gradient = likelihood.gradient(output.logits.detach(), target) / len(target)
+    ((output.logits * gradient).sum() + beta * output.kl.mean()).backward()
+
+
+def backward_iwae(likelihood: Likelihood, output: Output, target: Tensor, beta: float) -> None:
+    """Backpropagate the mean of the importance-weighted bound, -log mean(p(x, z) / q(z|x)) (Burda et al. 2016, equation 8).
+
+    The decoder learns from each sample by its share of the weights, the encoder by the square of it, which has less variance
+    (DReG: Tucker et al. 2019, equation 8).
+    """
+    count = len(output.kl)
+    weights = log_weights(likelihood, output, target, beta).softmax(1).flatten()
+    output.z.register_hook(lambda gradient: gradient * weights[:, None])
+    gradient = likelihood.gradient(output.logits.detach(), target) * (weights / count).view(-1, 1, 1, 1).to(output.logits.dtype)
+    ((output.logits * gradient).sum() + beta * (weights * output.log_ratio).sum() / count).backward()
+
+
+LogDensity = Callable[[Tensor], Tensor]  # of latents (..., D), in nats
+
+
+def log_normal(z: Tensor) -> Tensor:
+    """log N(z; 0, I) of latents (..., D), in nats."""
+    return -0.5 * (z.square().sum(-1) + z.shape[-1] * log(2 * pi))
+
+
+def importance_nlls(
     mu: Tensor,
     logvar: Tensor,
-    log_likelihood: Callable[[Tensor], Tensor],
+    log_likelihood: LogDensity,
+    log_priors: Sequence[LogDensity],
     samples: int,
     normal: Normal,
     max_latents: int = 2048,
-) -> Tensor:
-    """-log p(x) of each image, (N,) nats, by importance sampling from q(z|x) (Burda et al. 2016, equation 8).
+) -> list[Tensor]:
+    """-log p(x) of each image, (N,) nats, under each prior, by importance sampling from q(z|x) (Burda et al. 2016, equation 8).
 
-    It is an upper bound that falls with the number of samples. `log_likelihood` maps z (N, K, D) to log p(x|z), (N, K) nats; it
+    Each is an upper bound that falls with the number of samples. `log_likelihood` maps z (N, K, D) to log p(x|z), (N, K) nats; it
     is called with at most `max_latents` latents, however many samples are asked for.
     """
-    total = mu.new_full((len(mu),), -torch.inf)
+    totals = [mu.new_full((len(mu),), -torch.inf) for _ in log_priors]
     for count in chunk_sizes(samples, max(1, max_latents // len(mu))):
         epsilon = normal((len(mu), count, mu.shape[1]))
         z = reparameterize(mu[:, None], logvar[:, None], epsilon)
-        # log p(z) - log q(z|x); the constants of both normals cancel.
-        log_ratio = 0.5 * (epsilon.square() + logvar[:, None] - z.square()).sum(2)
-        total = torch.logaddexp(total, torch.logsumexp(log_likelihood(z) + log_ratio, dim=1))
-    return log(samples) - total
+        # log p(x|z) - log q(z|x)
+        log_weight = log_likelihood(z) - log_normal(epsilon) + 0.5 * logvar[:, None].sum(2)
+        totals = [
+            torch.logaddexp(total, torch.logsumexp(log_weight + log_prior(z), dim=1))
+            for total, log_prior in zip(totals, log_priors, strict=True)
+        ]
+    return [log(samples) - total for total in totals]
 
 
 def chunk_sizes(count: int, size: int) -> list[int]:

@@ -15,8 +15,10 @@ from vaectl.corruption import Corruption, apply_corruptions
 from vaectl.networks.network import Network, half_weights, split_pairs
 from vaectl.networks.tiling import run_tiled
 from vaectl.networks.torch import TorchRandom, build_module, translate_memory_errors
+from vaectl.prior import Mixture
 from vaectl.training import losses
-from vaectl.training.losses import Likelihood
+from vaectl.training.losses import Likelihood, LogDensity
+from vaectl.training.prior import GaussianMixture
 from vaectl.types import Array, UInt8Array
 
 # The metrics of images by name, (N,) each.
@@ -48,9 +50,18 @@ class Evaluator:
     """A network on a device, ready to be evaluated on images (N, H, W, C), 0 to 255."""
 
     def __init__(
-        self, network: Network, weights: Mapping[str, Array], likelihood: Likelihood, device: str, config: EvalConfig
+        self,
+        network: Network,
+        weights: Mapping[str, Array],
+        likelihood: Likelihood,
+        device: str,
+        config: EvalConfig,
+        prior: Mixture | None = None,
     ) -> None:
         self.network = network
+        self.log_priors: dict[str, LogDensity] = {"": losses.log_normal}
+        if prior and network.variational:
+            self.log_priors["_learned"] = make_log_density(prior, device)
         self.likelihood = likelihood
         self.config = config
         self.device = device
@@ -63,6 +74,7 @@ class Evaluator:
         """The metrics of every image, or pair, and its z, or mu, (N, D), a few at a time; D is 0 without a latent.
 
         `neg_elbo` = `reconstruction` + `kl`, nats per image, for one z ~ q(z|x); `nll`, nats, by importance sampling (VAE only);
+        both under N(0, I), and as `neg_elbo_learned` and `nll_learned` under the learned prior, if there is one;
         `mse`, on pixels in [0, 1], `psnr`, dB, and `ssim` of the reconstruction from mu. With corruptions, or of pairs, these
         compare the denoised image with the clean one, and `mse_before`, `psnr_before`, `ssim_before` the corrupted image.
         """
@@ -93,10 +105,20 @@ class Evaluator:
             logits = run_tiled(self.decoder[:-1], self.network.decoder, corrupted)
             output, reconstruction = self.decoder[-1](logits), self.likelihood.nll(logits, clean)
         yield from (("neg_elbo", reconstruction + kl), ("reconstruction", reconstruction), ("kl", kl))
+        for name, log_prior in self.log_priors.items():
+            if name:  # log p(z) differs, for the same z ~ q(z|x)
+                yield f"neg_elbo{name}", reconstruction + kl + losses.log_normal(z) - log_prior(z)
         if self.config.samples and self.network.variational:
-            max_latents = self.batch_size(MAX_DECODED_VALUES)
-            log_likelihood = self.log_likelihood_of(clean)
-            yield "nll", losses.importance_nll(mu, logvar, log_likelihood, self.config.samples, self.random.normal, max_latents)
+            nlls = losses.importance_nlls(
+                mu,
+                logvar,
+                self.log_likelihood_of(clean),
+                [*self.log_priors.values()],
+                self.config.samples,
+                self.random.normal,
+                self.batch_size(MAX_DECODED_VALUES),
+            )
+            yield from ((f"nll{name}", nll) for name, nll in zip(self.log_priors, nlls, strict=True))
         yield from compare(output, clean, "", with_ssim=self.config.ssim)
         if corrupted is not clean:
             yield from compare(corrupted, clean, "_before", with_ssim=self.config.ssim)
@@ -115,14 +137,28 @@ class Evaluator:
         return log_likelihood
 
     @torch.inference_mode()
-    def latents(self, images: UInt8Array) -> Array:
-        """z, or mu, of clean images, (N, D); D is 0 without a latent."""
+    def encode(self, images: UInt8Array) -> Array:
+        """z, or mu and logvar, of clean images, (N, D) or (N, 2 D); D is 0 without a latent."""
         if not self.network.has_latent:
             return np.zeros((len(images), 0), np.float32)
         batches = torch.from_numpy(images).split(self.batch_size(MAX_VALUES))
-        parts = [self.encoder(batch.to(self.device).float() / 255).cpu() for batch in batches]
-        z: Array = torch.cat(parts)[:, : self.network.latent_dim].numpy()
+        z: Array = torch.cat([self.encoder(batch.to(self.device).float() / 255).cpu() for batch in batches]).numpy()
         return z
+
+
+def make_log_density(prior: Mixture, device: str) -> LogDensity:
+    """log p(z) of a mixture in torch, for latents (..., D), in nats."""
+    weights, means, factors = (torch.from_numpy(array).to(device) for array in (prior.weights, prior.means, prior.factors))
+    mixture = GaussianMixture(weights, means, factors)
+    dims = torch.from_numpy(prior.dims).to(device)
+    others = torch.from_numpy(np.delete(np.arange(prior.latent_dim), prior.dims)).to(device)
+
+    def log_density(z: Tensor) -> Tensor:
+        flat = z.flatten(0, -2)
+        active = torch.logsumexp(mixture.log_joint(flat[:, dims]), 1)
+        return (active + losses.log_normal(flat[:, others])).view(z.shape[:-1])
+
+    return log_density
 
 
 class AverageMeter:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from math import prod
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -22,15 +22,18 @@ from vaectl.errors import UsageError, warn
 from vaectl.io import files
 from vaectl.latents import compute_stats
 from vaectl.models import MODELS
+from vaectl.networks import network as networks
 from vaectl.networks.device import resolve_device
 from vaectl.networks.network import Network, network_to_json, split_pairs
+from vaectl.prior import Mixture
 from vaectl.signals import defer_signals
 from vaectl.training import loop
 from vaectl.training.config import make_config
 from vaectl.training.loader import make_dataset
 from vaectl.training.loop import Progress
 from vaectl.training.losses import Likelihood, make_likelihood
-from vaectl.training.metrics import EvalConfig, Evaluator, mean_metrics
+from vaectl.training.metrics import ACTIVE_VARIANCE, EvalConfig, Evaluator, mean_metrics
+from vaectl.training.prior import fit_prior
 from vaectl.training.resume import checkpointing
 from vaectl.types import MAX_FLOAT32, Array, UInt8Array
 
@@ -38,11 +41,20 @@ ModelName = Literal["ae", "dae", "vae"]
 Architecture = Literal["mlp", "conv", "unet"]
 Fit = Literal["crop", "pad", "stretch"]
 LikelihoodName = Literal["bernoulli", "gaussian"]
+Objective = Literal["elbo", "iwae"]
 Precision = Literal["auto", "fp32", "bf16"]
-CHOICES = {"model": ModelName, "net": Architecture, "fit": Fit, "likelihood": LikelihoodName, "precision": Precision}
+CHOICES = {
+    "model": ModelName,
+    "net": Architecture,
+    "fit": Fit,
+    "likelihood": LikelihoodName,
+    "objective": Objective,
+    "precision": Precision,
+}
 
 VALIDATED = ("neg_elbo", "psnr", "psnr_before")  # what each epoch tells of held-out images
 N_VALIDATION_VALUES = 1 << 21  # pixel values of them: some 2,700 digits, or 170 crops
+N_PRIOR_IMAGES = 60_000  # whose latents the prior is fitted to
 ON_CARD = ("likelihood", "beta", "corrupt")  # settings that the card has beside those of training
 
 
@@ -51,6 +63,7 @@ def train(
     data: Data = "mnist",
     *,
     noisy: Data | None = None,
+    init_from: str | os.PathLike[str] | None = None,
     latent_dim: int | None = None,
     net: Architecture | None = None,
     hidden: Sequence[int] | None = None,
@@ -64,6 +77,8 @@ def train(
     beta: float | None = None,
     corrupt: str | Sequence[str] | None = None,
     samples: int = 1,
+    objective: Objective = "elbo",
+    kl_warmup: int = 0,
     likelihood: LikelihoodName | None = None,
     sigma: float | None = None,
     binarize: bool = False,
@@ -86,6 +101,7 @@ def train(
             in [0, 1] or integers up to 255, or a tuple of training and test images.
         noisy: the noisy partners of the images, for a dae: another folder with files of the same names, or other arrays. An NPZ
             file holds them as x_train_noisy and x_test_noisy.
+        init_from: a checkpoint to start from: its network and its weights are trained on.
         latent_dim: D. What is None here and below is chosen to suit the model and the data.
         net: the architecture: "mlp", "conv", or "unet", which has no latent and denoises images of any size.
         hidden: the widths of the hidden layers, halvings or scales.
@@ -96,7 +112,9 @@ def train(
         epochs, batch_size, lr: lr is the peak learning rate.
         beta: the weight of the KL; above 0 it makes the latent a distribution.
         corrupt: what is done to images, or to their noisy partners, before they are encoded, as in "gaussian:0.25".
-        samples: samples of z per image, L in Kingma & Welling.
+        samples: samples of z per image, L in Kingma & Welling, k in Burda et al.
+        objective: "elbo", or "iwae", the importance-weighted bound, which is tighter with more samples.
+        kl_warmup: epochs in which the weight of the KL rises from 0 to beta.
         likelihood, sigma: of a pixel; sigma, of a Gaussian likelihood, is learned unless given.
         binarize: dynamic binarization: sample each pixel as 0 or 1 at every visit.
         precision: the arithmetic of the layers.
@@ -117,11 +135,11 @@ def train(
         UsageError: arguments that are invalid or contradict each other.
         VaectlError: bad data, an existing checkpoint, no such device, or a loss that is NaN or infinite.
     """
-    check_choices(model=model, net=net, fit=fit, likelihood=likelihood, precision=precision)
+    check_choices(model=model, net=net, fit=fit, likelihood=likelihood, objective=objective, precision=precision)
     height, width = (size, size) if isinstance(size, int) else size or (None, None)
     numbers = {"latent_dim": latent_dim, "height": height, "width": width, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     check_numbers(1e-12, **numbers, samples=samples, sigma=sigma, hidden=min(hidden or [1]))
-    check_numbers(0, beta=beta, seed=seed)
+    check_numbers(0, beta=beta, seed=seed, kl_warmup=kl_warmup)
     if channels not in (None, 1, 3):
         raise UsageError(f"channels={channels!r}: give 1 for gray or 3 for color")
     beta = MODELS[model].beta if beta is None else beta
@@ -130,7 +148,16 @@ def train(
     specs = () if noisy is not None else MODELS[model].corrupt
     if corrupt is not None:
         specs = (corrupt,) if isinstance(corrupt, str) else tuple(corrupt)
-    sides = (height, width) if height and width else None
+    sides: Sequence[int] | None = (height, width) if height and width else None
+    if (objective == "iwae" or kl_warmup) and not beta:
+        raise UsageError("--objective iwae and --kl-warmup are for models with a KL: use a vae, or add --beta")
+    start = load_start(os.fspath(init_from), variational=beta > 0) if init_from is not None else None
+    if start:
+        if any((net, latent_dim, hidden, sides, channels)):
+            raise UsageError("--from takes the network of its FILE: leave out --net, --latent, --hidden, --size and --gray")
+        card = start.card
+        net, likelihood = networks.architecture(card.network), likelihood or cast(LikelihoodName, card.likelihood)
+        (*sides, channels), fit = card.network.image_shape, cast(Fit, card.fit)
     is_unet = net == "unet"  # which learns from crops of photos
     corruptions = parse_corruptions(specs, on_crops=is_unet)
     if is_unet and (latent_dim or beta or likelihood == "bernoulli" or (not corruptions and noisy is None)):
@@ -140,14 +167,19 @@ def train(
         files.check_writable(path)
     with checkpointing(path, resume_command, resume=resume, force=force) as checkpointer:
         # The data, and the network they suggest.
-        preprocessing = Preprocessing(None if is_unet else sides, channels, fit, keep_size=is_unet, skip_bad=skip_bad)
+        resized = (sides[0], sides[1]) if sides and not is_unet else None
+        preprocessing = Preprocessing(resized, channels, fit, keep_size=is_unet, skip_bad=skip_bad)
         dataset = load_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=model == "dae" and not binarize)
         if dataset.noisy and corrupt is None:
             specs, corruptions = (), ()
         image_shape = (*(sides or models.UNET_CROP), dataset.image_shape[2]) if is_unet else dataset.image_shape
         architecture = net or models.default_architecture(image_shape)
         try:
-            network = models.build_network(model, architecture, image_shape, latent_dim, hidden, variational=beta > 0)
+            network = (
+                start.card.network
+                if start
+                else models.build_network(model, architecture, image_shape, latent_dim, hidden, variational=beta > 0)
+            )
         except ValueError as error:
             raise UsageError(f"these sizes do not make a network: {error}: change --size, --latent or --hidden") from error
         likelihood_name = likelihood or models.default_likelihood(architecture, image_shape)
@@ -173,6 +205,8 @@ def train(
             likelihood=likelihood_name,
             sigma=sigma,
             samples=samples,
+            objective=objective,
+            kl_warmup=kl_warmup,
             binarize=binarize,
             precision=precision,
             seed=seed,
@@ -182,6 +216,7 @@ def train(
             "model": model,
             "network": network_to_json(network),
             "fit": fit,
+            "from": os.fspath(init_from) if init_from is not None else None,
             **asdict(config),
             "device": torch_device,
             "precision": str(loop.resolve_dtype(precision, torch_device)).removeprefix("torch."),
@@ -200,12 +235,24 @@ def train(
                 return {name: metrics[name] for name in VALIDATED if name in metrics}
 
             result = loop.train_network(
-                network, train_images, config, corruptions, torch_device, on_progress, on_step, state, validate
+                network,
+                train_images,
+                config,
+                corruptions,
+                torch_device,
+                on_progress,
+                on_step,
+                state,
+                validate,
+                start.weights if start else None,
             )
 
         # The checkpoint: the weights, and how good they are on images that were held out.
         fitted_likelihood = make_likelihood(likelihood_name, result.sigma, network.outputs_pixels)
         evaluator = Evaluator(network, result.weights, fitted_likelihood, torch_device, eval_config)
+        latents = evaluator.encode(split_pairs(train_images.init_images(), network)[0])[:, : network.latent_dim]
+        prior = learn_prior(evaluator, dataset, seed) if network.has_latent else None
+        evaluator = Evaluator(network, result.weights, fitted_likelihood, torch_device, eval_config, prior)
         metrics = mean_metrics(evaluator, held_out)
         warn_if_worse(metrics)
         card = Card(
@@ -216,19 +263,32 @@ def train(
             sigma=result.sigma,
             beta=beta,
             corrupt=list(specs),
-            latent_stats=compute_stats(evaluator.latents(split_pairs(train_images.init_images(), network)[0])),
+            latent_stats=compute_stats(latents),
             training={name: value for name, value in asdict(config).items() if name not in ON_CARD} | {"betas": [*config.betas]},
             data=dataset.describe() | {"skip_bad": skip_bad},
             metrics={"split": dataset.held_out_split, "images": len(held_out), **metrics},
             epochs=result.epochs,
             versions=versions(),
         )
-        trained = Checkpoint(card, result.weights)
+        trained = Checkpoint(card, result.weights, prior)
         if path is not None:
             checkpoint.save(path, trained)
     autoencoder = from_checkpoint(trained, device)
     on_end(autoencoder, split_pairs(held_out, network)[1])
     return autoencoder
+
+
+def load_start(path: str, *, variational: bool) -> Checkpoint:
+    """The checkpoint that training goes on from.
+
+    Raises:
+        UsageError: it is of another kind of model.
+        VaectlError: it cannot be read.
+    """
+    start = checkpoint.load(path)
+    if start.card.network.variational != variational:
+        raise UsageError(f"{path!r} is of {start.card.model!r}, whose encoder has other outputs: train it as one")
+    return start
 
 
 def check_choices(**values: str | None) -> None:
@@ -254,6 +314,21 @@ def warn_of_surprises(network: Network, dataset: Dataset, *, denoises: bool) -> 
         warn("too few images to hold any out: the metrics will be those of the training images")
     if denoises:
         warn(f"this denoiser works at {height} x {width}: --net unet denoises photos at their own size")
+
+
+def learn_prior(evaluator: Evaluator, dataset: Dataset, seed: int) -> Mixture | None:
+    """The prior of the latents of the training images, or of many evenly spaced; None if there are too few.
+
+    A dimension that the encoder of a VAE does not use stays N(0, 1) (Burda et al. 2016, section 4.2).
+    """
+    step = max(1, len(dataset.train) // N_PRIOR_IMAGES)
+    labels = dataset.train_labels[::step]
+    encoded = evaluator.encode(split_pairs(np.asarray(dataset.train[::step]), evaluator.network)[0])
+    if not evaluator.network.variational:
+        return fit_prior(encoded, seed, labels=labels)
+    mu, logvar = np.split(encoded, 2, axis=1)
+    epsilon = np.random.default_rng(seed).standard_normal(mu.shape, np.float32)
+    return fit_prior(mu + np.exp(0.5 * logvar) * epsilon, seed, mu.var(0) > ACTIVE_VARIANCE, labels)
 
 
 def warn_if_worse(metrics: Mapping[str, float]) -> None:
