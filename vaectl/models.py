@@ -37,7 +37,7 @@ MODELS = {
 # values are probabilities; natural images are normal around their mean (Rybkin et al. 2021).
 MAX_MLP_SIDE = 32
 MLP_HIDDEN = (500, 500)
-UNET_HIDDEN = (48, 96, 192)
+UNET_HIDDEN = (64, 96)
 UNET_CROP = (64, 64)  # larger crops learned less: fewer different ones are seen in the same time
 # Convolutions halve an image until about this many pixels are left along its shorter side ...
 MIN_CONV_SIDE = 8

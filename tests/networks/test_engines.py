@@ -36,7 +36,7 @@ def test_both_engines_compute_the_same_values(half: str, net: str) -> None:
     network = NETWORKS[net]
     rng = np.random.default_rng(0)
     weights = {
-        name: (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+        name: (0.5 * rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
         for name, shape in network.weight_shapes().items()
     }
     layers = dict(network.halves())[half]

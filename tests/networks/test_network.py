@@ -101,7 +101,7 @@ def test_the_names_of_layers_and_fields_in_json_do_not_change() -> None:
     ]
     assert layers_to_json(layers) == values
     assert layers_from_json(values) == tuple(layers)
-    without_fields = {"flatten", "silu", "relu", "sigmoid", "clip", "push_skip", "add_skip"}
+    without_fields = {"flatten", "silu", "relu", "sigmoid", "clip", "push_skip", "add_skip", "gate"}
     assert LAYERS.keys() == {value["layer"] for value in values} | without_fields
 
 

@@ -4,7 +4,7 @@ import torch
 
 from vaectl.networks.network import build_mlp, build_unet
 from vaectl.networks.torch import build_module
-from vaectl.training.optimizer import Adam, init_weights
+from vaectl.training.optimizer import Optimizer, init_weights
 
 
 def test_an_untrained_network_reconstructs_the_mean_image() -> None:
@@ -21,7 +21,7 @@ def test_an_untrained_network_reconstructs_the_mean_image() -> None:
 def test_adam_updates_weights_as_torch_does() -> None:
     ours, theirs = torch.nn.Linear(5, 3), torch.nn.Linear(5, 3)
     theirs.load_state_dict(ours.state_dict())
-    optimizer = Adam(ours, torch.float32, (0.9, 0.95))
+    optimizer = Optimizer(ours, torch.float32, (0.9, 0.95))
     expected = torch.optim.Adam(theirs.parameters(), lr=0.01, betas=(0.9, 0.95))
     for _ in range(5):
         batch = torch.randn(7, 5)
@@ -37,7 +37,7 @@ def test_adam_updates_weights_as_torch_does() -> None:
 
 def test_adam_in_bfloat16_keeps_float32_weights() -> None:
     module = torch.nn.Linear(5, 3)
-    optimizer = Adam(module, torch.bfloat16, (0.9, 0.95))
+    optimizer = Optimizer(module, torch.bfloat16, (0.9, 0.95))
     assert module.weight.dtype == torch.bfloat16
     module(torch.randn(7, 5, dtype=torch.bfloat16)).square().sum().backward()
     optimizer.step(0.01)
@@ -47,7 +47,7 @@ def test_adam_in_bfloat16_keeps_float32_weights() -> None:
 
 
 def test_a_state_of_another_number_of_weights_is_refused() -> None:
-    small, large = (Adam(torch.nn.Linear(2, size), torch.float32, (0.9, 0.95)) for size in (1, 2))
+    small, large = (Optimizer(torch.nn.Linear(2, size), torch.float32, (0.9, 0.95)) for size in (1, 2))
     with pytest.raises(ValueError, match="3 weights, not 6"):
         large.load_state_dict(small.state_dict(), 1)
 
@@ -60,3 +60,40 @@ def test_an_untrained_unet_returns_almost_its_input() -> None:
     x = torch.from_numpy(images) / 255
     with torch.no_grad():
         assert (decoder(x) - x).abs().mean() < 0.3
+
+
+def test_muon_steps_alike_in_all_directions_of_inner_kernels_and_adam_updates_the_rest() -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(*(torch.nn.Conv2d(channels, 8, 3) for channels in (3, 8, 8)))
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    optimizer = Optimizer(module, torch.float32, (0.9, 0.95), muon=True)
+    assert list(optimizer.named_weights()) == list(before)
+    module(torch.randn(5, 3, 9, 9)).square().sum().backward()
+    optimizer.step(0.1)
+    steps = {name: weight - before[name] for name, weight in optimizer.named_weights().items()}
+    singular = torch.linalg.svdvals(steps["1.weight"].flatten(1))
+    assert singular.max() < 2 * singular.min()
+    assert steps["1.weight"].square().mean().sqrt() == pytest.approx(0.2 * 0.1, rel=0.2)
+    for name in ("0.weight", "1.bias", "2.weight"):  # Adam's first step is the learning rate for every weight
+        torch.testing.assert_close(steps[name].abs(), torch.full_like(steps[name], 0.1), rtol=1e-3, atol=0)
+
+
+def test_muon_resumes_to_the_same_bits() -> None:
+    def train(module: torch.nn.Module, optimizer: Optimizer, steps: int) -> None:
+        random = torch.Generator().manual_seed(steps)
+        for _ in range(steps):
+            module(torch.randn(2, 3, 9, 9, generator=random)).square().sum().backward()
+            optimizer.step(0.01)
+
+    def make() -> tuple[torch.nn.Module, Optimizer]:
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(*(torch.nn.Conv2d(channels, 8, 3) for channels in (3, 8, 8)))
+        return module, Optimizer(module, torch.float32, (0.9, 0.95), muon=True)
+
+    module, optimizer = make()
+    train(module, optimizer, 3)
+    resumed, other = make()
+    other.load_state_dict({name: tensor.clone() for name, tensor in optimizer.state_dict().items()}, 3)
+    for pair in ((module, optimizer), (resumed, other)):
+        train(*pair, 2)
+    assert torch.equal(optimizer.weights, other.weights)

@@ -175,6 +175,17 @@ class Clip(Layer):
 
 
 @dataclass(frozen=True)
+class Gate(Layer):
+    """Multiplies the first half of the channels by the second (SimpleGate: Chen et al. 2022)."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        height, width, channels = check_image_shape(shape)
+        if channels % 2:
+            raise ValueError(f"the channels of shape {shape} have no two halves")
+        return (height, width, channels // 2)
+
+
+@dataclass(frozen=True)
 class PushSkip(Layer):
     """Pushes its input onto the stack of skip connections and passes it on."""
 
@@ -197,6 +208,7 @@ LAYERS: dict[str, type[Layer]] = {
     "relu": ReLU,
     "sigmoid": Sigmoid,
     "clip": Clip,
+    "gate": Gate,
     "push_skip": PushSkip,
     "add_skip": AddSkip,
 }

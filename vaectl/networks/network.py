@@ -14,6 +14,7 @@ from vaectl.networks.layers import (
     Conv2d,
     Crop,
     Flatten,
+    Gate,
     Layer,
     Linear,
     PixelShuffle,
@@ -155,13 +156,14 @@ def build_unet(image_shape: Shape, hidden: Sequence[int]) -> Network:
     if image_shape[0] % multiple or image_shape[1] % multiple:
         raise ValueError(f"a U-Net with {len(hidden)} scales needs crops whose sides are multiples of {multiple}")
     channels = 4 * image_shape[2]
-    layers: list[Layer] = [Conv2d(channels, hidden[0], 3, 1), *residual_block(hidden[0])]
+    layers: list[Layer] = [Conv2d(channels, hidden[0], 3, 1)]
     for larger, smaller in pairwise(hidden):
-        layers += [PushSkip(), PixelUnshuffle(2), Conv2d(4 * larger, smaller, 1, 1), *residual_block(smaller)]
-    layers += residual_block(hidden[-1])
+        layers += [*residual_block(larger) * 3, PushSkip(), PixelUnshuffle(2), Conv2d(4 * larger, smaller, 1, 1)]
+    layers += residual_block(hidden[-1]) * 2
     for smaller, larger in pairwise(reversed(hidden)):
-        layers += [Conv2d(smaller, 4 * larger, 1, 1), PixelShuffle(2), AddSkip(), *residual_block(larger)]
-    layers.append(Conv2d(hidden[0], channels, 3, 1))
+        layers += [Conv2d(smaller, 4 * larger, 1, 1), PixelShuffle(2), AddSkip(), *residual_block(larger) * 3]
+    # Gated, because how much of a pattern is noise is a factor: without noise, it is 0 for every pattern.
+    layers += [PushSkip(), Conv2d(hidden[0], 2 * hidden[0], 1, 1), Gate(), AddSkip(), Conv2d(hidden[0], channels, 3, 1)]
     return Network(image_shape, 0, (), (PushSkip(), PixelUnshuffle(2), *layers, PixelShuffle(2), AddSkip(), Clip()))
 
 

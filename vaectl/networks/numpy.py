@@ -63,6 +63,7 @@ OPERATIONS: dict[str, Callable[[Any, Mapping[str, Array], Array, list[Array]], A
     "relu": lambda layer, weights, x, skips: np.maximum(x, 0),
     "sigmoid": lambda layer, weights, x, skips: sigmoid(x),
     "clip": lambda layer, weights, x, skips: x.clip(0, 1),
+    "gate": lambda layer, weights, x, skips: np.multiply(*np.split(x, 2, axis=3)),
     "push_skip": lambda layer, weights, x, skips: push_skip(x, skips),
     "add_skip": lambda layer, weights, x, skips: x + skips.pop(),
 }

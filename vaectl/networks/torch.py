@@ -71,6 +71,7 @@ MODULES: dict[str, Callable[[Any, list[Tensor]], nn.Module]] = {
     "relu": lambda layer, skips: nn.ReLU(),
     "sigmoid": lambda layer, skips: nn.Sigmoid(),
     "clip": lambda layer, skips: Lambda(lambda x: x.clamp(0, 1)),
+    "gate": lambda layer, skips: Lambda(lambda x: torch.mul(*x.chunk(2, dim=3))),
     "push_skip": lambda layer, skips: Lambda(lambda x: push_skip(x, skips)),
     "add_skip": lambda layer, skips: Lambda(lambda x: x + skips.pop()),
 }

@@ -18,7 +18,7 @@ from vaectl.training import losses
 from vaectl.training.config import TrainConfig
 from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops
 from vaectl.training.losses import Likelihood
-from vaectl.training.optimizer import Adam, init_weights
+from vaectl.training.optimizer import Optimizer, init_weights
 from vaectl.types import Array
 
 LOG_EVERY = 10  # steps
@@ -130,7 +130,7 @@ class Trainer:
         if not initial:
             init_weights(network, self.encoder, self.decoder, split_pairs(dataset.init_images(), network)[0], generator)
         self.model = nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
-        self.optimizer = Adam(self.model, self.dtype, config.betas)
+        self.optimizer = Optimizer(self.model, self.dtype, config.betas, muon=not network.has_latent)
         self.random = TorchRandom(generator, self.dtype)
         self.likelihood = losses.make_likelihood(config.likelihood, config.sigma, network.outputs_pixels)
         self.loader = DataLoader(dataset, config.batch_size, config.epochs, generator)
@@ -157,8 +157,7 @@ class Trainer:
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The weights, named as in `Network.weight_shapes`."""
-        tensors = self.optimizer.split(self.optimizer.weights)
-        return {name: tensor.cpu().numpy() for (name, _), tensor in zip(self.model.named_parameters(), tensors, strict=True)}
+        return {name: tensor.cpu().numpy() for name, tensor in self.optimizer.named_weights().items()}
 
     def state_dict(self) -> TrainState:
         """Everything that the next steps depend on.

@@ -50,7 +50,7 @@ class Gaussian:
 
     UPDATE_RATE = 0.05
     MIN_SIGMA = 1e-3  # a quarter of a gray level: constant images would have none at all
-    MIN_IMAGE_SIGMA = 1e-2  # of a single image: clean ones would outweigh all others
+    MIN_IMAGE_SIGMA = 3e-3  # of a single image, 50 dB: clean ones would outweigh all others
 
     def __init__(self, sigma: float | None, *, outputs_pixels: bool = False) -> None:
         self.outputs_pixels = outputs_pixels
