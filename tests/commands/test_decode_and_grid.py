@@ -82,7 +82,7 @@ def test_a_model_without_a_prior_is_drawn_over_the_percentiles_of_its_latents(ru
     model = vaectl.load(ae)
     stats = model.card.latent_stats
     plane = pixels(run("grid", "--steps", 2, "--dims", 3, 1, "-c", ae).stdout)
-    low, high = np.zeros(4), np.zeros(4)
+    low, high = np.array(stats.mean), np.array(stats.mean)
     low[[3, 1]] = stats.percentile_1[3], stats.percentile_1[1]
     high[[3, 1]] = stats.percentile_99[3], stats.percentile_99[1]
     np.testing.assert_allclose(plane[28:, :28], model.decode(low)[0, ..., 0], atol=0.6 / 255)
@@ -96,6 +96,13 @@ def test_the_other_dimensions_stay_at_the_given_point(run: Call, ae: Path, tmp_p
     assert around == run("grid", "--steps", 2, "--at", "z.npy", "-c", ae).stdout
     assert around == run("grid", "--steps", 2, "--at", "mnist:17", "-c", ae).stdout
     assert around != run("grid", "--steps", 2, "-c", ae).stdout
+
+
+def test_the_plane_is_that_of_the_dimensions_in_which_latents_vary_most(run: Call, ae: Path) -> None:
+    std = vaectl.load(ae).card.latent_stats.std
+    first, second = sorted(np.argsort(std)[-2:].tolist())
+    assert (first, second) != (0, 1)
+    assert run("grid", "--steps", 3, "-c", ae).stdout == run("grid", "--steps", 3, "--dims", first, second, "-c", ae).stdout
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,13 @@ def test_the_importance_weighted_bound_is_learned_and_needs_a_kl(digits: NDArray
         vaectl.train("ae", digits, objective="iwae")
     with pytest.raises(UsageError, match="objective='elbow': choose one of elbo, iwae"):
         vaectl.train("vae", digits, objective="elbow")
+
+
+def test_a_network_that_knows_its_images_by_heart_is_told_of(small_data: Path) -> None:
+    with np.load(small_data) as arrays:
+        images = arrays["x_train"]
+    with pytest.warns(VaectlWarning, match=r"memorized: it reconstructs images it learned from at .* dB, held-out ones at"):
+        vaectl.train("ae", (images[:30], images[1000:1100]), hidden=[200], epochs=300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", VaectlWarning)
+        vaectl.train("vae", small_data, latent_dim=2, hidden=[16], epochs=2)

@@ -134,10 +134,12 @@ def describe_progress(progress: "Progress", seconds: float) -> str:
     parts = f" = {progress.reconstruction:.2f} + {progress.kl:.2f} KL" if progress.kl else ""
     speed = f"{done * config.batch_size / max(seconds, 1e-9):,.0f} images/s"
     left = seconds / done * (progress.steps - progress.step)
-    denoised = ""
+    held_out = ""
     if "psnr_before" in progress.held_out:
-        denoised = f", held out {progress.held_out['psnr']:.2f} dB (corrupted {progress.held_out['psnr_before']:.2f})"
-    return f"epoch {progress.epoch}/{config.epochs}: loss {progress.loss:.2f}{parts} nats{denoised}, {speed}, {left:.0f} s left"
+        held_out = f", held out {progress.held_out['psnr']:.2f} dB (corrupted {progress.held_out['psnr_before']:.2f})"
+    elif progress.held_out:
+        held_out = f", held out {progress.held_out['neg_elbo']:.2f}"
+    return f"epoch {progress.epoch}/{config.epochs}: loss {progress.loss:.2f}{parts} nats{held_out}, {speed}, {left:.0f} s left"
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """vaectl grid."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -20,16 +21,17 @@ RANGE_HELP = "Range of both dimensions (default: -3 3 for a VAE, else the 1st to
 RANGE = option("--range", metavar="LOW HIGH", help=RANGE_HELP)
 STEPS_HELP = "Images along each side (default: 20; on a terminal, as many as are readable)."
 STEPS = option("--steps", min=1, max=200, metavar="N", help=STEPS_HELP)
-DIMS = typer.Option("--dims", metavar="I J", help="The dimensions that vary, counted from 0.")
+DIMS_HELP = "The dimensions that vary, counted from 0 (default: the two in which latents vary most)."
+DIMS = option("--dims", metavar="I J", help=DIMS_HELP)
 SPACING = typer.Option("--spacing", help="Equal steps in z, or in the probability of the normal distribution.")
-AT_HELP = "Values of the other dimensions (default: 0)."
+AT_HELP = "Values of the other dimensions (default: 0 for a VAE, else their mean in training)."
 AT = option("--at", metavar="IMAGE|NPY", autocompletion=options.complete_inputs, help=AT_HELP)
 
 
 def grid(
     range_: Annotated[tuple[float, float] | None, RANGE] = None,
     steps: Annotated[int | None, STEPS] = None,
-    dims: Annotated[tuple[int, int], DIMS] = (0, 1),
+    dims: Annotated[tuple[int, int] | None, DIMS] = None,
     spacing: Annotated[Literal["linear", "quantile"], SPACING] = "linear",
     at: Annotated[str | None, AT] = None,
     checkpoint: options.CheckpointFile = None,
@@ -58,9 +60,11 @@ def grid(
         raise UsageError(f"--range {range_[0]:g} {range_[1]:g}: give a lower and a higher number, as in --range -3 3")
     model = autoencoder.load(options.find_checkpoint(checkpoint), device)
     model.require_latent()
+    stats = model.card.latent_stats
+    dims = dims or most_varied_dims(stats.std)
     if len({*dims} & {*range(model.latent_dim)}) < 2:
         raise UsageError(f"--dims {dims[0]} {dims[1]}: give two of the {model.latent_dim} latent dimensions, counted from 0")
-    center = np.zeros(model.latent_dim, np.float32)
+    center = np.zeros(model.latent_dim, np.float32) if model.network.variational else np.array(stats.mean, np.float32)
     if at:
         points = read_points(open_sources([at], ""), lambda image: model.encode(image)[0], model.latent_dim)
         center = next(points).arrays[0]
@@ -71,6 +75,14 @@ def grid(
     images = model.decode(latents.grid(center, dims, across, up))
     names = [f"{row:03d}-{column:03d}" for row in range(steps) for column in range(steps)]
     write_images([Batch(names, images)], destination, Layout(steps, scale))
+
+
+def most_varied_dims(std: Sequence[float]) -> tuple[int, int]:
+    """The two dimensions in which latents vary most, the lower one first; (0, 1) if there are no others."""
+    if len(std) <= 2:
+        return 0, 1
+    first, second = sorted(sorted(range(len(std)), key=lambda dim: -std[dim])[:2])
+    return first, second
 
 
 def axis_values(model: "Autoencoder", dim: int, given: tuple[float, float] | None, steps: int, spacing: str) -> "Array":

@@ -50,7 +50,7 @@ DEFAULTS = {
     # Small batches: eight times as many steps on an eighth of the images learn more in the same time.
     "conv": TrainDefaults(epochs=12, min_steps=2000, batch_size=32, lr=0.005, lr_steps=468),
     # Many small steps learn more than fewer large ones; the gradients of such batches need a longer memory.
-    "unet": TrainDefaults(epochs=12, min_steps=1000, batch_size=8, lr=0.002, lr_steps=4000, betas=(0.9, 0.99)),
+    "unet": TrainDefaults(epochs=6, min_steps=1000, batch_size=8, lr=0.002, lr_steps=4000, betas=(0.9, 0.99)),
 }
 
 # A step of Adam moves each weight by the learning rate, and the output of a linear layer by up to fan_in times that. Beyond

@@ -17,7 +17,7 @@ from vaectl import __version__, checkpoint, models
 from vaectl.autoencoder import Autoencoder, from_checkpoint
 from vaectl.checkpoint import Card, Checkpoint
 from vaectl.corruption import parse_corruptions
-from vaectl.datasets.load import Data, Dataset, OnRead, Preprocessing, load_dataset
+from vaectl.datasets.load import Data, Dataset, ImageStack, OnRead, Preprocessing, load_dataset
 from vaectl.errors import UsageError, warn
 from vaectl.io import files
 from vaectl.latents import compute_stats
@@ -55,6 +55,8 @@ CHOICES = {
 VALIDATED = ("neg_elbo", "psnr", "psnr_before")  # what each epoch tells of held-out images
 N_VALIDATION_VALUES = 1 << 21  # pixel values of them: some 2,700 digits, or 170 crops
 N_PRIOR_IMAGES = 60_000  # whose latents the prior is fitted to
+N_MEMORIZED = 500  # training images that tell whether they are known by heart
+MAX_PSNR_GAP = 3.0  # dB: half the error
 ON_CARD = ("likelihood", "beta", "corrupt")  # settings that the card has beside those of training
 
 
@@ -255,6 +257,8 @@ def train(
         evaluator = Evaluator(network, result.weights, fitted_likelihood, torch_device, eval_config, prior)
         metrics = mean_metrics(evaluator, held_out)
         warn_if_worse(metrics)
+        if len(dataset.test) and network.has_latent:
+            warn_if_memorized(evaluator, dataset.train, metrics["psnr"])
         card = Card(
             model=model,
             network=network,
@@ -336,6 +340,15 @@ def warn_if_worse(metrics: Mapping[str, float]) -> None:
     if metrics["mse"] > metrics.get("mse_before", np.inf):
         found = f"{metrics['psnr']:.2f} dB, the corrupted ones {metrics['psnr_before']:.2f} dB"
         warn(f"the result is worse than its input: denoised images have {found}: train longer (--epochs)")
+
+
+def warn_if_memorized(evaluator: Evaluator, train: ImageStack, held_out_psnr: float) -> None:
+    """Warn of a network that reconstructs the images it learned from far better than others."""
+    step = max(1, len(train) // N_MEMORIZED)
+    psnr = mean_metrics(evaluator, np.asarray(train[::step]))["psnr"]
+    if psnr > held_out_psnr + MAX_PSNR_GAP:
+        found = f"images it learned from at {psnr:.1f} dB, held-out ones at {held_out_psnr:.1f} dB"
+        warn(f"memorized: it reconstructs {found}: use more images, or fewer epochs (--epochs) or dimensions (--latent)")
 
 
 def versions() -> dict[str, Any]:
