@@ -38,12 +38,15 @@ def fit_prior(z: Array, seed: int, active: NDArray[np.bool_] | None = None, labe
     latents = torch.from_numpy(np.ascontiguousarray(z[chosen][:, dims]))
     center, scale = latents.mean(0), latents.std(0).clamp(min=1e-6)
     latents = (latents - center) / scale
-    held_out, train = latents[::HELD_OUT_ONE_IN], latents[torch.arange(len(latents)) % HELD_OUT_ONE_IN != 0]
+    is_train = torch.arange(len(latents)) % HELD_OUT_ONE_IN != 0
+    held_out, train = latents[~is_train], latents[is_train]
+    _, indices = np.unique(np.array(labels)[chosen] if len(labels) else np.zeros(len(chosen)), return_inverse=True)
+    groups = torch.from_numpy(indices)[is_train]
     best, best_likelihood = None, -np.inf
     for size in SIZES:
         if size > 1 and (len(train) < MIN_SHARE * size * len(dims) or len(held_out) < MIN_HELD_OUT):
             break
-        fitted = fit_mixture(train, size, seed)
+        fitted = fit_mixture(train, size, seed, groups)
         likelihood = fitted.log_joint(held_out).logsumexp(1).mean().item()
         if likelihood <= best_likelihood:
             break
@@ -110,18 +113,26 @@ def features(z: Tensor) -> Tensor:
     return torch.cat([z.new_ones(len(z), 1), z, (z[:, :, None] * z[:, None]).flatten(1)], 1)
 
 
-def fit_mixture(z: Tensor, size: int, seed: int) -> GaussianMixture:
+def fit_mixture(z: Tensor, size: int, seed: int, groups: Tensor) -> GaussianMixture:
     """Maximize the likelihood of latents (N, A) by expectation maximization (Dempster, Laird & Rubin 1977).
+
+    It begins with components of one group each, if they are enough: the integers `groups`, (N,), stand for the labels. So most
+    components end with images of one label.
 
     The log-density is linear in the sufficient statistics, and so is what is averaged: each iteration is two matrix products.
     """
     parts = z.split(max(1, MAX_CHUNK_VALUES // (1 + z.shape[1] + z.shape[1] ** 2)))
-    first = torch.nn.functional.one_hot(assign(z, size, seed), size).float().split(len(parts[0]))
+    each = size // (int(groups.max()) + 1)
+    assigned = torch.zeros(len(z), dtype=torch.long) if each else assign(z, size, seed)
+    for group in groups.unique() if each else ():
+        members = groups == group
+        assigned[members] = assign(z[members], each, seed) + group * each
+    first = torch.nn.functional.one_hot(assigned).float().split(len(parts[0]))
     mixture = maximize(sum(share.T @ features(part) for part, share in zip(parts, first, strict=True)))
     before = -np.inf
     for _ in range(ITERATIONS if size > 1 else 0):
         coefficients = mixture.coefficients()
-        statistics, likelihood = torch.zeros(size, len(coefficients)), 0.0
+        statistics, likelihood = torch.zeros(coefficients.shape[::-1]), 0.0
         for part in parts:
             values = features(part)
             log_joint = values @ coefficients
