@@ -210,7 +210,7 @@ def test_a_network_that_knows_its_images_by_heart_is_told_of(small_data: Path) -
     with np.load(small_data) as arrays:
         images = arrays["x_train"]
     with pytest.warns(VaectlWarning, match=r"memorized: it reconstructs images it learned from at .* dB, held-out ones at"):
-        vaectl.train("ae", (images[:30], images[1000:1100]), hidden=[200], epochs=300)
+        vaectl.train("ae", (images[:30], images[1000:1100]), hidden=[200], epochs=80, batch_size=10)
     with warnings.catch_warnings():
         warnings.simplefilter("error", VaectlWarning)
         vaectl.train("vae", small_data, latent_dim=2, hidden=[16], epochs=2)
