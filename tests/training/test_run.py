@@ -188,11 +188,12 @@ def test_training_goes_on_from_a_checkpoint_on_other_data(digits: NDArray[np.uin
     with np.load(small_data) as arrays:
         others = arrays["x_test"]
     scratch = vaectl.train("vae", others, latent_dim=3, hidden=[24], epochs=1)
-    tuned = vaectl.train("vae", others, init_from=path, epochs=1)
+    tuned = vaectl.train("vae", others, init_from=path, net="mlp", channels=1, epochs=1)
     assert tuned.card.network == first.card.network
     assert tuned.card.metrics["neg_elbo"] < scratch.card.metrics["neg_elbo"] - 10
-    with pytest.raises(UsageError, match="--from takes the network of its FILE"):
-        vaectl.train("vae", digits, init_from=path, latent_dim=4)
+    for other in ({"latent_dim": 4}, {"net": "conv"}, {"channels": 3}, {"hidden": [24]}, {"size": 28}):
+        with pytest.raises(UsageError, match="--from takes the network of its FILE"):
+            vaectl.train("vae", digits, init_from=path, **other)
     with pytest.raises(UsageError, match="is of 'vae', whose encoder has other outputs: train it as one"):
         vaectl.train("ae", digits, init_from=path)
 

@@ -155,10 +155,11 @@ def train(
         raise UsageError("--objective iwae and --kl-warmup are for models with a KL: use a vae, or add --beta")
     start = load_start(os.fspath(init_from), variational=beta > 0) if init_from is not None else None
     if start:
-        if any((net, latent_dim, hidden, sides, channels)):
-            raise UsageError("--from takes the network of its FILE: leave out --net, --latent, --hidden, --size and --gray")
         card = start.card
-        net, likelihood = networks.architecture(card.network), likelihood or cast(LikelihoodName, card.likelihood)
+        found = (networks.architecture(card.network), card.network.latent_dim, card.network.image_shape[2], None)
+        if sides or any(given not in (None, own) for given, own in zip((net, latent_dim, channels, hidden), found, strict=True)):
+            raise UsageError("--from takes the network of its FILE: leave out --net, --latent, --hidden, --size and --gray")
+        net, likelihood = found[0], likelihood or cast(LikelihoodName, card.likelihood)
         (*sides, channels), fit = card.network.image_shape, cast(Fit, card.fit)
     is_unet = net == "unet"  # which learns from crops of photos
     corruptions = parse_corruptions(specs, on_crops=is_unet)
