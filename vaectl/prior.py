@@ -42,6 +42,8 @@ class Mixture:
             raise ValueError("the weights of its prior are not probabilities that sum to 1")
         if n_labels and ((self.shares < 0).any() or (np.abs(self.shares.sum(1) - 1) > 1e-3).any()):
             raise ValueError("the shares of labels in its prior do not sum to 1")
+        if (self.weights @ self.shares <= 0).any():
+            raise ValueError("a label of its prior has no share in any component")
         if np.triu(self.factors, 1).any() or (np.diagonal(self.factors, axis1=1, axis2=2) <= 0).any():
             raise ValueError("a covariance of its prior is not positive definite")
 

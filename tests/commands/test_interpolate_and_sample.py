@@ -142,20 +142,6 @@ def test_samples_of_the_learned_prior_are_where_the_latents_are(name: str, run: 
     assert len(np.unique(cold, axis=0)) <= len(model.checkpoint.prior)
 
 
-def test_samples_of_a_label_are_of_that_label(run: Call, tmp_path: Path) -> None:
-    bright = np.arange(400) % 2
-    images = (200 * bright + np.random.default_rng(0).uniform(0, 50, 400)).astype(np.uint8)
-    np.savez(tmp_path / "x.npz", x_train=np.tile(images[:, None, None], (1, 4, 4)), y_train=np.where(bright, "bright", "dark"))
-    run("train", "vae", "--data", "x.npz", "--latent", 1, "--hidden", 16, "--epochs", 60, "--batch-size", 32, "-q")
-    for label, low, high in (("bright", 0.7, 1), ("dark", 0, 0.3)):
-        images = np.asarray(Image.open(BytesIO(run("sample", "-n", 50, "--label", label, "--format", "png").stdout)))
-        assert low < images.mean() / 255 < high
-    accuracy = json.loads(run("evaluate", "--samples", 0).stdout)["label_accuracy"]
-    assert accuracy > 0.95
-    header, row, *_ = run("encode", "mnist:17", "--format", "csv").stdout.decode().splitlines()
-    assert header == "name,label,z0" and row.startswith("mnist-test-00017,7,")
-
-
 def test_a_prior_that_is_not_there_is_refused(run: Call, ae: Path) -> None:
     one_line(run("sample", "-c", ae, "--prior", "normal", code=1), "N(0, I) is not a prior of this ae")
     one_line(

@@ -273,6 +273,7 @@ def test_an_error_names_a_tensor_of_nan_or_infinite_weights(value: float, tiny: 
         ({"weights": np.array([0.5, 0.7], np.float32)}, "the weights of its prior are not probabilities that sum to 1"),
         ({"weights": np.array([-0.5, 1.5], np.float32)}, "the weights of its prior are not probabilities that sum to 1"),
         ({"shares": np.array([[1, 1], [0, 1]], np.float32)}, "the shares of labels in its prior do not sum to 1"),
+        ({"shares": np.array([[1, 0], [1, 0]], np.float32)}, "a label of its prior has no share in any component"),
         ({"factors": np.array([[[0.5]], [[-1]]], np.float32)}, "a covariance of its prior is not positive definite"),
         ({"factors": np.array([[[0.5]], [[0]]], np.float32)}, "a covariance of its prior is not positive definite"),
         ({"means": np.array([[np.nan], [1]], np.float32)}, "the tensor 'prior.means' has NaN or infinite values"),

@@ -202,7 +202,9 @@ def test_the_importance_weighted_bound_is_learned_and_needs_a_kl(digits: NDArray
     epochs = vaectl.train("vae", small_data, latent_dim=3, hidden=[24], epochs=4, samples=5, objective="iwae").card.epochs
     assert epochs[-1]["loss"] < epochs[0]["loss"] - 5
     with pytest.raises(UsageError, match="are for models with a KL"):
-        vaectl.train("ae", digits, objective="iwae")
+        vaectl.train("ae", digits, objective="iwae", samples=5)
+    with pytest.raises(UsageError, match="one sample is not importance-weighted: add --samples"):
+        vaectl.train("vae", digits, objective="iwae")
     with pytest.raises(UsageError, match="objective='elbow': choose one of elbo, iwae"):
         vaectl.train("vae", digits, objective="elbow")
 

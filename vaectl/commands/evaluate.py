@@ -43,9 +43,9 @@ def evaluate(
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """Computes -ELBO and its parts, NLL by importance sampling, MSE, PSNR, SSIM and active units; for a denoiser, before and
-    after. Prints a table on stderr, and JSON on stdout if that is a pipe. The data are those of training unless --data names
-    others; a folder is evaluated whole.
+    """Computes -ELBO and its parts and NLL by importance sampling, under N(0, I) and under the learned prior; MSE, PSNR, SSIM and
+    active units; for a denoiser, before and after. Prints a table on stderr, and JSON on stdout if that is a pipe. The data are
+    those of training unless --data names others; a folder is evaluated whole.
 
     \b
       vaectl evaluate

@@ -28,7 +28,7 @@ BETA = option("--beta", min=0, metavar="X", help="Weight of the KL (default: vae
 FROM = option("--from", metavar="FILE", help="Go on from the network and weights of a checkpoint, as on other data: fine-tuning.")
 OBJECTIVE = typer.Option("--objective", help="The bound: elbo (Kingma & Welling 2014), or iwae of --samples (Burda et al. 2016).")
 KL_WARMUP = typer.Option(
-    "--kl-warmup", min=0, metavar="N", help="Epochs in which the weight of the KL rises from 0 (Sonderby et al. 2016)."
+    "--kl-warmup", min=0, metavar="N", help="Epochs in which the weight of the KL rises from 0 (Sønderby et al. 2016)."
 )
 SAMPLES = typer.Option(
     "--samples", min=1, max=1_000_000, metavar="L", help="Samples of z per image: L in Kingma & Welling, k of iwae."

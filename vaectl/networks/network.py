@@ -145,6 +145,7 @@ def build_conv(image_shape: Shape, latent_dim: int, hidden: Sequence[int], *, va
 def build_unet(image_shape: Shape, hidden: Sequence[int]) -> Network:
     """Build a U-Net from images to images of any size, with one scale for each hidden width.
 
+    There are three residual blocks on either side of each scale, and two at the smallest.
     It adds its skip connections (Ronneberger, Fischer & Brox 2015, concatenate them), works on pixel-unshuffled images
     (FFDNet: Zhang, Zuo & Zhang 2018), changes scale by unshuffling pixels too, which loses nothing, and predicts the residual to
     add to the image (DnCNN: Zhang et al. 2017).

@@ -208,7 +208,7 @@ BACKWARD = {"elbo": losses.backward, "iwae": losses.backward_iwae}
 
 
 def get_beta(config: TrainConfig, loader: DataLoader) -> float:
-    """The weight of the KL in this step: it rises linearly to beta in the first epochs (Sonderby et al. 2016, section 2.3)."""
+    """The weight of the KL in this step: it rises linearly to beta in the first epochs (Sønderby et al. 2016)."""
     return config.beta * min(1.0, loader.step / max(1, config.kl_warmup * loader.steps_per_epoch))
 
 

@@ -182,7 +182,7 @@ def backward_iwae(likelihood: Likelihood, output: Output, target: Tensor, beta: 
     """Backpropagate the mean of the importance-weighted bound, -log mean(p(x, z) / q(z|x)) (Burda et al. 2016, equation 8).
 
     The decoder learns from each sample by its share of the weights, the encoder by the square of it, which has less variance
-    (DReG: Tucker et al. 2019, equation 8).
+    (DReG: Tucker et al. 2019).
     """
     count = len(output.kl)
     weights = log_weights(likelihood, output, target, beta).softmax(1).flatten()

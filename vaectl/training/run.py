@@ -153,6 +153,8 @@ def train(
     sides: Sequence[int] | None = (height, width) if height and width else None
     if (objective == "iwae" or kl_warmup) and not beta:
         raise UsageError("--objective iwae and --kl-warmup are for models with a KL: use a vae, or add --beta")
+    if objective == "iwae" and samples < 2:
+        raise UsageError("one sample is not importance-weighted: add --samples, as in --objective iwae --samples 5")
     start = load_start(os.fspath(init_from), variational=beta > 0) if init_from is not None else None
     if start:
         card = start.card
