@@ -24,7 +24,8 @@ def unet() -> Autoencoder:
 
 
 def test_the_module_shows_only_its_public_names() -> None:
-    names = {"Autoencoder", "Evaluation", "Progress", "VaectlError", "VaectlWarning", "evaluate", "load", "train"}
+    classes = {"Autoencoder", "Evaluation", "Progress", "VaectlError", "VaectlWarning"}
+    names = classes | {"evaluate", "explore", "load", "train"}
     assert set(dir(vaectl)) == names | {"__version__"}
     assert set(vaectl.__all__) == names
     assert all(getattr(vaectl, name) is not None for name in dir(vaectl))

@@ -15,9 +15,10 @@ if _TYPE_CHECKING:
     from vaectl.training.evaluation import Evaluation, evaluate
     from vaectl.training.loop import Progress
     from vaectl.training.run import train
+    from vaectl.web.explorer import explore
 
 __version__ = "0.2.0"
-__all__ = ["Autoencoder", "Evaluation", "Progress", "VaectlError", "VaectlWarning", "evaluate", "load", "train"]
+__all__ = ["Autoencoder", "Evaluation", "Progress", "VaectlError", "VaectlWarning", "evaluate", "explore", "load", "train"]
 
 # Imported on first use, so that `vaectl --help` pays for neither NumPy nor torch.
 _MODULES = {
@@ -27,6 +28,7 @@ _MODULES = {
     "VaectlError": "vaectl.errors",
     "VaectlWarning": "vaectl.errors",
     "evaluate": "vaectl.training.evaluation",
+    "explore": "vaectl.web.explorer",
     "load": "vaectl.autoencoder",
     "train": "vaectl.training.run",
 }

@@ -217,14 +217,18 @@ class Autoencoder:
         """
         checkpoint.save(fspath(path), self.checkpoint)
 
-    def read(self, sources: Sequence[Source], *, invert: bool = False, skip_bad: bool | None = None) -> Iterator[Batch]:
+    def read(
+        self, sources: Sequence[Source], *, invert: bool = False, skip_bad: bool | None = None, every: int = 1
+    ) -> Iterator[Batch]:
         """Read images as the model takes them: at its size, or for a unet at their own, with alpha as one more channel.
+
+        Of images at its size, one of each `every` is read.
 
         Raises:
             VaectlError: as `read_images`.
         """
         if self.network.has_latent:
-            return inputs.read_images(sources, self.card.resize_spec, invert=invert, skip_bad=skip_bad)
+            return inputs.read_images(sources, self.card.resize_spec, invert=invert, skip_bad=skip_bad, every=every)
         return inputs.read_photos(sources, self.image_shape[2], invert=invert, skip_bad=skip_bad)
 
     def batches(self, values: Images, *, skip_bad: bool | None = None) -> Iterator[Batch]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "interpolate": "Interpolate between images in the latent space.",
     "sample": "Sample latents or images from the prior.",
     "grid": "Draw the latent plane as one image.",
+    "explore": "Make a page that shows the latent space, alive, in a browser.",
     "evaluate": "Evaluate a model.",
     "info": "Show the card of a checkpoint.",
 }

@@ -50,13 +50,18 @@ class Batch:
         """The same names, with `function` applied to the arrays."""
         return replace(self, arrays=function(self.arrays))
 
+    def first(self, count: int) -> "Batch":
+        """The first `count` of them."""
+        return replace(self, names=self.names[:count], arrays=self.arrays[:count], labels=self.labels[:count])
+
 
 def read_images(
-    sources: Sequence[Source], spec: ResizeSpec, *, invert: bool = False, skip_bad: bool | None = None
+    sources: Sequence[Source], spec: ResizeSpec, *, invert: bool = False, skip_bad: bool | None = None, every: int = 1
 ) -> Iterator[Batch]:
     """Read images, resized to the spec, in batches; `invert` swaps black and white.
 
-    With `skip_bad`, images that cannot be read are listed and skipped; None is for callers without `--skip-bad`.
+    With `skip_bad`, images that cannot be read are listed and skipped; None is for callers without `--skip-bad`. Of each
+    `every` images in a row, the first is read.
 
     Raises:
         VaectlError: an input that is missing, damaged, empty or not an image.
@@ -71,7 +76,7 @@ def read_images(
     def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
         return images.stack_shape(found, spec.image_shape, path)
 
-    items = read_items(sources, decode, resize, Item, stack_shape, SkipPolicy(skip_bad))
+    items = read_items(sources, decode, resize, Item, stack_shape, SkipPolicy(skip_bad), every=every)
     batches = batched(require_nonempty(items, sources, "images"))
     return (batch.map(images.invert) for batch in batches) if invert else batches
 
@@ -159,8 +164,9 @@ def read_items(
     stack_shape: Callable[[tuple[int, ...], str], tuple[int, ...]],
     policy: SkipPolicy,
     ahead: int = AHEAD,
+    every: int = 1,
 ) -> Iterator[T]:
-    """Read every image of the sources, decoding ahead in threads.
+    """Read the images of the sources, or one of each `every`, decoding ahead in threads.
 
     `decode` takes an image's name, its label in errors and its bytes; `convert` takes an image in memory; `wrap` takes
     a name and a row of an array, whose shape `stack_shape` has checked.
@@ -177,7 +183,7 @@ def read_items(
                 if input.damaged and not policy.skip:  # do not search an endless stream for more
                     return
 
-    return policy.filter(prefetch(tasks(), ahead))
+    return policy.filter(prefetch(islice(tasks(), 0, None, every), ahead))
 
 
 def decode_task(input: Input, decode: Callable[[str, str, bytes], T]) -> VaectlError | Callable[[], T | VaectlError]:

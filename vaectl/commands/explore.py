@@ -1,0 +1,58 @@
+"""vaectl explore."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from vaectl.commands import options
+from vaectl.commands.options import option
+from vaectl.errors import UsageError
+
+COUNT = typer.Option("-n", "--count", min=0, max=10_000, metavar="N", help="At most this many images, spread over all.")
+OUTPUT = option("-o", "--output", metavar="FILE", help="The .html to write; - is stdout.")
+DEFAULT_OUTPUT = "latent.html"
+
+
+def explore(
+    inputs: options.Images = None,
+    count: Annotated[int, COUNT] = 2000,
+    invert: options.Invert = False,
+    skip_bad: options.SkipBad = False,
+    checkpoint: options.CheckpointFile = None,
+    output: Annotated[str | None, OUTPUT] = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """Writes one HTML file, which works without a network or a server: a map of the images, and the decoder below the pointer.
+    The images are those of training unless others are given. A model without a latent, such as photo, gets a page that denoises
+    the photographs that are dropped on it.
+
+    \b
+      vaectl explore -o latent.html
+      vaectl explore -c faces.safetensors faces/ -o faces.html
+      vaectl explore -c photo -o denoise.html
+    """
+    from vaectl.commands import console
+    from vaectl.io import files
+    from vaectl.web import explorer
+
+    target = output or (DEFAULT_OUTPUT if files.stdout_is_terminal() else files.STDOUT)
+    if os.path.splitext(target)[1] not in ("", ".html", ".htm"):
+        raise UsageError(f"{target!r}: explore writes html: change the suffix of -o")
+    files.check_writable(target)
+    path = options.find_checkpoint(checkpoint)
+    with console.counter(quiet) as count_read:
+        page = explorer.explore(
+            path,
+            inputs or None,
+            count=count,
+            invert=invert,
+            skip_bad=skip_bad,
+            device=device,
+            on_read=lambda more, total: count_read(more, lambda: total),
+        )
+    with files.open_output(target) as stream:
+        stream.write(page)
+    if output is None and target != files.STDOUT:
+        files.write_line(target)

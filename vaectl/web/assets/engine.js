@@ -1,0 +1,207 @@
+// The third engine: runs layers in plain JavaScript, in a worker.
+//
+// A tensor is {data: Float32Array, shape}; images are (N, height, width, channels), as in the other engines.
+"use strict";
+
+const product = (sizes) => sizes.reduce((left, right) => left * right, 1);
+const sigmoid = (x) => 1 / (1 + Math.exp(-x));
+
+/** The tensor with each value replaced by function(value). */
+function map(x, f) {
+  return { data: x.data.map(f), shape: x.shape };
+}
+
+/**
+ * out = a wᵀ + bias, for a (rows, inner) and w (outer, inner); rows of `out` are `stride` apart.
+ *
+ * Two rows and four columns at a time, so that a value that is loaded is used several times. In doubles, because V8 would convert
+ * every float that it loads.
+ */
+function multiply(a, rows, inner, w, bias, outer, out, offset) {
+  for (let row = 0; row < rows; row += 2) {
+    const second = Math.min(row + 1, rows - 1); // an odd last row is computed twice
+    for (let column = 0; column < outer; column += 4) {
+      const c1 = Math.min(column + 1, outer - 1);
+      const c2 = Math.min(column + 2, outer - 1);
+      const c3 = Math.min(column + 3, outer - 1);
+      const x = row * inner, y = second * inner;
+      const w0 = column * inner, w1 = c1 * inner, w2 = c2 * inner, w3 = c3 * inner;
+      let x0 = 0, x1 = 0, x2 = 0, x3 = 0, y0 = 0, y1 = 0, y2 = 0, y3 = 0;
+      for (let k = 0; k < inner; k++) {
+        const s = a[x + k], t = a[y + k];
+        const p = w[w0 + k], q = w[w1 + k], u = w[w2 + k], v = w[w3 + k];
+        x0 += s * p; x1 += s * q; x2 += s * u; x3 += s * v;
+        y0 += t * p; y1 += t * q; y2 += t * u; y3 += t * v;
+      }
+      const first = offset + row * outer, last = offset + second * outer;
+      out[first + column] = x0 + bias[column];
+      out[first + c1] = x1 + bias[c1];
+      out[first + c2] = x2 + bias[c2];
+      out[first + c3] = x3 + bias[c3];
+      out[last + column] = y0 + bias[column];
+      out[last + c1] = y1 + bias[c1];
+      out[last + c2] = y2 + bias[c2];
+      out[last + c3] = y3 + bias[c3];
+    }
+  }
+}
+
+function linear(layer, { weight, bias }, x) {
+  const n = x.shape[0];
+  const data = new Float32Array(n * layer.out_features);
+  multiply(Float64Array.from(x.data), n, layer.in_features, weight, bias, layer.out_features, data, 0);
+  return { data, shape: [n, layer.out_features] };
+}
+
+/** A convolution as one matrix product per band of output rows, with one matrix row per window (im2col). */
+function conv2d(layer, { weight, bias }, x) {
+  const { kernel_size: size, stride, in_channels: channels, out_channels } = layer;
+  const [n, height, width] = x.shape;
+  const padding = size >> 1;
+  const outHeight = Math.ceil(height / stride), outWidth = Math.ceil(width / stride);
+  const inner = size * size * channels;
+  const bandRows = Math.max(1, Math.floor(MAX_BAND_VALUES / (outWidth * inner)));
+  const windows = new Float64Array(bandRows * outWidth * inner);
+  const data = new Float32Array(n * outHeight * outWidth * out_channels);
+  for (let image = 0; image < n; image++) {
+    for (let top = 0; top < outHeight; top += bandRows) {
+      const rows = Math.min(bandRows, outHeight - top);
+      let at = 0;
+      for (let i = 0; i < rows; i++) {
+        for (let j = 0; j < outWidth; j++) {
+          // The pixels of one row of a window are neighbors in memory.
+          const left = j * stride - padding;
+          const before = Math.max(0, -left) * channels;
+          const after = Math.min(size, width - left) * channels;
+          for (let k = 0; k < size; k++, at += size * channels) {
+            const y = (top + i) * stride - padding + k;
+            if (y < 0 || y >= height) {
+              windows.fill(0, at, at + size * channels);
+              continue;
+            }
+            const source = ((image * height + y) * width + left) * channels;
+            for (let value = 0; value < before; value++) windows[at + value] = 0;
+            for (let value = before; value < after; value++) windows[at + value] = x.data[source + value];
+            for (let value = Math.max(before, after); value < size * channels; value++) windows[at + value] = 0;
+          }
+        }
+      }
+      const offset = (image * outHeight + top) * outWidth * out_channels;
+      multiply(windows, rows * outWidth, inner, weight, bias, out_channels, data, offset);
+    }
+  }
+  return { data, shape: [n, outHeight, outWidth, out_channels] };
+}
+const MAX_BAND_VALUES = 1 << 16; // half a megabyte, which stays in the cache
+
+/** The image of this shape whose value at (image, row, column, channel) is that of `x` at index(...). */
+function gather(x, shape, index) {
+  const data = new Float32Array(product(shape));
+  const [n, height, width, channels] = shape;
+  let at = 0;
+  for (let image = 0; image < n; image++)
+    for (let row = 0; row < height; row++)
+      for (let column = 0; column < width; column++)
+        for (let channel = 0; channel < channels; channel++) data[at++] = x.data[index(image, row, column, channel)];
+  return { data, shape };
+}
+
+function upsample(layer, x) {
+  const [n, height, width, channels] = x.shape, factor = layer.scale_factor;
+  return gather(x, [n, height * factor, width * factor, channels], (image, row, column, channel) =>
+    ((image * height + Math.floor(row / factor)) * width + Math.floor(column / factor)) * channels + channel);
+}
+
+function crop(layer, x) {
+  const [n, height, width, channels] = x.shape;
+  return gather(x, [n, layer.height, layer.width, channels], (image, row, column, channel) =>
+    ((image * height + row) * width + column) * channels + channel);
+}
+
+function pixelUnshuffle(factor, x) {
+  const [n, height, width, channels] = x.shape, block = factor * factor;
+  return gather(x, [n, height / factor, width / factor, channels * block], (image, row, column, channel) => {
+    const inBlock = channel % block;
+    const y = row * factor + Math.floor(inBlock / factor), z = column * factor + (inBlock % factor);
+    return ((image * height + y) * width + z) * channels + Math.floor(channel / block);
+  });
+}
+
+function pixelShuffle(factor, x) {
+  const [n, height, width, channels] = x.shape, block = factor * factor;
+  return gather(x, [n, height * factor, width * factor, channels / block], (image, row, column, channel) => {
+    const y = Math.floor(row / factor), z = Math.floor(column / factor);
+    return ((image * height + y) * width + z) * channels + channel * block + (row % factor) * factor + (column % factor);
+  });
+}
+
+/** The first half of the channels times the second. */
+function gate(x) {
+  const [n, height, width, channels] = x.shape, half = channels / 2;
+  const data = new Float32Array(x.data.length / 2);
+  for (let pixel = 0, at = 0; pixel < n * height * width; pixel++)
+    for (let channel = 0; channel < half; channel++, at++)
+      data[at] = x.data[pixel * channels + channel] * x.data[pixel * channels + half + channel];
+  return { data, shape: [n, height, width, half] };
+}
+
+const OPERATIONS = {
+  linear,
+  conv2d,
+  upsample: (layer, weights, x) => upsample(layer, x),
+  crop: (layer, weights, x) => crop(layer, x),
+  pixel_unshuffle: (layer, weights, x) => pixelUnshuffle(layer.downscale_factor, x),
+  pixel_shuffle: (layer, weights, x) => pixelShuffle(layer.upscale_factor, x),
+  flatten: (layer, weights, x) => ({ data: x.data, shape: [x.shape[0], product(x.shape.slice(1))] }),
+  unflatten: (layer, weights, x) => ({ data: x.data, shape: [x.shape[0], layer.height, layer.width, layer.channels] }),
+  silu: (layer, weights, x) => map(x, (value) => value * sigmoid(value)),
+  relu: (layer, weights, x) => map(x, (value) => Math.max(value, 0)),
+  sigmoid: (layer, weights, x) => map(x, sigmoid),
+  clip: (layer, weights, x) => map(x, (value) => Math.min(Math.max(value, 0), 1)),
+  gate: (layer, weights, x) => gate(x),
+  push_skip: (layer, weights, x, skips) => (skips.push(x), x),
+  add_skip: (layer, weights, x, skips) => {
+    const skip = skips.pop();
+    return { data: x.data.map((value, index) => value + skip.data[index]), shape: x.shape };
+  },
+};
+
+/** The weights of a layer as its operation takes them: doubles, with a kernel's channels last. */
+function prepareWeights(layer, index, weights) {
+  const own = {};
+  for (const name of ["weight", "bias"])
+    if (`${index}.${name}` in weights) own[name] = Float64Array.from(weights[`${index}.${name}`]);
+  if (layer.layer === "conv2d") {
+    const { weight } = own, channels = layer.in_channels, area = layer.kernel_size ** 2;
+    own.weight = weight.map((_, at) => {
+      const channel = at % channels, pixel = Math.floor(at / channels) % area, output = Math.floor(at / (channels * area));
+      return weight[(output * channels + channel) * area + pixel];
+    });
+  }
+  return own;
+}
+
+/** A function that runs the layers on a tensor; `weights` are named `<layer>.<name>`. */
+function makeForward(layers, weights) {
+  const prepared = layers.map((layer, index) => prepareWeights(layer, index, weights));
+  return (x) => {
+    const skips = [];
+    return layers.reduce((tensor, layer, index) => OPERATIONS[layer.layer](layer, prepared[index], tensor, skips), x);
+  };
+}
+
+// The first message brings the halves of a network, {name: {layers, weights}}; each later one a tensor to run through one.
+let halves = null;
+onmessage = ({ data: message }) => {
+  if (!halves) {
+    const make = ([name, { layers, weights }]) => [name, makeForward(layers, weights)];
+    halves = Object.fromEntries(Object.entries(message).map(make));
+    return;
+  }
+  try {
+    const result = halves[message.half](message.tensor);
+    postMessage({ id: message.id, tensor: result }, [result.data.buffer]);
+  } catch (error) {
+    postMessage({ id: message.id, error: String(error) });
+  }
+};

@@ -1,0 +1,128 @@
+"""A model as one self-contained HTML page that runs it in the browser, without a request to anywhere."""
+
+import base64
+import hashlib
+import html
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import resources
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from vaectl.autoencoder import Autoencoder
+from vaectl.checkpoint import Card
+from vaectl.models import MODELS
+from vaectl.networks.network import network_to_json
+from vaectl.types import Array
+
+COMPRESSION = 1  # weights hardly compress: higher levels take longer and gain 1 %
+# The figures of a model by name, as a person reads them, with their units, in order.
+FIGURES = {
+    "loss": ("Loss", "nats"),
+    "neg_elbo": ("-ELBO", "nats"),
+    "neg_elbo_learned": ("-ELBO, learned prior", "nats"),
+    "reconstruction": ("-log p(x|z)", "nats"),
+    "kl": ("KL", "nats"),
+    "nll": ("NLL", "nats"),
+    "held_out_neg_elbo": ("Held-out -ELBO", "nats"),
+    "held_out_psnr": ("Held-out PSNR", "dB"),
+    "psnr": ("PSNR", "dB"),
+    "psnr_before": ("PSNR before", "dB"),
+    "mse": ("MSE", ""),
+    "mse_before": ("MSE before", ""),
+    "ssim": ("SSIM", ""),
+}
+# A page may run only its own script and worker, and load nothing.
+POLICY = "default-src 'none'; script-src {script}; style-src {style}; img-src data: blob:; worker-src blob:"
+
+
+def facts(card: Card) -> Iterator[tuple[str, str]]:
+    """The card, for a person: terms and values."""
+    height, width, channels = card.network.image_shape
+    colors = "gray" if channels == 1 else "color"
+    yield "Model", MODELS[card.model].summary if card.model in MODELS else card.model
+    if card.network.has_latent:
+        yield "Images", f"{height} x {width} pixels, {colors}"
+        yield "Latent", f"{card.network.latent_dim} dimensions"
+    yield "Objective", f"{card.likelihood} likelihood, beta {card.beta:g}"
+    if card.corrupt:
+        yield "Learned to remove", ", ".join(card.corrupt)
+    if isinstance(card.data.get("train"), int):
+        yield "Learned from", f"{card.data['train']:,} images of {os.path.basename(str(card.data.get('name')).rstrip('/'))}"
+    for figure, (term, unit) in FIGURES.items():
+        if isinstance(value := card.metrics.get(figure), float):
+            yield term, f"{value:,.2f} {unit}" if unit else f"{value:.4g}"
+
+
+def render(
+    template: str,
+    title: str,
+    model: Autoencoder,
+    content: Mapping[str, Any],
+    tensors: Mapping[str, Array],
+    scripts: Sequence[str],
+    **parts: str,
+) -> bytes:
+    """The page: a template with its script, its style, and a policy that allows these and no others."""
+    network = network_to_json(model.network) | {"variational": model.network.variational}
+    shapes = [(name, tensor.shape) for name, tensor in tensors.items()]
+    values = {**content, "network": network, "facts": [*facts(model.card)], "tensors": shapes}
+    script, style = "\n".join(scripts), read_asset("style.css")
+    policy = POLICY.format(script=hash_source(script), style=hash_source(style))
+    page = Template(read_asset(template)).substitute(
+        parts,
+        title=html.escape(title),
+        policy=policy,
+        style=style,
+        script=script,
+        engine=read_asset("engine.js"),
+        model=to_inline_json(values),
+        tensors=base64.b64encode(pack_floats(tensors.values())).decode(),
+    )
+    return page.encode("utf-8", "replace")  # the name of a file may not be text
+
+
+def read_asset(name: str) -> str:
+    """A file of the page."""
+    return (resources.files("vaectl.web") / "assets" / name).read_text("utf-8")
+
+
+def wrap_module(name: str) -> str:
+    """A CommonJS module, with its license, as a statement that defines a constant of its name."""
+    license = read_asset(f"LICENSE-{name}.md")
+    return f"/*\n{license}*/\nconst {name} = ((exports) => {{\n{read_asset(f'{name}.js')}\nreturn exports;\n}})({{}});"
+
+
+def hash_source(text: str) -> str:
+    """A script or style as a source of a Content-Security-Policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def to_inline_json(value: Any) -> str:
+    """JSON that ends no script element, whatever names it contains; numbers that JSON lacks become null."""
+    return json.dumps(without_nan(value), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def without_nan(value: Any) -> Any:
+    """The value with None for NaN and infinite numbers."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def pack_floats(arrays: Iterable[Array]) -> bytes:
+    """The values of arrays, rounded to 24 bits (16 of them significant), as three planes of bytes, compressed.
+
+    Bytes of one plane are alike, so they compress to half of what floats of 32 bits do.
+    """
+    bits = np.concatenate([array.ravel() for array in arrays]).astype(np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7F) + ((bits >> np.uint32(8)) & np.uint32(1))) >> np.uint32(8)
+    planes = [(rounded >> np.uint32(shift)).astype(np.uint8).tobytes() for shift in (16, 8, 0)]
+    return zlib.compress(b"".join(planes), COMPRESSION)
