@@ -149,7 +149,7 @@ def build_explorer(model: Autoencoder, name: str, batches: Iterable[Batch], sour
     }
     script = [
         wrap_module("gifenc"),
-        *map(read_asset, ("shared.js", "resize.js", "npy.js", "prior.js", "curves.js", "explore.js")),
+        *map(read_asset, ("shared.js", "resize.js", "npy.js", "prior.js", "curves.js", "plane.js", "map.js", "explore.js")),
     ]
     return render("explore.html", f"{name}: the latent space", model, content, tensors, script, sheet=sheet)
 

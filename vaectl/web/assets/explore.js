@@ -1,650 +1,390 @@
-// The page of a model with a latent: a map of images, and the decoder below the pointer.
+// The page of a model with a latent: a map of images, and what the decoder draws at the chosen latent.
 "use strict";
 
 const D = model.network.latent_dim;
-const COLORS = ["#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0"];
-const SNAP = 9; // pixels from a dot at which the pointer is on it
 const MANY_SLIDERS = 12;
-const TILE_SIDE = 34; // pixels of an image in the decoded plane, at least
-const THUMBNAILS = 160; // with so few dots in view, they become thumbnails
+const WALK_SECONDS = 2.5;
+const WALK_STEPS = 30; // of a GIF, there and back
+const GIF_SIDE = 256;
 
-const dot = (a, b) => a.reduce((sum, value, index) => sum + value * b[index], 0);
 const format = (value) => value.toFixed(2).replace("-", "−");
 const describe = (z) => `z = (${[...z.slice(0, 4)].map(format).join(", ")}${D > 4 ? ", …" : ""})`;
+const { label_names: labelNames } = model.images;
+const withLabel = (point) => point.name + (point.label < 0 ? "" : `, ${labelNames[point.label]}`);
+/** The dimensions, those that vary most first. */
+const byUse = [...model.stats.std.keys()].sort((left, right) => model.stats.std[right] - model.stats.std[left]);
 
-async function main() {
-  const tensors = await readTensors();
-  const live = new Engine(tensors);
-  const background = new Engine(tensors);
-  const sheet = byId("sheet");
-  await sheet.decode().catch(() => {}); // a page without images has none
-
-  const { names, labels, label_names: labelNames, columns, side } = model.images;
-  const points = names.map((name, index) => ({
-    name,
-    label: labels[index],
-    z: tensors.latents.subarray(index * D, (index + 1) * D),
-    image: sheet,
-    left: (index % columns) * side[1],
-    top: Math.floor(index / columns) * side[0],
-    height: side[0],
-    width: side[1],
-  }));
-
-  const origin = Float32Array.from(model.network.variational ? new Array(D).fill(0) : model.stats.mean);
-  // z: what is decoded; `image`: the point it came from, if it did; `preview`: a z below the pointer, which passes.
-  const state = { z: origin.slice(), image: null, preview: null, walk: null, hidden: new Set() };
-
-  // ---- The plane of the map: z = base + (x - u.z) u + (y - v.z) v, for two directions u and v.
-
-  const axes = { u: null, v: null };
-  const view = { x: 0, y: 0, scale: 60 }; // the center, and pixels per unit
-
-  function direction(choice) {
-    if (choice.startsWith("pc")) return tensors.pca.subarray(Number(choice.slice(2)) * D, (Number(choice.slice(2)) + 1) * D);
-    const unit = new Float32Array(D);
-    if (choice !== "none") unit[Number(choice)] = 1;
-    return unit;
-  }
-
-  function setAxes() {
-    axes.u = direction(byId("across").value);
-    axes.v = direction(byId("up").value);
-    points.forEach(place);
-    fit();
-  }
-
-  /** Compute where a point is on the map; with one dimension, its height is arbitrary. */
-  function place(point, index) {
-    point.x = dot(axes.u, point.z);
-    point.y = byId("up").value === "none" ? ((index * 0.618) % 1) * 4 - 2 : dot(axes.v, point.z);
-  }
-
-  function onPlane(x, y, base = state.z) {
-    const dx = x - dot(axes.u, base), dy = y - dot(axes.v, base);
-    return base.map((value, index) => value + dx * axes.u[index] + dy * axes.v[index]);
-  }
-
-  function fit() {
-    const extent = (values) => {
-      const sorted = Float32Array.from(values).sort();
-      const low = sorted[Math.floor(0.005 * (sorted.length - 1))] ?? 0, high = sorted[Math.ceil(0.995 * (sorted.length - 1))] ?? 0;
-      return model.network.variational && D === 2 ? [Math.min(low, -3), Math.max(high, 3)] : [Math.min(low, high - 1), high];
-    };
-    const [left, right] = extent(points.map((point) => point.x)), [bottom, top] = extent(points.map((point) => point.y));
-    const { width, height } = size();
-    Object.assign(view, { x: (left + right) / 2, y: (bottom + top) / 2 });
-    view.scale = 0.94 * Math.min(width / (right - left), height / (top - bottom));
-    changeView();
-  }
-
-  // ---- Drawing
-
-  const map = byId("map");
-  const pointsCanvas = byId("points"), overlay = byId("overlay");
-  let mapSize = { width: map.clientWidth, height: map.clientHeight };
-  const size = () => mapSize;
-  const toScreen = (x, y) => [size().width / 2 + (x - view.x) * view.scale, size().height / 2 - (y - view.y) * view.scale];
-  const toPlane = (left, top) => [view.x + (left - size().width / 2) / view.scale, view.y - (top - size().height / 2) / view.scale];
-  const color = (point) => (point.own ? "#e11d74" : point.label < 0 ? COLORS[0] : labelColor(point.label));
-  const labelColor = (label) => (labelNames.length <= COLORS.length ? COLORS[label] : `hsl(${(label * 137.5) % 360} 65% 55%)`);
-  const visible = (point) => byId("show-images").checked && !state.hidden.has(point.label);
-
-  let pending = false;
-  function redraw() {
-    if (pending) return;
-    pending = true;
-    requestAnimationFrame(() => {
-      pending = false;
-      drawPoints();
-      drawOverlay();
+class Explorer {
+  constructor(tensors) {
+    this.tensors = tensors;
+    this.engine = new Engine(tensors);
+    const background = new Engine(tensors); // so that the pointer does not wait for the plane
+    this.origin = Float32Array.from(model.network.variational ? new Array(D).fill(0) : model.stats.mean);
+    this.z = this.origin.slice(); // the chosen latent,
+    this.image = null; // the point that it is the latent of, if it is that of one,
+    this.lastImage = null;
+    this.preview = null; // the latent below the pointer, if it is on the map,
+    this.walk = null; // and a walk: {from, to, name}
+    this.sliders = new Map();
+    this.map = new LatentMap(byId("map"), listPoints(tensors.latents), labelNames.length, (z, count) => decode(background, z, count), {
+      hover: (z, point, place) => this.hover(z, point, place),
+      leave: () => this.leave(),
+      choose: (z, point) => this.choose(z, point),
+      walk: (from, to) => this.startWalk(from, to),
     });
   }
 
-  function begin(canvas) {
-    const { width, height } = size(), ratio = devicePixelRatio;
-    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-      canvas.width = Math.round(width * ratio);
-      canvas.height = Math.round(height * ratio);
-    }
-    const context = canvas.getContext("2d");
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, width, height);
-    return context;
+  // ---- What is shown
+
+  /** Choose a latent, and the point that it belongs to if there is one. */
+  choose(z, image = null, what = "") {
+    cancelAnimationFrame(this.playing);
+    this.image = image;
+    this.lastImage = image ?? this.lastImage;
+    byId("back").disabled = !this.lastImage;
+    byId("status").textContent = `${image ? `${withLabel(image)}: ` : what}${describe(z)}`;
+    this.moveTo(Float32Array.from(z));
+    if (D > 2) this.map.changeView(); // the plane goes through z
   }
 
-  function drawPoints() {
-    const context = begin(pointsCanvas), { width, height } = size();
-    if (plane.canvas && byId("show-plane").checked) {
-      const [left, top] = toScreen(plane.left, plane.top);
-      context.imageSmoothingEnabled = false;
-      context.drawImage(plane.canvas, left, top, plane.width * view.scale, plane.height * view.scale);
-      context.fillStyle = "rgb(128 128 128 / 25%)";
-      context.fillRect(0, 0, width, height);
+  moveTo(z) {
+    this.z = z;
+    this.preview = null;
+    this.map.base = z;
+    for (const [dim, { range, output }] of this.sliders) {
+      if (document.activeElement !== range) range.value = z[dim];
+      output.textContent = format(z[dim]);
     }
-    const inView = [];
-    for (const point of points) {
-      if (!visible(point)) continue;
-      const [left, top] = toScreen(point.x, point.y);
-      if (left > -30 && left < width + 30 && top > -30 && top < height + 30) inView.push([point, left, top]);
-    }
-    const radius = inView.length > 3000 ? 2 : inView.length > 600 ? 2.6 : 3.5;
-    const asImages = inView.length <= THUMBNAILS;
-    const dots = new Map(); // by color: one path is drawn far faster than many
-    for (const [point, left, top] of inView) {
-      if (asImages || point.own) {
-        context.fillStyle = color(point);
-        drawThumbnail(context, point, left, top, 30);
-      } else {
-        const path = dots.get(color(point)) ?? new Path2D();
-        dots.set(color(point), path);
-        path.moveTo(left + radius, top);
-        path.arc(left, top, radius, 0, 7);
-      }
-    }
-    for (const [style, path] of dots) {
-      context.fillStyle = style;
-      context.fill(path);
-    }
+    this.show();
   }
 
-  function drawThumbnail(context, point, left, top, longest) {
-    const scale = longest / Math.max(point.height, point.width);
-    const [width, height] = [point.width * scale, point.height * scale];
-    context.fillRect(left - width / 2 - 2, top - height / 2 - 2, width + 4, height + 4);
-    context.drawImage(point.image, point.left, point.top, point.width, point.height, left - width / 2, top - height / 2, width, height);
-  }
-
-  function ring(context, [left, top], radius, width = 2) {
-    for (const [style, line] of [["#fff", width + 2], ["#111", width]]) {
-      context.strokeStyle = style;
-      context.lineWidth = line;
-      context.beginPath();
-      context.arc(left, top, radius, 0, 7);
-      context.stroke();
-    }
-  }
-
-  function drawOverlay() {
-    const context = begin(overlay);
-    const line = (from, to) => {
-      for (const [style, width] of [["#fff", 4], ["#111", 2]]) {
-        context.strokeStyle = style;
-        context.lineWidth = width;
-        context.beginPath();
-        context.moveTo(...from);
-        context.lineTo(...to);
-        context.stroke();
-      }
-    };
-    const at = (z) => toScreen(dot(axes.u, z), dot(axes.v, z));
-    const place = (point) => toScreen(point.x, point.y);
-    if (state.walk) line(at(state.walk.from), at(state.walk.to));
-    if (gesture?.kind === "walk") line(place(gesture.from), gesture.at);
-    if (hovered) ring(context, place(hovered), 6);
-    ring(context, state.image && !state.preview ? place(state.image) : at(state.preview ?? state.z), 5, 3);
-  }
-
-  // ---- The decoded plane behind the dots, computed while nothing else happens
-
-  const plane = { canvas: null, left: 0, top: 0, width: 0, height: 0, version: 0 };
-
-  async function decodePlane() {
-    const version = ++plane.version;
-    if (!byId("show-plane").checked) return;
-    const { width, height } = size();
-    const tile = Math.max(TILE_SIDE, Math.ceil(Math.max(width, height) / 24));
-    const across = Math.ceil(width / tile), down = Math.ceil(height / tile);
-    const canvas = new OffscreenCanvas(across * WIDTH, down * HEIGHT), context = canvas.getContext("2d");
-    const [left, top] = toPlane(0, 0);
-    const step = tile / view.scale;
-    const base = state.z.slice();
-    for (let row = 0; row < down; row++) {
-      const z = new Float32Array(across * D);
-      for (let column = 0; column < across; column++)
-        z.set(onPlane(left + (column + 0.5) * step, top - (row + 0.5) * step, base), column * D);
-      const { data } = await background.run("decoder", z, [across, D]);
-      if (version !== plane.version) return;
-      for (let column = 0; column < across; column++) {
-        const pixels = data.subarray(column * HEIGHT * WIDTH * CHANNELS, (column + 1) * HEIGHT * WIDTH * CHANNELS);
-        context.putImageData(toImageData(pixels, HEIGHT, WIDTH), column * WIDTH, row * HEIGHT);
-      }
-    }
-    Object.assign(plane, { canvas, left, top, width: across * step, height: down * step });
-    document.body.dataset.planes = version;
-    redraw();
-  }
-
-  let planeTimer = 0;
-  function changeView() {
-    redraw();
-    planeTimer ||= setTimeout(() => { planeTimer = 0; decodePlane(); }, 120);
-  }
-
-  // ---- The panel
-
-  let latest = null, busy = false;
-  /** Decode the latest of the latents that are asked for. */
-  async function decodeLatest(z) {
-    latest = z;
-    if (busy) return;
-    busy = true;
-    while (latest) {
-      const current = latest;
-      latest = null;
-      const { data } = await live.run("decoder", Float32Array.from(current), [1, D]);
-      drawPixels(byId("decoded"), data);
-      drawDifference(data);
+  /** Decode what is chosen or below the pointer. While that takes its time, only the latest wish is kept. */
+  async show() {
+    this.map.marks = { z: this.preview ?? this.z, walk: this.walk };
+    this.map.redraw();
+    this.wanted = { z: this.preview ?? this.z, image: this.preview ? null : this.image };
+    if (this.busy) return;
+    this.busy = true;
+    while (this.wanted) {
+      const { z, image } = this.wanted;
+      this.wanted = null;
+      const pixels = await decode(this.engine, z, 1);
+      drawPixels(byId("decoded"), pixels);
+      compare(image, pixels);
       document.body.dataset.decoded = Number(document.body.dataset.decoded ?? 0) + 1;
     }
-    busy = false;
+    this.busy = false;
   }
 
-  function show(z) {
-    decodeLatest(z);
-    redraw();
+  hover(z, point, place) {
+    this.preview = Float32Array.from(z);
+    showTip(point, place, this.map.plane);
+    this.show();
   }
 
-  function drawDifference(decoded) {
-    const comparing = state.image !== null && !state.preview && !walking();
-    document.querySelectorAll(".compared").forEach((figure) => (figure.hidden = !comparing));
-    byId("decoded-caption").textContent = comparing ? "Reconstruction" : "Decoded";
-    if (!comparing) return;
-    const point = state.image, canvas = byId("original");
-    canvas.height = point.height;
-    canvas.width = point.width;
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(point.image, point.left, point.top, point.width, point.height, 0, 0, point.width, point.height);
-    byId("difference").parentElement.hidden = point.height !== HEIGHT || point.width !== WIDTH;
-    const original = toChannels(context.getImageData(0, 0, point.width, point.height).data);
-    if (original.length !== decoded.length) return;
-    const difference = decoded.map((value, index) => Math.abs(value - original[index] / 255));
-    drawPixels(byId("difference"), difference);
-    const mse = difference.reduce((sum, value) => sum + value * value, 0) / difference.length;
-    byId("difference-caption").textContent = `Difference: ${(-10 * Math.log10(mse)).toFixed(1)} dB`;
+  leave() {
+    this.preview = null;
+    showTip(null);
+    this.show();
   }
 
-  const labelOf = (point) => (point.label < 0 ? "" : `, ${labelNames[point.label]}`);
+  // ---- Ways to choose a latent
 
-  /** Make z the latent that everything shows, with the image it came from if there is one. */
-  function pin(z, image = null, what = "") {
-    Object.assign(state, { z: Float32Array.from(z), image, preview: null });
-    byId("status").textContent = `${what || (image ? `${image.name}${labelOf(image)}: ` : "")}${describe(z)}`;
-    byId("back").disabled = !(lastImage = image ?? lastImage);
-    updateSliders();
-    if (D > 2) changeView(); // the plane goes through z
-    show(state.z);
+  sample() {
+    const label = byId("sample-label").value;
+    this.choose(sampleLatent(this.tensors, label), null, label ? `A sample of ${label}: ` : "A sample of the prior: ");
   }
-  let lastImage = null;
 
-  // ---- Sliders
+  /** Move along the plane by a fortieth of its width. */
+  step(across, up) {
+    const { plane } = this.map, unit = plane.width / plane.scale / 40, [x, y] = plane.project(this.z);
+    this.choose(plane.lift(x + across * unit, y + up * unit, this.z));
+  }
 
-  const order = [...model.stats.std.keys()].sort((left, right) => model.stats.std[right] - model.stats.std[left]);
-  const sliders = new Map();
-  function makeSliders(dims) {
+  /** Choose the image that is so many after this one. */
+  next(offset) {
+    const { points } = this.map;
+    if (!points.length) return;
+    const index = this.image ? points.indexOf(this.image) + offset : offset > 0 ? 0 : -1;
+    const point = points.at(index % points.length);
+    this.choose(point.z, point);
+  }
+
+  makeSliders(dims) {
+    const { mean, std } = model.stats;
     for (const dim of dims) {
-      const { mean, std } = model.stats;
       const reach = Math.max(4 * std[dim], model.network.variational ? 3 : 1e-3);
-      const [low, high] = [mean[dim] - reach, mean[dim] + reach];
-      const range = element("input", "", { type: "range", min: low, max: high, step: (high - low) / 500 });
-      const label = element("label", `z${dim}`), output = element("output");
-      range.addEventListener("input", () => {
-        state.z[dim] = Number(range.value);
-        pin(state.z);
-      });
+      const limits = { min: mean[dim] - reach, max: mean[dim] + reach, step: reach / 250 };
+      const range = element("input", "", { type: "range", ...limits }), output = element("output"), label = element("label", `z${dim}`);
+      range.addEventListener("input", () => this.choose(this.z.map((value, index) => (index === dim ? Number(range.value) : value))));
       label.append(range, output);
       byId("sliders").append(label);
-      sliders.set(dim, { range, output });
+      this.sliders.set(dim, { range, output });
     }
-    byId("more").hidden = sliders.size === D;
-    byId("more").textContent = `Show all ${D}`;
-  }
-
-  function updateSliders() {
-    for (const [dim, { range, output }] of sliders) {
-      if (document.activeElement !== range) range.value = state.z[dim];
-      output.textContent = format(state.z[dim]);
-    }
-  }
-
-  // ---- Sampling from the prior
-
-  function sample() {
-    const label = byId("sample-label").value;
-    pin(sampleLatent(tensors, label), null, label ? `A sample of ${label}: ` : "A sample of the prior: ");
+    byId("more").hidden = this.sliders.size === D;
+    this.moveTo(this.z);
   }
 
   // ---- Walks
 
-  const walking = () => state.walk !== null && state.walk.position !== null;
-  const walkAt = (t) => state.walk.from.map((value, index) => value + t * (state.walk.to[index] - value));
-
-  function startWalk(from, to) {
-    state.walk = { from: from.z, to: to.z, position: 0 };
+  startWalk(from, to) {
+    this.walk = { from: from.z, to: to.z };
     byId("walk").hidden = false;
-    byId("walk-title").textContent = `Walk from ${from.name} to ${to.name}`;
-    byId("status").textContent = byId("walk-title").textContent;
-    play();
+    byId("status").textContent = byId("walk-title").textContent = `Walk from ${from.name} to ${to.name}`;
+    this.play();
   }
 
-  function moveWalk(t) {
-    state.walk.position = t;
+  walkAt(t) {
+    const { from, to } = this.walk;
+    return Float32Array.from(from, (value, index) => value + t * (to[index] - value));
+  }
+
+  moveWalk(t) {
     byId("walk-position").value = t;
-    state.preview = null;
-    state.image = null;
-    state.z = walkAt(t);
-    updateSliders();
-    show(state.z);
+    this.image = null;
+    this.moveTo(this.walkAt(t));
   }
 
-  let playing = 0;
-  function play() {
-    cancelAnimationFrame(playing);
+  play() {
+    cancelAnimationFrame(this.playing);
     const start = performance.now();
-    const step = (now) => {
-      const t = Math.min(1, (now - start) / 2500);
-      moveWalk(t);
-      if (t < 1) playing = requestAnimationFrame(step);
+    const advance = (now) => {
+      const t = Math.min(1, Math.max(0, now - start) / (1000 * WALK_SECONDS));
+      this.moveWalk(t);
+      if (t < 1) this.playing = requestAnimationFrame(advance);
     };
-    playing = requestAnimationFrame(step);
+    this.playing = requestAnimationFrame(advance);
   }
 
-  async function saveWalk() {
-    const steps = 30, there = [...Array(steps).keys()], frames = [...there, ...there.slice(1, -1).reverse()];
-    const z = new Float32Array(steps * D);
-    for (let step = 0; step < steps; step++) z.set(walkAt(step / (steps - 1)), step * D);
-    const { data } = await live.run("decoder", z, [steps, D]);
-    const scale = Math.max(1, Math.floor(256 / Math.max(HEIGHT, WIDTH)));
-    const small = new OffscreenCanvas(WIDTH, HEIGHT), large = new OffscreenCanvas(WIDTH * scale, HEIGHT * scale);
-    const context = large.getContext("2d", { willReadFrequently: true });
-    context.imageSmoothingEnabled = false;
-    const gif = gifenc.GIFEncoder();
-    for (const frame of frames) {
-      const pixels = data.subarray(frame * HEIGHT * WIDTH * CHANNELS, (frame + 1) * HEIGHT * WIDTH * CHANNELS);
-      small.getContext("2d").putImageData(toImageData(pixels, HEIGHT, WIDTH), 0, 0);
-      context.drawImage(small, 0, 0, large.width, large.height);
-      const { data: colors } = context.getImageData(0, 0, large.width, large.height);
-      const palette = gifenc.quantize(colors, 256);
-      gif.writeFrame(gifenc.applyPalette(colors, palette), large.width, large.height, { palette, delay: 70 });
-    }
-    gif.finish();
-    download("walk.gif", gif.bytes(), "image/gif");
-  }
-
-  // ---- The pointer
-
-  let hovered = null, gesture = null;
-  const touches = new Map();
-
-  function nearest(left, top) {
-    let best = null, distance = SNAP;
-    for (const point of points) {
-      if (!visible(point)) continue;
-      const [x, y] = toScreen(point.x, point.y), found = Math.hypot(x - left, y - top);
-      if (found < distance) [best, distance] = [point, found];
-    }
-    return best;
-  }
-
-  function locate(event) {
-    const box = map.getBoundingClientRect();
-    return [event.clientX - box.left - map.clientLeft, event.clientY - box.top - map.clientTop];
-  }
-
-  function hover([left, top]) {
-    hovered = nearest(left, top);
-    state.preview = hovered ? Float32Array.from(hovered.z) : onPlane(...toPlane(left, top));
-    const tip = byId("tip");
-    tip.hidden = !hovered;
-    if (hovered) {
-      const canvas = byId("tip-image");
-      canvas.width = hovered.width;
-      canvas.height = hovered.height;
-      const box = [hovered.left, hovered.top, hovered.width, hovered.height];
-      canvas.getContext("2d").drawImage(hovered.image, ...box, 0, 0, hovered.width, hovered.height);
-      byId("tip-text").textContent = `${hovered.name}${labelOf(hovered)}`;
-      const { width, height } = size();
-      tip.style.left = `${left > width / 2 ? left - tip.offsetWidth - 14 : left + 14}px`;
-      tip.style.top = `${top > height / 2 ? top - tip.offsetHeight - 14 : top + 14}px`;
-    }
-    show(state.preview);
-  }
-
-  function leave() {
-    hovered = null;
-    state.preview = null;
-    byId("tip").hidden = true;
-    show(state.z);
-  }
-
-  function zoom(factor, [left, top] = [size().width / 2, size().height / 2]) {
-    const [x, y] = toPlane(left, top);
-    view.scale *= factor;
-    view.x = x - (left - size().width / 2) / view.scale;
-    view.y = y + (top - size().height / 2) / view.scale;
-    changeView();
-  }
-
-  const spread = () => {
-    const [first, second] = touches.values();
-    return { distance: Math.hypot(first[0] - second[0], first[1] - second[1]), middle: [(first[0] + second[0]) / 2, (first[1] + second[1]) / 2] };
-  };
-
-  map.addEventListener("pointerdown", (event) => {
-    if (event.button) return;
-    const at = locate(event);
-    try { map.setPointerCapture(event.pointerId); } catch { /* a pointer that is gone already */ }
-    touches.set(event.pointerId, at);
-    if (touches.size === 2) {
-      gesture = { kind: "pinch", ...spread() };
-      return;
-    }
-    const from = nearest(...at);
-    // A finger has no hover: moving it over the map decodes.
-    const kind = from ? "walk" : event.pointerType === "touch" ? "hover" : "pan";
-    gesture = { kind, from, start: at, at, x: view.x, y: view.y, moved: false };
-  });
-
-  map.addEventListener("pointermove", (event) => {
-    const at = locate(event);
-    if (!gesture) {
-      hover(at);
-      return;
-    }
-    touches.set(event.pointerId, at);
-    if (gesture.kind === "pinch") {
-      if (touches.size < 2) return;
-      const now = spread();
-      view.x -= (now.middle[0] - gesture.middle[0]) / view.scale;
-      view.y += (now.middle[1] - gesture.middle[1]) / view.scale;
-      zoom(now.distance / gesture.distance, now.middle);
-      Object.assign(gesture, now);
-      return;
-    }
-    gesture.moved ||= Math.hypot(at[0] - gesture.start[0], at[1] - gesture.start[1]) > 4;
-    gesture.at = at;
-    if (!gesture.moved) return;
-    if (gesture.kind === "pan") {
-      view.x = gesture.x - (at[0] - gesture.start[0]) / view.scale;
-      view.y = gesture.y + (at[1] - gesture.start[1]) / view.scale;
-      changeView();
-    } else {
-      hover(at);
-    }
-  });
-
-  const release = (event) => {
-    touches.delete(event.pointerId);
-    const ended = gesture;
-    if (touches.size === 0) gesture = null;
-    if (!ended || ended.kind === "pinch" || event.type === "pointercancel") return;
-    const at = locate(event), found = nearest(...at);
-    if (ended.kind === "walk" && ended.moved) {
-      const [x, y] = toPlane(...at);
-      leave();
-      startWalk(ended.from, found ?? { name: "a point", z: onPlane(x, y, ended.from.z) });
-    } else if (!ended.moved || ended.kind === "hover") {
-      choose(found ?? { z: onPlane(...toPlane(...at)) });
-    }
-    redraw();
-  };
-  map.addEventListener("pointerup", release);
-  map.addEventListener("pointercancel", release);
-  map.addEventListener("pointerleave", () => gesture || leave());
-  map.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), locate(event));
-  }, { passive: false });
-
-  /** Pin a point of the map, or a dot. */
-  function choose(point) {
-    if (state.walk) state.walk.position = null;
-    pin(point.z, point.name ? point : null);
-  }
-
-  // ---- Keys
-
-  let walkStart = null;
-  function walkFromOrTo() {
-    const here = state.image ?? { name: "a point", z: state.z.slice() };
-    if (walkStart) startWalk(walkStart, here);
+  /** The button and the key W: the first press says where a walk begins, the second where it ends. */
+  walkFromOrTo() {
+    const here = this.image ?? { name: "a point", z: this.z };
+    if (this.walkStart) this.startWalk(this.walkStart, here);
     else byId("status").textContent = `Walk from ${here.name}: choose another image, then press again`;
-    walkStart = walkStart ? null : here;
-    byId("walk-here").textContent = walkStart ? "Walk to here" : "Walk from here";
+    this.walkStart = this.walkStart ? null : here;
+    byId("walk-here").textContent = this.walkStart ? "Walk to here" : "Walk from here";
   }
 
-  function step(across, up) {
-    const { width } = size(), unit = width / view.scale / 40;
-    choose({ z: onPlane(dot(axes.u, state.z) + across * unit, dot(axes.v, state.z) + up * unit) });
+  async saveWalk() {
+    const there = [...Array(WALK_STEPS).keys()], z = new Float32Array(WALK_STEPS * D);
+    for (const step of there) z.set(this.walkAt(step / (WALK_STEPS - 1)), step * D);
+    const pixels = await decode(this.engine, z, WALK_STEPS), size = HEIGHT * WIDTH * CHANNELS;
+    const frames = there.map((step) => toImageData(pixels.subarray(step * size, (step + 1) * size), HEIGHT, WIDTH));
+    download("walk.gif", encodeGif([...frames, ...frames.slice(1, -1).reverse()]), "image/gif");
   }
 
-  function next(offset) {
-    if (!points.length) return;
-    const index = state.image ? points.indexOf(state.image) + offset : offset > 0 ? 0 : -1;
-    choose(points.at(index % points.length));
+  // ---- Files
+
+  async openFile(file) {
+    if (file.name.endsWith(".npy")) await this.openLatents(file);
+    else await this.openImage(file);
+    const point = this.map.points.at(-1);
+    this.choose(point.z, point);
   }
 
-  const KEYS = {
-    ArrowLeft: () => step(-1, 0), ArrowRight: () => step(1, 0), ArrowUp: () => step(0, 1), ArrowDown: () => step(0, -1),
-    n: () => next(1), p: () => next(-1), w: walkFromOrTo, s: sample, 0: () => choose({ z: origin }),
-    "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8),
+  async openImage(file) {
+    const { bytes, height, width } = await readImage(file);
+    const fitted = fitImage(toChannels(bytes), height, width, CHANNELS, HEIGHT, WIDTH, model.fit);
+    const pixels = fitted.map((value) => value / 255);
+    const { data } = await this.engine.run("encoder", pixels.slice(), [1, HEIGHT, WIDTH, CHANNELS]);
+    this.add(file.name, data.slice(0, D), pixels);
+  }
+
+  async openLatents(file) {
+    const { rows, width, values } = readNpy(await file.arrayBuffer(), file.name);
+    if (width !== D)
+      throw new Error(`${file.name} holds latents of ${width} dimensions, but this model has ${D}: encode with the same checkpoint`);
+    if (!rows || !values.every(Number.isFinite)) throw new Error(`${file.name} is empty, or not all of its numbers are finite`);
+    for (let row = 0; row < Math.min(rows, MAX_ROWS); row++) {
+      const z = values.slice(row * D, (row + 1) * D);
+      this.add(`${file.name}, row ${row}`, z, await decode(this.engine, z, 1));
+    }
+    if (rows > MAX_ROWS) tell(`${file.name} has ${rows} rows: the first ${MAX_ROWS} are shown`);
+  }
+
+  /** Add a point of the user's. */
+  add(name, z, pixels) {
+    const image = new OffscreenCanvas(WIDTH, HEIGHT);
+    image.getContext("2d").putImageData(toImageData(pixels, HEIGHT, WIDTH), 0, 0);
+    const point = { name, label: -1, z, image, left: 0, top: 0, height: HEIGHT, width: WIDTH, own: true };
+    this.map.place(point, this.map.points.length);
+    this.map.points.push(point);
+  }
+}
+
+/** The images of the page as points of the map. */
+function listPoints(latents) {
+  const { names, labels, columns, side: [height, width] } = model.images;
+  return names.map((name, index) => ({
+    name,
+    label: labels[index],
+    z: latents.subarray(index * D, (index + 1) * D),
+    image: byId("sheet"),
+    left: (index % columns) * width,
+    top: Math.floor(index / columns) * height,
+    height,
+    width,
+  }));
+}
+
+/** The pixels of latents (count, D). */
+async function decode(engine, z, count) {
+  return (await engine.run("decoder", Float32Array.from(z), [count, D])).data;
+}
+
+/** Draw a point's image and how far its reconstruction is from it; without a point, neither. */
+function compare(point, reconstruction) {
+  document.querySelectorAll(".compared").forEach((figure) => (figure.hidden = !point));
+  byId("decoded-caption").textContent = point ? "Reconstruction" : "Decoded";
+  if (!point) return;
+  const canvas = byId("original"), context = canvas.getContext("2d", { willReadFrequently: true });
+  const { image, left, top, height, width } = point;
+  Object.assign(canvas, { height, width });
+  context.drawImage(image, left, top, width, height, 0, 0, width, height);
+  const original = toChannels(context.getImageData(0, 0, width, height).data);
+  const comparable = original.length === reconstruction.length; // not with a smaller thumbnail
+  byId("difference").parentElement.hidden = !comparable;
+  if (!comparable) return;
+  const difference = reconstruction.map((value, index) => Math.abs(value - original[index] / 255));
+  drawPixels(byId("difference"), difference);
+  const mse = difference.reduce((sum, value) => sum + value * value, 0) / difference.length;
+  byId("difference-caption").textContent = `Difference: ${(-10 * Math.log10(mse)).toFixed(1)} dB`;
+}
+
+/** Show the image of a point beside the pointer; without a point, nothing. */
+function showTip(point, [left, top] = [0, 0], plane = null) {
+  const tip = byId("tip"), canvas = byId("tip-image");
+  tip.hidden = !point;
+  if (!point) return;
+  const { image, height, width } = point;
+  Object.assign(canvas, { height, width });
+  canvas.getContext("2d").drawImage(image, point.left, point.top, width, height, 0, 0, width, height);
+  byId("tip-text").textContent = withLabel(point);
+  tip.style.left = `${left > plane.width / 2 ? left - tip.offsetWidth - 14 : left + 14}px`;
+  tip.style.top = `${top > plane.height / 2 ? top - tip.offsetHeight - 14 : top + 14}px`;
+}
+
+/** Frames as an endless GIF, enlarged. */
+function encodeGif(frames) {
+  const scale = Math.max(1, Math.floor(GIF_SIDE / Math.max(HEIGHT, WIDTH))), width = WIDTH * scale, height = HEIGHT * scale;
+  const small = new OffscreenCanvas(WIDTH, HEIGHT), large = new OffscreenCanvas(width, height);
+  const context = large.getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingEnabled = false;
+  const gif = gifenc.GIFEncoder();
+  for (const frame of frames) {
+    small.getContext("2d").putImageData(frame, 0, 0);
+    context.drawImage(small, 0, 0, width, height);
+    const { data } = context.getImageData(0, 0, width, height), palette = gifenc.quantize(data, 256);
+    gif.writeFrame(gifenc.applyPalette(data, palette), width, height, { palette, delay: 70 });
+  }
+  gif.finish();
+  return gif.bytes();
+}
+
+// ---- The controls
+
+const addOption = (select, value, text) => select.append(element("option", text, { value }));
+const onClick = (id, act) => byId(id).addEventListener("click", act);
+
+/** The choice of two directions for the map. */
+function setUpDirections(explorer) {
+  const { tensors, map } = explorer, selects = [byId("across"), byId("up")];
+  const directions = new Map(); // by name
+  if (tensors.pca) ["1st", "2nd"].forEach((nth, at) => directions.set(`${nth} principal component`, tensors.pca.subarray(at * D, (at + 1) * D)));
+  for (const dim of D > 2 ? byUse : [...Array(D).keys()]) directions.set(`z${dim}`, Float32Array.from({ length: D }, (_, at) => at === dim));
+  if (D === 1) directions.set("nothing", null);
+  const names = [...directions.keys()];
+  const choose = () => map.setDirections(...selects.map((select) => directions.get(select.value)));
+  selects.forEach((select, at) => {
+    names.forEach((name) => addOption(select, name, name));
+    select.value = names[at];
+    select.addEventListener("change", choose);
+  });
+  choose();
+}
+
+/** The labels and their colors; a click hides one. */
+function setUpLegend(map) {
+  labelNames.forEach((name, label) => {
+    const button = element("button", "", { "aria-pressed": "true" }), swatch = element("i"), item = element("li");
+    swatch.style.background = map.labelColor(label);
+    button.append(swatch, name);
+    button.addEventListener("click", () => {
+      const { hiddenLabels } = map.shows;
+      if (!hiddenLabels.delete(label)) hiddenLabels.add(label);
+      button.setAttribute("aria-pressed", String(!hiddenLabels.has(label)));
+      map.redraw();
+    });
+    item.append(button);
+    byId("legend").append(item);
+  });
+}
+
+function setUpControls(explorer) {
+  const { map } = explorer, toOrigin = () => explorer.choose(explorer.origin);
+  setUpDirections(explorer);
+  setUpLegend(map);
+  explorer.makeSliders(byUse.slice(0, MANY_SLIDERS));
+  byId("more").textContent = `Show all ${D}`;
+  onClick("more", () => explorer.makeSliders(byUse.slice(explorer.sliders.size)));
+
+  map.shows.plane = byId("show-plane").checked = D <= 2;
+  byId("show-plane").addEventListener("change", ({ target }) => {
+    map.shows.plane = target.checked;
+    map.changeView();
+  });
+  byId("show-images").addEventListener("change", ({ target }) => {
+    map.shows.points = target.checked;
+    map.redraw();
+  });
+  onClick("zoom-in", () => map.zoom(1.4));
+  onClick("zoom-out", () => map.zoom(1 / 1.4));
+  onClick("fit", () => map.fit());
+
+  onClick("sample", () => explorer.sample());
+  byId("sample").hidden = !model.prior && !model.network.variational;
+  const priorLabels = model.prior?.labels ?? [];
+  byId("sample-label-box").hidden = !priorLabels.length;
+  addOption(byId("sample-label"), "", "any label");
+  for (const label of priorLabels) addOption(byId("sample-label"), label, label);
+
+  byId("origin").textContent = model.network.variational ? "Origin" : "Mean";
+  onClick("origin", toOrigin);
+  onClick("back", () => explorer.choose(explorer.lastImage.z, explorer.lastImage));
+  onClick("save-image", () => saveCanvas("image.png", byId("decoded")));
+  onClick("save-latent", () => download("latent.npy", writeNpy(explorer.z)));
+  onClick("walk-here", () => explorer.walkFromOrTo());
+  onClick("walk-play", () => explorer.play());
+  onClick("save-walk", () => explorer.saveWalk());
+  byId("walk-position").addEventListener("input", ({ target }) => {
+    cancelAnimationFrame(explorer.playing);
+    explorer.moveWalk(Number(target.value));
+  });
+
+  const keys = {
+    ArrowLeft: () => explorer.step(-1, 0), ArrowRight: () => explorer.step(1, 0), ArrowUp: () => explorer.step(0, 1), ArrowDown: () => explorer.step(0, -1),
+    n: () => explorer.next(1), p: () => explorer.next(-1), w: () => explorer.walkFromOrTo(), s: () => explorer.sample(), 0: toOrigin,
+    "+": () => map.zoom(1.25), "=": () => map.zoom(1.25), "-": () => map.zoom(0.8),
   };
-  map.addEventListener("keydown", (event) => {
-    const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  byId("map").addEventListener("keydown", (event) => {
+    const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     act();
   });
+  onFiles((file) => explorer.openFile(file));
+}
 
-  // ---- Files
-
-  async function openFile(file) {
-    if (file.name.endsWith(".npy")) {
-      const { rows, width, values } = readNpy(await file.arrayBuffer(), file.name);
-      if (width !== D)
-        throw new Error(`${file.name} holds latents of ${width} dimensions, but this model has ${D}: encode with the same checkpoint`);
-      if (!rows) throw new Error(`${file.name} is empty`);
-      for (let row = 0; row < Math.min(rows, MAX_ROWS); row++) {
-        const z = values.slice(row * D, (row + 1) * D);
-        const { data } = await live.run("decoder", z, [1, D]);
-        add(`${file.name}, row ${row}`, z, data);
-      }
-      if (rows > MAX_ROWS) tell(`${file.name} has ${rows} rows: the first ${MAX_ROWS} are shown`);
-    } else {
-      const { bytes, height, width } = await readImage(file);
-      const fitted = fitImage(toChannels(bytes), height, width, CHANNELS, HEIGHT, WIDTH, model.fit);
-      const pixels = fitted.map((value) => value / 255);
-      const { data } = await live.run("encoder", pixels, [1, HEIGHT, WIDTH, CHANNELS]);
-      add(file.name, data.slice(0, D), pixels);
-    }
-    choose(points.at(-1));
-  }
-
-  /** Add a dot of the user's. */
-  function add(name, z, pixels) {
-    const image = new OffscreenCanvas(WIDTH, HEIGHT);
-    image.getContext("2d").putImageData(toImageData(pixels, HEIGHT, WIDTH), 0, 0);
-    const point = { name, label: -1, z, image, left: 0, top: 0, height: HEIGHT, width: WIDTH, own: true };
-    place(point, points.length);
-    points.push(point);
-    redraw();
-  }
-
-  // ---- Everything else on the page
-
-  function option(select, value, text) {
-    select.append(element("option", text, { value }));
-  }
-
-  function makeAxes() {
-    const choices = [];
-    if (D > 2 && tensors.pca) choices.push(["pc0", "1st principal component"], ["pc1", "2nd principal component"]);
-    for (const dim of D > 2 ? order : [...Array(D).keys()]) choices.push([String(dim), `z${dim}`]);
-    if (D === 1) choices.push(["none", "nothing"]);
-    for (const select of [byId("across"), byId("up")]) {
-      for (const [value, text] of choices) option(select, value, text);
-      select.addEventListener("change", setAxes);
-    }
-    byId("across").value = choices[0][0];
-    byId("up").value = choices[1][0];
-  }
-
-  function makeLegend() {
-    if (labelNames.length > 60) return;
-    labelNames.forEach((name, label) => {
-      const button = element("button", "", { "aria-pressed": "true" }), swatch = element("i");
-      swatch.style.background = labelColor(label);
-      button.append(swatch, name);
-      button.addEventListener("click", () => {
-        state.hidden.has(label) ? state.hidden.delete(label) : state.hidden.add(label);
-        button.setAttribute("aria-pressed", String(!state.hidden.has(label)));
-        redraw();
-      });
-      const item = element("li");
-      item.append(button);
-      byId("legend").append(item);
-    });
-  }
-
+async function main() {
   byId("lead").textContent = model.lead;
   listFacts();
   drawCurves();
-  makeAxes();
-  makeLegend();
-  makeSliders(order.slice(0, MANY_SLIDERS));
-  byId("more").addEventListener("click", () => makeSliders(order.slice(sliders.size)));
-  byId("show-plane").checked = D <= 2;
-  byId("show-plane").addEventListener("change", changeView);
-  byId("show-images").addEventListener("change", redraw);
-  byId("zoom-in").addEventListener("click", () => zoom(1.4));
-  byId("zoom-out").addEventListener("click", () => zoom(1 / 1.4));
-  byId("fit").addEventListener("click", fit);
-  byId("sample").addEventListener("click", sample);
-  if (!model.prior && !model.network.variational) byId("sample").hidden = true;
-  if (model.prior?.labels.length) {
-    byId("sample-label-box").hidden = false;
-    option(byId("sample-label"), "", "any label");
-    for (const label of model.prior.labels) option(byId("sample-label"), label, label);
-  }
-  byId("origin").addEventListener("click", () => choose({ z: origin }));
-  if (!model.network.variational) byId("origin").textContent = "Mean";
-  byId("back").addEventListener("click", () => choose(lastImage));
-  byId("save-image").addEventListener("click", () => saveCanvas("image.png", byId("decoded")));
-  byId("save-latent").addEventListener("click", () => download("latent.npy", writeNpy(state.z)));
-  byId("walk-here").addEventListener("click", walkFromOrTo);
-  byId("walk-position").addEventListener("input", () => {
-    cancelAnimationFrame(playing);
-    moveWalk(Number(byId("walk-position").value));
-  });
-  byId("walk-play").addEventListener("click", play);
-  byId("save-walk").addEventListener("click", saveWalk);
-  onFiles(openFile);
-  new ResizeObserver(() => {
-    mapSize = { width: map.clientWidth, height: map.clientHeight };
-    changeView();
-  }).observe(map);
-  setAxes();
-  pin(points.length ? points[0].z : origin, points[0] ?? null);
+  if (model.images.names.length) await byId("sheet").decode();
+  const explorer = new Explorer(await readTensors());
+  setUpControls(explorer);
+  const [first] = explorer.map.points;
+  explorer.choose(first?.z ?? explorer.origin, first);
+  explorer.map.changeView();
   document.body.dataset.ready = "true";
 }
 
