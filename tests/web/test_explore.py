@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import wasmtime
 from browsing import Browser
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,6 +18,7 @@ from vaectl.datasets.load import Dataset
 from vaectl.networks import numpy as numpy_engine
 from vaectl.networks.layers import LAYERS, Layer, layers_to_json
 from vaectl.networks.network import build_conv, build_mlp, build_unet, half_weights
+from vaectl.web.page import ASSETS
 
 Call = Callable[..., Result]
 
@@ -26,11 +28,11 @@ NETWORKS = {
     "unet": build_unet((24, 16, 3), [6, 8]),
 }
 RUN_ENGINE = """
-const [layers, weights, data, shape, done] = arguments;
+const [wasm, layers, weights, data, shape, done] = arguments;
 const source = document.getElementById("engine").textContent;
 const worker = new Worker(URL.createObjectURL(new Blob([source])));
 worker.onmessage = ({data: {tensor, error}}) => done(error ?? {data: [...tensor.data], shape: tensor.shape});
-worker.postMessage({half: {layers, weights}});
+worker.postMessage({wasm: wasm && decodeBase64(document.getElementById("wasm").textContent), halves: {half: {layers, weights}}});
 worker.postMessage({id: 0, half: "half", tensor: {data: Float32Array.from(data), shape}});
 """
 
@@ -51,9 +53,10 @@ def content(path: Path) -> dict[str, object]:
     return values
 
 
+@pytest.mark.parametrize("wasm", [True, False])
 @pytest.mark.parametrize("half", ["encoder", "decoder"])
 @pytest.mark.parametrize("net", NETWORKS)
-def test_the_page_computes_what_numpy_computes(net: str, half: str, browser: Browser, page: Path) -> None:
+def test_the_page_computes_what_numpy_computes(net: str, half: str, wasm: bool, browser: Browser, page: Path) -> None:
     network = NETWORKS[net]
     layers: Sequence[Layer] = dict(network.halves())[half]
     if not layers:
@@ -68,10 +71,14 @@ def test_the_page_computes_what_numpy_computes(net: str, half: str, browser: Bro
     batch = rng.random(shape, np.float32)
     browser.open(page)
     flat = {name: weight.ravel().tolist() for name, weight in weights.items()}
-    found = browser.chrome.execute_async_script(RUN_ENGINE, layers_to_json(layers), flat, batch.ravel().tolist(), shape)
+    found = browser.chrome.execute_async_script(RUN_ENGINE, wasm, layers_to_json(layers), flat, batch.ravel().tolist(), shape)
     expected = numpy_engine.make_forward(layers, weights)(batch)
     assert tuple(found["shape"]) == expected.shape
     np.testing.assert_allclose(np.array(found["data"]).reshape(expected.shape), expected, atol=1e-4)
+
+
+def test_the_binary_of_the_kernel_is_that_of_its_source() -> None:
+    assert wasmtime.wat2wasm((ASSETS / "multiply.wat").read_text()) == (ASSETS / "multiply.wasm").read_bytes()
 
 
 def test_the_engine_of_the_page_knows_every_layer(page: Path) -> None:

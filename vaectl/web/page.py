@@ -20,6 +20,7 @@ from vaectl.models import MODELS
 from vaectl.networks.network import network_to_json
 from vaectl.types import Array
 
+ASSETS = resources.files("vaectl.web") / "assets"
 COMPRESSION = 1  # weights hardly compress: higher levels take longer and gain 1 %
 # The figures of a model by name, as a person reads them, with their units, in order.
 FIGURES = {
@@ -37,8 +38,8 @@ FIGURES = {
     "mse_before": ("MSE before", ""),
     "ssim": ("SSIM", ""),
 }
-# A page may run only its own script and worker, and load nothing.
-POLICY = "default-src 'none'; script-src {script}; style-src {style}; img-src data: blob:; worker-src blob:"
+# A page may run only its own script, its worker and WebAssembly, and load nothing.
+POLICY = "default-src 'none'; script-src {script} 'wasm-unsafe-eval'; style-src {style}; img-src data: blob:; worker-src blob:"
 
 
 def facts(card: Card) -> Iterator[tuple[str, str]]:
@@ -81,6 +82,7 @@ def render(
         style=style,
         script=script,
         engine=read_asset("engine.js"),
+        wasm=base64.b64encode((ASSETS / "multiply.wasm").read_bytes()).decode(),
         model=to_inline_json(values),
         tensors=base64.b64encode(pack_floats(tensors.values())).decode(),
     )
@@ -89,7 +91,7 @@ def render(
 
 def read_asset(name: str) -> str:
     """A file of the page."""
-    return (resources.files("vaectl.web") / "assets" / name).read_text("utf-8")
+    return (ASSETS / name).read_text("utf-8")
 
 
 def wrap_module(name: str) -> str:

@@ -11,57 +11,122 @@ function map(x, f) {
   return { data: x.data.map(f), shape: x.shape };
 }
 
-/**
- * out = a wᵀ + bias, for a (rows, inner) and w (outer, inner); rows of `out` are `stride` apart.
- *
- * Two rows and four columns at a time, so that a value that is loaded is used several times. In doubles, because V8 would convert
- * every float that it loads.
- */
-function multiply(a, rows, inner, w, bias, outer, out, offset) {
-  for (let row = 0; row < rows; row += 2) {
-    const second = Math.min(row + 1, rows - 1); // an odd last row is computed twice
-    for (let column = 0; column < outer; column += 4) {
-      const c1 = Math.min(column + 1, outer - 1);
-      const c2 = Math.min(column + 2, outer - 1);
-      const c3 = Math.min(column + 3, outer - 1);
-      const x = row * inner, y = second * inner;
-      const w0 = column * inner, w1 = c1 * inner, w2 = c2 * inner, w3 = c3 * inner;
-      let x0 = 0, x1 = 0, x2 = 0, x3 = 0, y0 = 0, y1 = 0, y2 = 0, y3 = 0;
-      for (let k = 0; k < inner; k++) {
-        const s = a[x + k], t = a[y + k];
-        const p = w[w0 + k], q = w[w1 + k], u = w[w2 + k], v = w[w3 + k];
-        x0 += s * p; x1 += s * q; x2 += s * u; x3 += s * v;
-        y0 += t * p; y1 += t * q; y2 += t * u; y3 += t * v;
+/** Matrix products in plain JavaScript. */
+class JavaScriptKernel {
+  /** The weights (outer, inner) and the bias of a layer, as `multiply` takes them. */
+  prepare(weight, bias) {
+    // In doubles, because V8 would convert every float that it loads.
+    return { weight: Float64Array.from(weight), bias, outer: bias.length, inner: weight.length / bias.length };
+  }
+
+  /** A buffer for so many rows of the left factor of a product with this matrix. */
+  input({ inner }, rows) {
+    if (!(this.buffer?.length >= rows * inner)) this.buffer = new Float64Array(rows * inner);
+    return this.buffer;
+  }
+
+  /** out = rows of the input times the weights, transposed, plus the bias; it begins at `offset`. */
+  multiply({ weight: w, bias, outer, inner }, rows, out, offset) {
+    const a = this.buffer;
+    // Two rows and four columns at a time, so that a value that is loaded is used several times.
+    for (let row = 0; row < rows; row += 2) {
+      const second = Math.min(row + 1, rows - 1); // an odd last row is computed twice
+      for (let column = 0; column < outer; column += 4) {
+        const c1 = Math.min(column + 1, outer - 1), c2 = Math.min(column + 2, outer - 1), c3 = Math.min(column + 3, outer - 1);
+        const x = row * inner, y = second * inner;
+        const w0 = column * inner, w1 = c1 * inner, w2 = c2 * inner, w3 = c3 * inner;
+        let x0 = 0, x1 = 0, x2 = 0, x3 = 0, y0 = 0, y1 = 0, y2 = 0, y3 = 0;
+        for (let k = 0; k < inner; k++) {
+          const s = a[x + k], t = a[y + k];
+          const p = w[w0 + k], q = w[w1 + k], u = w[w2 + k], v = w[w3 + k];
+          x0 += s * p; x1 += s * q; x2 += s * u; x3 += s * v;
+          y0 += t * p; y1 += t * q; y2 += t * u; y3 += t * v;
+        }
+        const first = offset + row * outer, last = offset + second * outer;
+        out[first + column] = x0 + bias[column]; out[last + column] = y0 + bias[column];
+        out[first + c1] = x1 + bias[c1]; out[last + c1] = y1 + bias[c1];
+        out[first + c2] = x2 + bias[c2]; out[last + c2] = y2 + bias[c2];
+        out[first + c3] = x3 + bias[c3]; out[last + c3] = y3 + bias[c3];
       }
-      const first = offset + row * outer, last = offset + second * outer;
-      out[first + column] = x0 + bias[column];
-      out[first + c1] = x1 + bias[c1];
-      out[first + c2] = x2 + bias[c2];
-      out[first + c3] = x3 + bias[c3];
-      out[last + column] = y0 + bias[column];
-      out[last + c1] = y1 + bias[c1];
-      out[last + c2] = y2 + bias[c2];
-      out[last + c3] = y3 + bias[c3];
     }
   }
 }
 
-function linear(layer, { weight, bias }, x) {
+/** The same in WebAssembly with SIMD (multiply.wat), several times as fast. */
+class WasmKernel {
+  constructor({ memory, multiply }) {
+    Object.assign(this, { memory, product: multiply, end: 0, inputAt: 0, inputSize: 0, outputAt: 0, outputSize: 0 });
+  }
+
+  /** The address of new memory for so many floats. */
+  allocate(size) {
+    const start = this.end;
+    this.end += 4 * roundUp(size, 4);
+    const missing = this.end - this.memory.buffer.byteLength;
+    if (missing > 0) this.memory.grow(Math.ceil(missing / PAGE_BYTES));
+    return start;
+  }
+
+  floats(start, size) {
+    return new Float32Array(this.memory.buffer, start, size);
+  }
+
+  prepare(weight, bias) {
+    const outer = bias.length, inner = weight.length / outer, columns = roundUp(outer, 8);
+    const start = this.allocate(columns * (inner + 1));
+    const packed = this.floats(start, columns * inner); // (columns / 8, inner, 8)
+    for (let column = 0; column < outer; column++)
+      for (let k = 0; k < inner; k++) packed[((column >> 3) * inner + k) * 8 + (column & 7)] = weight[column * inner + k];
+    this.floats(start + 4 * columns * inner, columns).set(bias);
+    return { start, outer, inner, columns };
+  }
+
+  input({ inner, columns }, rows) {
+    const inputSize = roundUp(rows, 4) * inner, outputSize = roundUp(rows, 4) * columns;
+    if (this.inputSize < inputSize) Object.assign(this, { inputAt: this.allocate(inputSize), inputSize });
+    // Now, because memory that grows takes its views away.
+    if (this.outputSize < outputSize) Object.assign(this, { outputAt: this.allocate(outputSize), outputSize });
+    return this.floats(this.inputAt, rows * inner);
+  }
+
+  multiply({ start, outer, inner, columns }, rows, out, offset) {
+    const padded = roundUp(rows, 4);
+    this.product(this.inputAt, padded, inner, start, start + 4 * columns * inner, columns, this.outputAt);
+    const found = this.floats(this.outputAt, padded * columns);
+    if (outer === columns) out.set(found.subarray(0, rows * outer), offset);
+    else for (let row = 0; row < rows; row++) out.set(found.subarray(row * columns, row * columns + outer), offset + row * outer);
+  }
+}
+const PAGE_BYTES = 1 << 16;
+const roundUp = (value, multiple) => Math.ceil(value / multiple) * multiple;
+
+/** The fastest kernel that the browser has. */
+function makeKernel(wasm) {
+  try {
+    return new WasmKernel(new WebAssembly.Instance(new WebAssembly.Module(wasm)).exports);
+  } catch {
+    return new JavaScriptKernel();
+  }
+}
+let kernel = null;
+
+function linear(layer, matrix, x) {
   const n = x.shape[0];
   const data = new Float32Array(n * layer.out_features);
-  multiply(Float64Array.from(x.data), n, layer.in_features, weight, bias, layer.out_features, data, 0);
+  kernel.input(matrix, n).set(x.data);
+  kernel.multiply(matrix, n, data, 0);
   return { data, shape: [n, layer.out_features] };
 }
 
 /** A convolution as one matrix product per band of output rows, with one matrix row per window (im2col). */
-function conv2d(layer, { weight, bias }, x) {
+function conv2d(layer, matrix, x) {
   const { kernel_size: size, stride, in_channels: channels, out_channels } = layer;
   const [n, height, width] = x.shape;
   const padding = size >> 1;
   const outHeight = Math.ceil(height / stride), outWidth = Math.ceil(width / stride);
   const inner = size * size * channels;
   const bandRows = Math.max(1, Math.floor(MAX_BAND_VALUES / (outWidth * inner)));
-  const windows = new Float64Array(bandRows * outWidth * inner);
+  const windows = kernel.input(matrix, bandRows * outWidth);
   const data = new Float32Array(n * outHeight * outWidth * out_channels);
   for (let image = 0; image < n; image++) {
     for (let top = 0; top < outHeight; top += bandRows) {
@@ -87,7 +152,7 @@ function conv2d(layer, { weight, bias }, x) {
         }
       }
       const offset = (image * outHeight + top) * outWidth * out_channels;
-      multiply(windows, rows * outWidth, inner, weight, bias, out_channels, data, offset);
+      kernel.multiply(matrix, rows * outWidth, data, offset);
     }
   }
   return { data, shape: [n, outHeight, outWidth, out_channels] };
@@ -166,19 +231,17 @@ const OPERATIONS = {
   },
 };
 
-/** The weights of a layer as its operation takes them: doubles, with a kernel's channels last. */
+/** The weights of a layer, if it has any, as the kernel takes them: a matrix, for a convolution of windows with the channels last. */
 function prepareWeights(layer, index, weights) {
-  const own = {};
-  for (const name of ["weight", "bias"])
-    if (`${index}.${name}` in weights) own[name] = Float64Array.from(weights[`${index}.${name}`]);
-  if (layer.layer === "conv2d") {
-    const { weight } = own, channels = layer.in_channels, area = layer.kernel_size ** 2;
-    own.weight = weight.map((_, at) => {
-      const channel = at % channels, pixel = Math.floor(at / channels) % area, output = Math.floor(at / (channels * area));
-      return weight[(output * channels + channel) * area + pixel];
-    });
-  }
-  return own;
+  if (!(`${index}.weight` in weights)) return null;
+  const weight = weights[`${index}.weight`], bias = weights[`${index}.bias`];
+  if (layer.layer !== "conv2d") return kernel.prepare(weight, bias);
+  const channels = layer.in_channels, area = layer.kernel_size ** 2;
+  const reordered = Float32Array.from(weight, (_, at) => {
+    const channel = at % channels, pixel = Math.floor(at / channels) % area, output = Math.floor(at / (channels * area));
+    return weight[(output * channels + channel) * area + pixel];
+  });
+  return kernel.prepare(reordered, bias);
 }
 
 /** A function that runs the layers on a tensor; `weights` are named `<layer>.<name>`. */
@@ -190,12 +253,14 @@ function makeForward(layers, weights) {
   };
 }
 
-// The first message brings the halves of a network, {name: {layers, weights}}; each later one a tensor to run through one.
+// The first message brings {wasm, halves}: the kernel, and the halves of a network, {name: {layers, weights}}; each later one a tensor
+// to run through one of them.
 let halves = null;
 onmessage = ({ data: message }) => {
   if (!halves) {
+    kernel = makeKernel(message.wasm);
     const make = ([name, { layers, weights }]) => [name, makeForward(layers, weights)];
-    halves = Object.fromEntries(Object.entries(message).map(make));
+    halves = Object.fromEntries(Object.entries(message.halves).map(make));
     return;
   }
   try {

@@ -42,13 +42,14 @@ class Engine {
       this.waiting.delete(id);
       error ? reject(new Error(error)) : resolve(tensor);
     };
+    this.worker.onerror = ({ message }) => this.waiting.forEach(({ reject }) => reject(new Error(message)));
     const halves = {};
     for (const half of ["encoder", "decoder"]) {
       const own = Object.entries(tensors).filter(([name]) => name.startsWith(`${half}.`));
       const weights = Object.fromEntries(own.map(([name, values]) => [name.slice(half.length + 1), values.slice()]));
       halves[half] = { layers: model.network[half], weights };
     }
-    this.worker.postMessage(halves);
+    this.worker.postMessage({ wasm: decodeBase64(byId("wasm").textContent), halves });
   }
 
   run(half, data, shape) {
