@@ -6,10 +6,10 @@ z = model.encode("mnist:test")
 vaectl.evaluate(model).metrics["neg_elbo"]
 """
 
+import typing as _typing
 from importlib import import_module as _import_module
-from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-if _TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from vaectl.autoencoder import Autoencoder, load
     from vaectl.errors import VaectlError, VaectlWarning
     from vaectl.training.evaluation import Evaluation, evaluate
