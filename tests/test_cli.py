@@ -209,6 +209,11 @@ def test_commands_on_little_data_do_not_import_torch(command: str, vae: Path, tm
     assert not found & {"torch", "torchvision", "rich.progress", "rich.console", "importlib.metadata"}
 
 
+def test_a_model_is_exported_without_torch(vae: Path, tmp_path: Path) -> None:
+    found = imported_modules(["export", "-c", str(vae), "-o", "out.onnx"], tmp_path)
+    assert "onnx" in found and "torch" not in found
+
+
 def test_training_does_not_import_what_would_slow_its_start(small_data: Path, tmp_path: Path) -> None:
     found = imported_modules(["train", "vae", "--data", str(small_data), "--epochs", "1", "-q"], tmp_path)
     assert "torch" in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # so that help() shows the names of types
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from vaectl import checkpoint, latents
 from vaectl.checkpoint import Card, Checkpoint
 from vaectl.datasets.named import open_source
 from vaectl.errors import UsageError, VaectlError
-from vaectl.io import arrays, images, inputs
+from vaectl.io import arrays, files, images, inputs
 from vaectl.io.inputs import Batch
 from vaectl.io.sources import ImageList, Source
 from vaectl.networks import numpy as numpy_engine
@@ -216,6 +217,26 @@ class Autoencoder:
             VaectlError: the file cannot be written.
         """
         checkpoint.save(fspath(path), self.checkpoint)
+
+    def export(self, path: str | PathLike[str], part: str = "autoencoder") -> None:
+        """Write the model, or one half of it, as an ONNX file with the card in its metadata, under the key `vaectl`.
+
+        Inputs and outputs are shaped as in the methods here; for a unet, images may have any size.
+
+        Args:
+            part: "encoder", from `image` to `z`, or for a VAE to `mu` and `logvar`; "decoder", from `z` to `image`; or
+                "autoencoder", from `image` to the encoder's outputs and the `reconstruction` of z or mu.
+
+        Raises:
+            UsageError: another part.
+            VaectlError: a half of a unet, more than 2 GB of weights, no package onnx, or the file cannot be written.
+        """
+        from vaectl.networks import onnx
+
+        card = json.dumps(checkpoint.card_to_json(self.card), sort_keys=True)
+        data = onnx.encode_model(self.network, self.checkpoint.weights, part, {checkpoint.KEY: card})
+        with files.open_output(fspath(path)) as stream:
+            stream.write(data)
 
     def read(
         self, sources: Sequence[Source], *, invert: bool = False, skip_bad: bool | None = None, every: int = 1

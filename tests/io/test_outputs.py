@@ -126,7 +126,7 @@ def test_a_destination_that_cannot_be_written_is_refused_before_any_work(tmp_pat
         parse_destination("z.txt", None, outputs.LATENT_FORMATS)
     with pytest.raises(UsageError, match="writes png, jpg, webp, tif, gif, apng"):
         parse_destination("z.npy", None, outputs.IMAGE_FORMATS)
-    with pytest.raises(UsageError, match="is a folder, but latents go into one file"):
+    with pytest.raises(UsageError, match="is a folder, but npy goes into one file"):
         parse_destination(str(tmp_path), None, outputs.LATENT_FORMATS)
     with pytest.raises(VaectlError, match="create it first"):
         parse_destination("none/z.npy", None, outputs.LATENT_FORMATS)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from vaectl.networks import numpy as numpy_engine
+from vaectl.networks import onnx as onnx_engine
 from vaectl.networks import torch as torch_engine
 from vaectl.networks.layers import LAYERS, Layer, Linear, PixelShuffle, PixelUnshuffle, Sigmoid, SiLU, layer_shapes
 from vaectl.networks.network import build_conv, build_mlp, build_unet, half_weights
@@ -26,8 +27,8 @@ def run_torch(layers: list[Layer], batch: Array) -> Array:
     return torch_engine.make_forward(layers, {}, "cpu")(batch)
 
 
-def test_both_engines_know_exactly_the_layers() -> None:
-    assert set(numpy_engine.OPERATIONS) == set(torch_engine.MODULES) == set(LAYERS)
+def test_every_engine_knows_exactly_the_layers() -> None:
+    assert set(numpy_engine.OPERATIONS) == set(torch_engine.MODULES) == set(onnx_engine.OPERATIONS) == set(LAYERS)
 
 
 @pytest.mark.parametrize("half", ["encoder", "decoder"])

@@ -22,8 +22,10 @@ LATENT_FORMATS = ("npy", "csv")
 STILL_FORMATS = ("png", "jpg", "webp", "tif")
 IMAGE_FORMATS = (*STILL_FORMATS, "gif", "apng")
 ALL_FORMATS = LATENT_FORMATS + IMAGE_FORMATS
+MODEL_FORMATS = ("onnx",)
 ANIMATED_FORMATS = ("gif", "apng", "webp")
-SUFFIXES = {".jpeg": "jpg", ".tiff": "tif"} | {f".{format}": format for format in ALL_FORMATS}
+SUFFIXES = {".jpeg": "jpg", ".tiff": "tif"} | {f".{format}": format for format in ALL_FORMATS + MODEL_FORMATS}
+EXAMPLES = {"npy": "z.npy", "csv": "z.csv", "onnx": "model.onnx"}  # file names, for messages
 NUMBER = re.compile(r"%0?\d{0,2}d")
 MAX_SPOOL_BYTES = 1 << 20
 ANIMATION_SIDE = 256  # pixels; people watch animations, and digits of 28 pixels would be stamps
@@ -77,7 +79,7 @@ def parse_destination(
     `keep_format`, photos in a folder keep theirs.
 
     Raises:
-        UsageError: a format the command does not write, an array for a terminal, or `keep_format` without a folder.
+        UsageError: a format the command does not write, an array or a model for a terminal, or `keep_format` without a folder.
         VaectlError: a place that cannot be written.
     """
     suffix = "" if os.path.isdir(output or "") else os.path.splitext(output or "")[1].lower()
@@ -86,9 +88,8 @@ def parse_destination(
     default = images[0] if goes_to_folder and images else formats[0]
     chosen = format or (SUFFIXES.get(suffix, suffix) if suffix else default)
     if chosen not in formats:
-        raise UsageError(
-            f"{output or format!r}: this command writes {', '.join(formats)}: change the suffix of -o, or add --format"
-        )
+        advice = "change the suffix of -o" + (", or add --format" if len(formats) > 1 else "")
+        raise UsageError(f"{output or format!r}: this command writes {', '.join(formats)}", advice)
     if animate and chosen not in ANIMATED_FORMATS:
         raise UsageError(f"{chosen} is not animated: use {', '.join(ANIMATED_FORMATS)}, as in -o walk.webp --animate")
     if keep_format and (format or not goes_to_folder):
@@ -99,19 +100,21 @@ def parse_destination(
             return Destination(files.STDOUT, chosen, animated)
         if format == "csv":
             return Destination(files.STDOUT, chosen)
-        if chosen in LATENT_FORMATS and (format or not images):
-            raise UsageError("stdout is a terminal: redirect it (> z.npy), name a file (-o z.npy), or force it (-o -)")
+        if chosen not in IMAGE_FORMATS and (format or not images):
+            example = EXAMPLES[chosen]
+            raise UsageError(f"stdout is a terminal: redirect it (> {example}), name a file (-o {example}), or force it (-o -)")
         return Destination("", "png")
     destination = Destination(output, chosen, animated, keep_format)
-    if destination.is_folder and chosen in LATENT_FORMATS:
-        raise UsageError(f"{output!r} is a folder, but latents go into one file: name it, as in -o {output.rstrip('/')}/z.npy")
+    if destination.is_folder and chosen not in IMAGE_FORMATS:
+        example = f"{output.rstrip('/')}/{EXAMPLES[chosen]}"
+        raise UsageError(f"{output!r} is a folder, but {chosen} goes into one file: name it, as in -o {example}")
     if destination.is_folder:
         files.check_folder_writable(output)
     else:
         files.check_writable(output)
     explicit = suffix or format or destination.is_folder or destination.is_numbered or output == files.STDOUT
     if not explicit and not os.path.exists(output):
-        hint = "" if chosen in LATENT_FORMATS else f"; {output}/ would be a folder"
+        hint = f"; {output}/ would be a folder" if chosen in IMAGE_FORMATS else ""
         warn(f"{output!r} will be one {chosen} file{hint}")
     return destination
 

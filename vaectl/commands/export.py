@@ -1,0 +1,35 @@
+"""vaectl export."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from vaectl.commands import options
+from vaectl.commands.options import option
+
+PART = typer.Option("--part", help="The half to export, or the whole.")
+OUTPUT = option("-o", "--output", metavar="FILE", help="The .onnx to write; - is stdout.")
+
+
+def export(
+    checkpoint: options.CheckpointFile = None,
+    part: Annotated[Literal["autoencoder", "encoder", "decoder"], PART] = "autoencoder",
+    output: Annotated[str | None, OUTPUT] = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Writes the network and the card as one file, which ONNX Runtime and others run without vaectl. It needs the package onnx:
+    pip install vaectl[onnx].
+
+    The encoder takes image (N, H, W, C), with pixels in [0, 1], to z (N, D), or to mu and logvar of a VAE. The decoder takes z to
+    image. The whole, the autoencoder, takes image to the outputs of the encoder and to reconstruction.
+
+    \b
+      vaectl export -o vae.onnx
+      vaectl export --part decoder -o decoder.onnx
+      vaectl export -c photo -o denoiser.onnx
+    """
+    from vaectl import autoencoder
+    from vaectl.io.outputs import MODEL_FORMATS, parse_destination
+
+    destination = parse_destination(output, None, MODEL_FORMATS)
+    autoencoder.load(options.find_checkpoint(checkpoint)).export(destination.path, part)
