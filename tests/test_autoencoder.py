@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from support import FORMAT1, Result, write_png
@@ -213,6 +214,46 @@ def test_a_saved_model_is_the_same_file(vae: Path, tmp_path: Path) -> None:
     assert (tmp_path / "copy.safetensors").read_bytes() == vae.read_bytes()
     with pytest.raises(VaectlError, match="no such file"):
         vaectl.load(vae).save(tmp_path / "missing" / "copy.safetensors")
+
+
+def test_the_torch_modules_compute_what_the_model_does(vae: Path, ae: Path, digits: NDArray[np.uint8]) -> None:
+    images = torch.from_numpy(digits).float() / 255
+    for path in (vae, ae):
+        model = vaectl.load(path)
+        encoder, decoder = model.torch()
+        assert encoder
+        with torch.inference_mode():
+            encoded = encoder(images)
+            decoded = decoder(encoded[:, : model.latent_dim])
+        expected = np.concatenate(model.posterior(digits), axis=1) if path == vae else model.encode(digits)
+        np.testing.assert_allclose(encoded.numpy(), expected, atol=1e-4)
+        np.testing.assert_allclose(decoded.numpy(), model.reconstruct(digits), atol=1e-4)
+
+
+def test_the_torch_module_of_a_unet_is_its_decoder_alone(unet: Autoencoder) -> None:
+    photos = np.random.default_rng(0).random((2, 16, 24, 3), np.float32)
+    modules = unet.torch()
+    assert modules.encoder is None
+    with torch.inference_mode():
+        np.testing.assert_allclose(modules.decoder(torch.from_numpy(photos)).numpy(), unet.denoise(photos), atol=1e-4)
+
+
+def test_training_a_torch_module_does_not_change_the_model(vae: Path, digits: NDArray[np.uint8]) -> None:
+    model = vaectl.load(vae)
+    z = model.encode(digits)
+    before = model.decode(z)
+    decoder, images = model.torch().decoder, torch.from_numpy(digits).float() / 255
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(20):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(decoder[:-1](torch.from_numpy(z)), images)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.98 * losses[0]
+    np.testing.assert_array_equal(model.decode(z), before)
+    np.testing.assert_allclose(model.torch().decoder(torch.from_numpy(z)).detach().numpy(), before, atol=1e-4)
 
 
 def test_a_model_knows_its_card_its_image_shape_and_its_latent_dimension(vae: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 from os import PathLike, fspath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,9 @@ from vaectl.networks.network import Network, half_weights
 from vaectl.networks.tiling import run_tiled
 from vaectl.text import list_names
 from vaectl.types import Array
+
+if TYPE_CHECKING:
+    from vaectl.networks.torch import Modules
 
 Forward = Callable[[Array], Array]
 # A path, a folder, a data set's name, a Pillow image, several of these, or an array.
@@ -237,6 +240,17 @@ class Autoencoder:
         data = onnx.encode_model(self.network, self.checkpoint.weights, part, {checkpoint.KEY: card})
         with files.open_output(fspath(path)) as stream:
             stream.write(data)
+
+    def torch(self) -> Modules:
+        """The encoder and the decoder as torch modules on the CPU, with copies of the weights, to be trained or built upon.
+
+        The encoder takes images (N, H, W, C) to z (N, D), or for a VAE to mu and logvar side by side, (N, 2 D); the decoder takes
+        z to images. For a unet, the encoder is None, and the decoder maps images to images, whose sides must be multiples of
+        2 ** scales.
+        """
+        from vaectl.networks.torch import build_modules
+
+        return build_modules(self.network, self.checkpoint.weights)
 
     def read(
         self, sources: Sequence[Source], *, invert: bool = False, skip_bad: bool | None = None, every: int = 1

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from vaectl.errors import VaectlError
 from vaectl.networks.layers import Layer
+from vaectl.networks.network import Network, half_weights
 from vaectl.types import Array
 
 OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory")  # in torch's messages
@@ -77,6 +78,13 @@ MODULES: dict[str, Callable[[Any, list[Tensor]], nn.Module]] = {
 }
 
 
+class Modules(NamedTuple):
+    """The two halves of a network as modules; without a latent, there is no encoder."""
+
+    encoder: nn.Sequential | None
+    decoder: nn.Sequential
+
+
 class TorchRandom:
     """Random tensors on the generator's device, for corruptions; normal ones have the given dtype."""
 
@@ -121,6 +129,12 @@ def build_module(layers: Sequence[Layer], weights: Mapping[str, Array] | None = 
     if weights is not None:
         module.load_state_dict({name: torch.from_numpy(weight.copy()) for name, weight in weights.items()})
     return module
+
+
+def build_modules(network: Network, weights: Mapping[str, Array]) -> Modules:
+    """Build both halves of a network on the CPU, with copies of the weights, named `encoder.<layer>.<name>` and so on."""
+    encoder, decoder = (build_module(layers, half_weights(half, weights)) for half, layers in network.halves())
+    return Modules(encoder if network.has_latent else None, decoder)
 
 
 def make_forward(layers: Sequence[Layer], weights: Mapping[str, Array], device: str) -> Callable[[Array], Array]:
