@@ -339,8 +339,16 @@ def test_images_that_cannot_be_read_end_it_or_are_skipped(run: Call, vae: Path, 
     assert (tmp_path / "x.html").exists()
 
 
-def test_data_that_are_gone_and_other_suffixes_are_told_in_words(run: Call, vae: Path) -> None:
-    one_line(run("explore", "-c", vae, "-o", "x.html", code=1), "small.npz", "give IMAGES, or --count 0")
+def test_without_images_those_that_the_model_was_tested_on_are_shown(run: Call, vae: Path, tmp_path: Path) -> None:
+    run("explore", "-c", vae, "-o", "latent.html")
+    images = content(tmp_path / "latent.html")["images"]
+    assert isinstance(images, dict) and len(images["names"]) == 500
+
+
+def test_data_that_are_gone_and_other_suffixes_are_told_in_words(run: Call, vae: Path, tmp_path: Path) -> None:
+    edit_safetensors(tmp_path / "x.safetensors", lambda card, header: card["data"].update(name="gone.npz"), source=vae)
+    result = run("explore", "-c", "x.safetensors", "-o", "x.html", code=1)
+    one_line(result, "'gone.npz', which is not here: give IMAGES, or --count 0")
     one_line(run("explore", "mnist:0", "-c", vae, "-o", "x.png", code=2), "explore writes html")
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from vaectl.autoencoder import Autoencoder, Images, as_sources, load
 from vaectl.datasets.catalogue import NAMES
+from vaectl.datasets.load import Preprocessing, load_dataset
 from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io.images import from_uint8, to_uint8
 from vaectl.io.inputs import Batch
@@ -81,16 +82,19 @@ def explore(
     return build_explorer(model, name, read_sample(model, images, count, invert, skip_bad, on_read), called)
 
 
-def find_images(model: Autoencoder) -> str:
-    """The test images of the data set, or the folder, that the model was trained on.
+def find_images(model: Autoencoder) -> str | UInt8Array:
+    """The images that the model was tested on: those of a data set by its name, all of a folder, or those in a file.
 
     Raises:
-        VaectlError: it is gone, or was something else.
+        VaectlError: they are gone, or were arrays.
     """
     data = str(model.card.data.get("name"))
     if data in NAMES or os.path.isdir(data):
         return data
-    raise VaectlError(f"the model was trained on {data!r}, which is no folder here", "give IMAGES, or --count 0 for an empty map")
+    if not os.path.exists(data):
+        raise VaectlError(f"the model was trained on {data!r}, which is not here", "give IMAGES, or --count 0 for an empty map")
+    height, width, channels = model.image_shape
+    return np.asarray(load_dataset(data, Preprocessing((height, width), channels, model.card.fit)).held_out)
 
 
 def read_sample(model: Autoencoder, images: Images, count: int, invert: bool, skip_bad: bool, on_read: OnRead) -> Iterator[Batch]:
