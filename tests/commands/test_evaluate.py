@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import Result, one_line, write_png
+
+from vaectl.datasets.load import load_dataset
 
 Call = Callable[..., Result]
 
@@ -72,6 +75,90 @@ def test_the_worst_images_of_a_folder_come_first(run: Call, vae: Path, tmp_path:
     assert rows[0]["name"] == "odd one.png"
     nll = [float(row["nll"]) for row in rows]
     assert len(rows) == 6 and nll == sorted(nll, reverse=True)
+
+
+@pytest.fixture
+def learned(make_once: Callable[..., Path], run_in: Callable[..., None], small_data: Path, tmp_path: Path) -> Path:
+    """A folder of 80 digits, in subfolders, and one of noise, and beside it vae.safetensors, which knows what it learned."""
+
+    def fill(folder: Path) -> None:
+        with np.load(small_data) as arrays:
+            images = arrays["x_train"][:80]
+        for index, image in enumerate(images):
+            write_png(folder / "learned" / ("even", "odd")[index % 2] / f"{index:02d}.png", image)
+        noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+        write_png(folder / "learned" / "odd" / "noise.png", noise)
+        sizes = ("--latent", "8", "--hidden", "100", "--epochs", "400", "--lr", "0.005")
+        run_in(folder, "train", "vae", "--data", "learned", *sizes)
+
+    shutil.copytree(make_once("learned", fill), tmp_path, dirs_exist_ok=True)
+    return tmp_path / "learned"
+
+
+def rows_of(table: bytes | Path) -> list[dict[str, str]]:
+    text = table.read_text() if isinstance(table, Path) else table.decode()
+    return list(csv.DictReader(text.splitlines()))
+
+
+def test_learned_and_held_out_images_of_a_folder_are_ranked_apart(run: Call, learned: Path, tmp_path: Path) -> None:
+    dataset = load_dataset(learned)
+    rows = rows_of(run("evaluate", "--data", "learned", "--per-image", "--samples", 20).stdout)
+    assert {row["name"] for row in rows if row["split"] == "test"} == set(dataset.test_names)
+    assert {row["name"] for row in rows if row["split"] == "train"} == set(dataset.train_names)
+    assert rows[0]["name"] == "odd/noise.png"
+    scores = [float(row["z_score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    nll = {split: [float(row["nll_learned"]) for row in rows if row["split"] == split] for split in ("train", "test")}
+    assert np.mean(nll["test"]) > np.mean(nll["train"]) + 10
+    for split, own in nll.items():
+        assert own == sorted(own, reverse=True)
+        z = (np.array(own) - np.mean(own)) / np.std(own)
+        np.testing.assert_allclose([float(row["z_score"]) for row in rows if row["split"] == split], z, atol=1e-3)
+
+
+def test_a_folder_that_is_not_what_was_learned_has_no_splits(run: Call, learned: Path, tmp_path: Path) -> None:
+    shutil.copytree(learned, tmp_path / "copy")
+    other = run("evaluate", "--data", "copy", "--per-image", "--samples", 0, "-q")
+    assert not other.stderr and "split" not in rows_of(other.stdout)[0]
+    (learned / "odd" / "noise.png").unlink()
+    changed = run("evaluate", "--data", "learned", "--per-image", "--samples", 0)
+    assert "split" not in rows_of(changed.stdout)[0] and len(rows_of(changed.stdout)) == 80
+    assert "'learned' has changed since the model was trained on it" in changed.stderr.decode()
+
+
+def test_rows_of_a_split_have_the_names_of_their_files(run: Call, learned: Path, tmp_path: Path) -> None:
+    rows = rows_of(run("evaluate", "--per-image", "--samples", 0).stdout)
+    assert {row["name"] for row in rows} == set(load_dataset(learned).test_names)
+    assert all((learned / row["name"]).exists() for row in rows) and "split" not in rows[0]
+    encoded = rows_of(run("encode", "learned", "--format", "csv").stdout)
+    assert {row["name"] for row in rows} < {row["name"] for row in encoded}
+
+
+def test_rows_of_a_data_set_have_the_names_that_encode_gives_them(run: Call, vae: Path) -> None:
+    rows = rows_of(run("evaluate", "-c", vae, "--data", "mnist", "--per-image", "--samples", 0).stdout)
+    assert {row["name"] for row in rows} == {f"mnist-test-{index:05d}" for index in range(10_000)}
+
+
+@pytest.mark.fault(42)
+def test_three_constant_images_are_learned_and_ranked(run: Call, tmp_path: Path) -> None:
+    for index, value in enumerate((0, 7, 200)):
+        write_png(tmp_path / "flat" / f"{index}.png", np.full((9, 9), value, np.uint8))
+    for model in ("vae", "ae", "dae"):
+        run("train", model, "--data", "flat", "--latent", 2, "--hidden", 4, "--epochs", 3)
+        rows = rows_of(run("evaluate", "-c", f"{model}.safetensors", "--data", "flat", "--per-image", "--samples", 5).stdout)
+        assert {row["name"] for row in rows} == {"0.png", "1.png", "2.png"}
+        assert all(
+            np.isfinite([float(value) for name, value in row.items() if name not in ("name", "split")]).all() for row in rows
+        )
+
+
+@pytest.mark.fault(42)
+def test_images_that_are_all_alike_are_learned_and_ranked(run: Call, tmp_path: Path) -> None:
+    for index in range(3):
+        write_png(tmp_path / "alike" / f"{index}.png", np.full((9, 9), 90, np.uint8))
+    run("train", "vae", "--data", "alike", "--latent", 2, "--hidden", 4, "--epochs", 3)
+    rows = rows_of(run("evaluate", "--data", "alike", "--per-image", "--samples", 5).stdout)
+    assert len(rows) == 3 and {row["split"] for row in rows} == {"train"}
 
 
 def test_another_split_or_other_data_can_be_evaluated(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:

@@ -42,7 +42,7 @@ def test_evaluate_takes_arrays_in_memory(vae: Path, digits: NDArray[np.uint8]) -
 
 def test_evaluate_reports_batches_by_name(vae: Path, digits_folder: Path) -> None:
     names: list[str] = []
-    evaluation = vaectl.evaluate(vae, digits_folder, samples=0, on_batch=lambda batch, metrics, total: names.extend(batch))
+    evaluation = vaectl.evaluate(vae, digits_folder, samples=0, on_batch=lambda batch, *others: names.extend(batch))
     assert names == [*(f"{index:02d}.png" for index in range(10)), "more/10.png", "more/11.png"]
     assert (evaluation.images, evaluation.split) == (12, "whole")
     assert evaluation.metrics["neg_elbo"] == pytest.approx(evaluation.metrics["reconstruction"] + evaluation.metrics["kl"])

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -45,7 +44,8 @@ def evaluate(
 ) -> None:
     """Computes -ELBO and its parts and NLL by importance sampling, under N(0, I) and under the learned prior; MSE, PSNR, SSIM and
     active units; for a denoiser, before and after. Prints a table on stderr, and JSON on stdout if that is a pipe. The data are
-    those of training unless --data names others; a folder is evaluated whole.
+    those of training unless --data names others; a folder is evaluated whole. If the model was trained on that folder,
+    --per-image says which images it learned from (train) and which were held out (test), and ranks each among its own.
 
     \b
       vaectl evaluate
@@ -64,25 +64,21 @@ def evaluate(
     path = options.find_checkpoint(checkpoint)
 
     from vaectl.commands import console
-    from vaectl.io.outputs import csv_line
     from vaectl.training import evaluation
+    from vaectl.training.metrics import join_metrics
 
-    columns: list[str] = []
-    scored: list[tuple[float, bytes]] = []
-
-    def score(names: Sequence[str], metrics: "Metrics") -> None:
-        columns[:] = metrics
-        best = next(name for name in ("nll_learned", "nll", "neg_elbo_learned", "neg_elbo") if name in metrics)
-        for index, badness in enumerate(metrics[best]):
-            line = csv_line(names[index], *(f"{values[index]:.6g}" for values in metrics.values()))
-            scored.append((float(badness), line))
+    names: list[str] = []
+    splits: list[str] = []  # of a folder that was learned from
+    parts: list[Metrics] = []
 
     with console.counter(quiet) as count:
 
-        def on_batch(names: Sequence[str], metrics: "Metrics", total: int | None) -> None:
-            count(len(names), lambda: total)
+        def on_batch(batch: Sequence[str], metrics: "Metrics", total: int | None, learned_split: str | None) -> None:
+            count(len(batch), lambda: total)
             if per_image:
-                score(names, metrics)
+                names.extend(batch)
+                splits.extend([learned_split] * len(batch) if learned_split else [])
+                parts.append(metrics)
 
         result = evaluation.evaluate(
             path,
@@ -102,11 +98,28 @@ def evaluate(
 
     def lines() -> Iterator[bytes]:
         if per_image:
-            yield csv_line("name", *columns)
-            yield from (line for _, line in sorted(scored, key=itemgetter(0), reverse=True))
+            yield from rank_images(names, splits, join_metrics(parts))
         else:
             yield os.fsencode(console.to_json(asdict(result)) + "\n")
 
     if per_image or as_json or output or not files.stdout_is_terminal():
         with files.open_output(output or files.STDOUT) as stream:
             stream.writelines(lines())
+
+
+def rank_images(names: Sequence[str], splits: Sequence[str], metrics: "Metrics") -> Iterator[bytes]:
+    """A CSV table of images, the worst first; `splits` are those of images that the model was trained on, else empty.
+
+    A model is better on images that it learned from than on held-out ones, so each is compared with its own split.
+    """
+    from vaectl.io.outputs import csv_line
+    from vaectl.training.metrics import standardize
+
+    scores = next(metrics[name] for name in ("nll_learned", "nll", "neg_elbo_learned", "neg_elbo") if name in metrics)
+    columns = {name: [f"{value:.6g}" for value in values] for name, values in metrics.items()}
+    if splits:
+        scores = standardize(scores, splits)
+        columns = {"split": [*splits], "z_score": [f"{score:.4g}" for score in scores]} | columns
+    yield csv_line("name", *columns)
+    for index in sorted(range(len(names)), key=lambda index: -scores[index]):
+        yield csv_line(names[index], *(column[index] for column in columns.values()))

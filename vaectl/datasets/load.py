@@ -47,11 +47,12 @@ SIDE_MULTIPLE = 4  # the shorter side is then rounded to a multiple of this
 
 
 class Sample(NamedTuple):
-    """An image (H, W, C), whether it is held out for testing, and its label, if it has one."""
+    """An image (H, W, C), whether it is held out for testing, and its label and its name, if it has them."""
 
     image: UInt8Array
     held_out: bool
     label: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images, 0 to 255, and their labels, if all images have one.
+    """Training and test images, 0 to 255, and their labels and names, if all images have one.
 
     `test` may be empty if there are too few images to hold any out.
 
@@ -89,6 +90,8 @@ class Dataset:
     noisy: str | None = None
     train_labels: Sequence[str] = ()
     test_labels: Sequence[str] = ()
+    train_names: Sequence[str] = ()
+    test_names: Sequence[str] = ()
 
     @property
     def held_out(self) -> ImageStack:
@@ -169,7 +172,7 @@ def open_pairs(data: Data, noisy: Data, preprocessing: Preprocessing) -> ImageSt
         return preprocessing.resize_spec(common_size(sizes), channels)
 
     found = pair_samples(pairs, make_spec, is_held_out, policy, keep_size=preprocessing.keep_size)
-    samples = (Sample(image, held_out) for image, held_out in found)
+    samples = (Sample(image, held_out, name=name) for name, image, held_out in found)
     return ImageStream(names[0], samples, len(pairs), noisy=names[1])
 
 
@@ -185,7 +188,9 @@ def open_samples(name: str, preprocessing: Preprocessing, pairs_in_npz: bool) ->
     """The samples of a data set by its name or path."""
     if name in NAMES and not os.path.lexists(name):
         splits = [DatasetImages(name, split) for split in SPLITS]
-        samples = (Sample(image, images.split == "test", label) for images in splits for image, label in images.labeled())
+        samples = (
+            Sample(image, images.split == "test", label, name) for images in splits for name, image, label in images.named()
+        )
         return ImageStream(name, samples, sum(images.count() for images in splits), shrink=True)
     if name == files.STDIN:
         return file_stream(name, pairs_in_npz)
@@ -194,7 +199,10 @@ def open_samples(name: str, preprocessing: Preprocessing, pairs_in_npz: bool) ->
         return ImageStream(name, folder_samples(source, preprocessing), source.count())
     if isinstance(source, DatasetImages):
         return ImageStream(
-            name, (Sample(image, is_held_out(image.tobytes()), label) for image, label in source.labeled()), source.count(), True
+            name,
+            (Sample(image, is_held_out(image.tobytes()), label, name) for name, image, label in source.named()),
+            source.count(),
+            True,
         )
     if os.path.exists(name):
         return file_stream(name, pairs_in_npz)
@@ -335,7 +343,7 @@ def folder_samples(folder: Folder, preprocessing: Preprocessing) -> Iterator[Sam
     def decode(name: str, label: str, data: bytes) -> Sample:
         pixels = codecs.decode_resized(data, label, spec, keep_size=preprocessing.keep_size)
         # By the file's bytes: the choice stays at any size.
-        return Sample(images.to_uint8(pixels), is_held_out(data), folder_label(name))
+        return Sample(images.to_uint8(pixels), is_held_out(data), folder_label(name), name)
 
     return policy.filter(prefetch(decode_task(input, decode) for input in folder.inputs(policy)))
 
@@ -394,8 +402,9 @@ def store(data: ImageStream, preprocessing: Preprocessing, on_read: OnRead) -> D
     """Keep samples on disk, all at the size of the first unless they keep their own."""
     caches = DiskCache(), DiskCache()
     labels: tuple[list[str | None], list[str | None]] = [], []
+    names: tuple[list[str | None], list[str | None]] = [], []
     spec: ResizeSpec | None = None
-    for done, (image, held_out, label) in enumerate(data.images, 1):
+    for done, (image, held_out, label, name) in enumerate(data.images, 1):
         size = image.shape[:2]
         if spec is None or preprocessing.keep_size:
             shrink = data.shrink and not preprocessing.keep_size
@@ -405,14 +414,15 @@ def store(data: ImageStream, preprocessing: Preprocessing, on_read: OnRead) -> D
         resized = [part if part.shape == spec.image_shape else resize(images.from_uint8(part), spec) for part in parts]
         caches[held_out].append(np.concatenate(resized, axis=2) if data.noisy else resized[0])
         labels[held_out].append(label)
+        names[held_out].append(name)
         on_read(done, data.total)
     if not len(caches[False]):
-        caches, labels = caches[::-1], labels[::-1]
+        caches, labels, names = caches[::-1], labels[::-1], names[::-1]
     if not len(caches[False]):
         raise VaectlError(f"{data.name!r} contains no images that can be read: give other data")
     train, test = (cache.as_list() if preprocessing.keep_size else cache.as_array() for cache in caches)
-    train_labels, test_labels = (known_labels(found) for found in labels)
-    dataset = Dataset(data.name, train, test, hash_images(train, test), data.noisy, train_labels, test_labels)
+    known = (*map(known_labels, labels), *map(known_names, names))
+    dataset = Dataset(data.name, train, test, hash_images(train, test), data.noisy, *known)
     caches[False].advise_random_access()
     return dataset
 
@@ -421,6 +431,12 @@ def known_labels(labels: Sequence[str | None]) -> Sequence[str]:
     """The labels, or none unless all images have one and they differ."""
     known = [sys.intern(label) for label in labels if label is not None]
     return known if len(known) == len(labels) and len(set(known)) > 1 else ()
+
+
+def known_names(names: Sequence[str | None]) -> Sequence[str]:
+    """The names, or none unless all images have one."""
+    known = [name for name in names if name is not None]
+    return known if len(known) == len(names) else ()
 
 
 def hash_images(*stacks: ImageStack) -> str:

@@ -53,9 +53,12 @@ class DatasetImages:
             return header.shape[0]
 
     def inputs(self, policy: SkipPolicy) -> Iterator[StoredImage]:
-        """The images, named `mnist-test-00017`."""
+        return (StoredImage(name, from_uint8(pixels), label) for name, pixels, label in self.named())
+
+    def named(self) -> Iterator[tuple[str, UInt8Array, str | None]]:
+        """The images with their names, as in `mnist-test-00017`, and their labels; raises VaectlError as `labeled`."""
         for index, (pixels, label) in enumerate(self.labeled(), self.index or 0):
-            yield StoredImage(f"{self.name}-{self.split}-{index:05d}", from_uint8(pixels), label)
+            yield f"{self.name}-{self.split}-{index:05d}", pixels, label
 
     def labeled(self) -> Iterator[tuple[UInt8Array, str | None]]:
         """The images, each (H, W, C), and their labels, if the data set has any.

@@ -19,8 +19,12 @@ from vaectl.types import UInt8Array
 
 @dataclass(frozen=True)
 class Pair:
-    """The paths of a clean and of a noisy image, both of this height and width; 1 channel if both are gray, else 3."""
+    """The paths of a clean and of a noisy image, both of this height and width; 1 channel if both are gray, else 3.
 
+    `name` is the path of the clean one within its folder.
+    """
+
+    name: str
     clean: str
     noisy: str
     size: tuple[int, int]
@@ -49,7 +53,7 @@ def match_pairs(clean: Folder, noisy: Folder, policy: SkipPolicy) -> list[Pair]:
             what = f"{path!r} is {width} wide and {height} high, but {partner!r} {size[1]} wide and {size[0]} high"
             policy.handle(VaectlError(what, "make pairs of one size"))
             continue
-        pairs.append(Pair(path, partner, (height, width), max(channels, size[2])))
+        pairs.append(Pair(os.path.relpath(path, clean.path), path, partner, (height, width), max(channels, size[2])))
     if not pairs:
         raise VaectlError(f"{clean.path!r} and {noisy.path!r} hold no pairs of images of the same names", "check the folders")
     return pairs
@@ -80,18 +84,18 @@ def pair_samples(
     policy: SkipPolicy,
     *,
     keep_size: bool,
-) -> Iterator[tuple[UInt8Array, bool]]:
-    """Each pair as one image, (H, W, 2 C): the clean one's channels, then the noisy one's; and whether it is held out."""
+) -> Iterator[tuple[str, UInt8Array, bool]]:
+    """Each pair: its name, the channels of the clean one, then of the noisy one, (H, W, 2 C), and whether it is held out."""
     spec = make_spec(Counter(pair.size for pair in pairs), max(pair.channels for pair in pairs))
 
-    def read(pair: Pair) -> tuple[UInt8Array, bool] | VaectlError:
+    def read(pair: Pair) -> tuple[str, UInt8Array, bool] | VaectlError:
         try:
             clean, noisy = read_bytes(pair.clean), read_bytes(pair.noisy)
             decoded = (
                 codecs.decode_resized(data, repr(path), spec, keep_size=keep_size)
                 for data, path in ((clean, pair.clean), (noisy, pair.noisy))
             )
-            return np.concatenate([images.to_uint8(pixels) for pixels in decoded], axis=2), is_held_out(clean)
+            return pair.name, np.concatenate([images.to_uint8(pixels) for pixels in decoded], axis=2), is_held_out(clean)
         except VaectlError as error:
             return error
 

@@ -12,10 +12,10 @@ import numpy as np
 from vaectl.autoencoder import Autoencoder, Images, as_sources, load
 from vaectl.corruption import parse_corruptions
 from vaectl.datasets.catalogue import SPLITS
-from vaectl.datasets.load import IN_MEMORY, IN_NPZ, Data, Preprocessing, load_dataset
+from vaectl.datasets.load import IN_MEMORY, IN_NPZ, Data, Dataset, Preprocessing, load_dataset
 from vaectl.datasets.named import DatasetImages, open_source
 from vaectl.datasets.pairs import match_pairs
-from vaectl.errors import UsageError, VaectlError
+from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io.images import to_uint8
 from vaectl.io.sources import Folder, SkipPolicy, count_inputs
 from vaectl.networks.device import resolve_device
@@ -25,12 +25,19 @@ from vaectl.types import UInt8Array
 
 
 class NamedBatch(NamedTuple):
-    """Images (N, H, W, C), 0 to 255, their names, and their labels, if they have any."""
+    """Images (N, H, W, C), 0 to 255, their names, and their labels, if they have any.
+
+    `learned_split` is "train" or "test", which they were in when the model was trained on them; None if it was not.
+    """
 
     names: Sequence[str]
     images: UInt8Array
     labels: Sequence[str | None] = ()
+    learned_split: str | None = None
 
+
+# Called with names, metrics, the number of all images if it is known, and `learned_split` as in `NamedBatch`.
+OnBatch = Callable[[Sequence[str], Metrics, int | None, str | None], None]
 
 BATCH_SIZE = 500
 REDUCTION = "nats: sums over pixels and latent dimensions, means over images"
@@ -74,7 +81,7 @@ def evaluate(
     skip_bad: bool = False,
     seed: int = 0,
     device: str = "auto",
-    on_batch: Callable[[Sequence[str], Metrics, int | None], None] = lambda names, metrics, total: None,
+    on_batch: OnBatch = lambda names, metrics, total, learned_split: None,
 ) -> Evaluation:
     """Evaluate a model: -ELBO and its parts, NLL by importance sampling, MSE, PSNR, SSIM and active units.
 
@@ -88,8 +95,8 @@ def evaluate(
         binarize: sample each pixel once as 0 or 1; None does as in training.
         corrupt: corruptions as in "gaussian:0.25"; None does as in training.
         skip_bad: list and skip files that cannot be read; files skipped in training are skipped again.
-        on_batch: called with the names and the metrics of a few images at a time, and the number of all
-            images if it is known.
+        on_batch: called with the names and the metrics of a few images at a time, the number of all images if it is known, and of
+            a folder that the model was trained on, the split that they were in then.
 
     Raises:
         UsageError: no such split.
@@ -121,11 +128,13 @@ def evaluate(
             pair_batches(Folder(os.fspath(data)), Folder(os.fspath(noisy)), model, skip_bad=skip_bad),
         )
     elif explicit and noisy is None and is_one_split(data):
-        split, (batches, total) = "whole", whole_batches(data, model, skip_bad=skip_bad)
+        learned = load_learned(data, model, skip_bad=skip_bad)
+        found = learned_batches(learned) if learned else whole_batches(data, model, skip_bad=skip_bad)
+        split, (batches, total) = "whole", found
     else:
         split, batches, total = split_batches(data, noisy, split, model, skip_bad=skip_bad)
     meter, variance, prior, hits = AverageMeter(), RunningVariance(), model.checkpoint.prior, []
-    for names, stack, labels in batches:
+    for names, stack, labels, learned_split in batches:
         start = 0
         for metrics, mu in evaluator.compute_metrics(stack):
             end = start + len(mu)
@@ -134,7 +143,7 @@ def evaluate(
             if prior and labels:
                 guesses = zip(prior.classify(mu), labels[start:end], strict=False)
                 hits += [guess == label for guess, label in guesses if label is not None]
-            on_batch(names[start:end], metrics, total)
+            on_batch(names[start:end], metrics, total, learned_split)
             start = end
     return Evaluation(
         checkpoint=path,
@@ -169,6 +178,27 @@ def whole_batches(data: Images, model: Autoencoder, *, skip_bad: bool) -> tuple[
     return named, count_inputs(as_sources(data)) or None
 
 
+def load_learned(data: Images, model: Autoencoder, *, skip_bad: bool) -> Dataset | None:
+    """The data set that the model was trained on, if `data` is its folder; with a warning, None if that has changed since."""
+    card = model.card.data
+    name = str(card.get("name"))
+    if not isinstance(data, str | os.PathLike) or card.get("noisy") or not (os.path.isdir(data) and os.path.isdir(name)):
+        return None
+    if not os.path.samefile(data, name):
+        return None
+    dataset = load_dataset(data, make_preprocessing(model, skip_bad=skip_bad))
+    if dataset.sha256 == card.get("sha256"):
+        return dataset
+    warn(f"{name!r} has changed since the model was trained on it: images that it learned are not told from held-out ones")
+    return None
+
+
+def learned_batches(dataset: Dataset) -> tuple[Iterator[NamedBatch], int]:
+    """All images of the data set that a model was trained on, and their number."""
+    batches = (batch._replace(learned_split=split) for split in SPLITS for batch in dataset_batches(dataset, split))
+    return batches, len(dataset.train) + len(dataset.test)
+
+
 def pair_batches(clean: Folder, noisy: Folder, model: Autoencoder, *, skip_bad: bool) -> tuple[Iterator[NamedBatch], int]:
     """All pairs of two folders, and their number."""
     pairs = match_pairs(clean, noisy, SkipPolicy(skip_bad, "paired"))
@@ -177,7 +207,7 @@ def pair_batches(clean: Folder, noisy: Folder, model: Autoencoder, *, skip_bad: 
         for pair in pairs:
             (target,), (given,) = (model.batches([path]) for path in (pair.clean, pair.noisy))
             both = to_uint8(np.concatenate([target.arrays, given.arrays], axis=3))
-            yield NamedBatch([os.path.relpath(pair.clean, clean.path)], both)
+            yield NamedBatch([pair.name], both)
 
     return read(), len(pairs)
 
@@ -190,19 +220,33 @@ def split_batches(
     Raises:
         VaectlError: no such data, or no images in that split.
     """
-    height, width, channels = model.image_shape
-    size = (height, width) if model.network.has_latent else None
     source = open_source(os.fspath(data)) if isinstance(data, str | os.PathLike) else None
     if isinstance(source, DatasetImages):
         data, split = source.name, source.split if data != source.name else split
-    preprocessing = Preprocessing(size, channels, model.card.fit, keep_size=size is None, skip_bad=skip_bad)
+    preprocessing = make_preprocessing(model, skip_bad=skip_bad)
     pairs_in_npz = bool(model.card.data.get("noisy"))
     dataset = load_dataset(cast(Data, data), preprocessing, noisy=noisy, pairs_in_npz=pairs_in_npz)
-    stack, labels = (dataset.test, dataset.test_labels) if split == "test" else (dataset.train, dataset.train_labels)
-    if not len(stack):
+    count = len(dataset.test if split == "test" else dataset.train)
+    if not count:
         raise VaectlError(f"{dataset.name!r} has no {split} images: try --split train")
-    names = [f"{split}-{index:05d}" for index in range(len(stack))]
+    return split, dataset_batches(dataset, split), count
+
+
+def make_preprocessing(model: Autoencoder, *, skip_bad: bool) -> Preprocessing:
+    """How a model's images are resized."""
+    height, width, channels = model.image_shape
+    size = (height, width) if model.network.has_latent else None
+    return Preprocessing(size, channels, model.card.fit, keep_size=size is None, skip_bad=skip_bad)
+
+
+def dataset_batches(dataset: Dataset, split: str) -> Iterator[NamedBatch]:
+    """The images of a split, numbered if they have no names."""
+    test = split == "test"
+    stack, labels = (dataset.test, dataset.test_labels) if test else (dataset.train, dataset.train_labels)
+    names = (dataset.test_names if test else dataset.train_names) or [f"{split}-{index:05d}" for index in range(len(stack))]
     if not isinstance(stack, np.ndarray):
-        return split, (NamedBatch([name], image[np.newaxis]) for name, image in zip(names, stack, strict=True)), len(stack)
-    parts = (slice(start, start + BATCH_SIZE) for start in range(0, len(stack), BATCH_SIZE))
-    return split, (NamedBatch(names[part], stack[part], labels[part]) for part in parts), len(stack)
+        yield from (NamedBatch([name], image[np.newaxis]) for name, image in zip(names, stack, strict=True))
+        return
+    for start in range(0, len(stack), BATCH_SIZE):
+        part = slice(start, start + BATCH_SIZE)
+        yield NamedBatch(names[part], stack[part], labels[part])

@@ -29,6 +29,7 @@ Metrics = dict[str, NDArray[np.float64]]
 MAX_VALUES, MAX_DECODED_VALUES = 500 * 784, 2048 * 784
 MIN_SAMPLED_IMAGES = 10
 ACTIVE_VARIANCE = 0.01
+MIN_STD = 1e-9  # of the scores of images that are all alike
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,20 @@ def mean_metrics(evaluator: Evaluator, images: UInt8Array) -> dict[str, float]:
     for metrics, _ in evaluator.compute_metrics(images):
         meter.update(metrics)
     return meter.means()
+
+
+def join_metrics(parts: Sequence[Metrics]) -> Metrics:
+    """The metrics of all images of several parts, of which there is at least one."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def standardize(scores: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float64]:
+    """The z-score of each score in its group, (N,): how many standard deviations it is above the group's mean."""
+    z, labels = np.zeros_like(scores), np.array(groups)
+    for group in set(groups):
+        own = scores[labels == group]
+        z[labels == group] = (own - own.mean()) / max(own.std(), MIN_STD)
+    return z
 
 
 class RunningVariance:
