@@ -98,4 +98,4 @@ def upgrade_state(network: Network, tensors: Mapping[str, NDArray[Any]]) -> dict
         parts = np.split(upgraded[vector], ends[:-1])
         named = {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
         upgraded[vector] = np.concatenate([weight.ravel() for weight in upgrade_weights(network, named).values()])
-    return upgraded
+    return upgraded | {f"best_{name}": upgraded[name] for name in ("weights", "likelihood")}  # none was kept

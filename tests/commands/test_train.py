@@ -39,6 +39,7 @@ def test_the_card_describes_the_whole_run(run: Call, small_data: Path, tmp_path:
     assert set(card.metrics) == {
         "split",
         "images",
+        "epoch",
         "neg_elbo",
         "reconstruction",
         "kl",

@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ from vaectl.networks.network import build_mlp, build_unet
 from vaectl.training import loop
 from vaectl.training.config import TrainConfig, make_config
 from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops
-from vaectl.training.loop import Progress, Trainer, TrainResult, TrainState
+from vaectl.training.loop import Progress, Trainer, TrainResult, TrainState, Validate
+from vaectl.training.losses import Likelihood
+from vaectl.training.metrics import Metrics
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.01, beta=1.0, corrupt=(), precision="fp32")
+GAUSSIAN = dataclasses.replace(CONFIG, likelihood="gaussian")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,92 @@ def test_training_resumes_bit_identically_from_any_step(bars: NDArray[np.uint8],
     assert resumed.epochs == whole.epochs and resumed.sigma == whole.sigma
     assert all(resumed.weights[name].tobytes() == whole.weights[name].tobytes() for name in whole.weights)
     assert all(progress.first_step == step < progress.step for progress in seen)
+
+
+def norm_near(target: float, images: int = 2) -> Validate:
+    """Held-out images that fare the better, the nearer the norm of the weights is to a target."""
+
+    def validate(weights: Mapping[str, NDArray[np.float32]], likelihood: Likelihood) -> Metrics:
+        return {"loss": np.full(images, abs(norm(weights) - target))}
+
+    return validate
+
+
+def norm(weights: Mapping[str, NDArray[np.float32]]) -> float:
+    return float(sum(np.square(weight, dtype=np.float64).sum() for weight in weights.values()))
+
+
+@pytest.fixture
+def ends(bars: NDArray[np.uint8]) -> list[dict[str, NDArray[np.float32]]]:
+    """The weights of a Gaussian likelihood after each of three epochs."""
+    found: list[dict[str, NDArray[np.float32]]] = []
+
+    def on_step(trainer: Trainer) -> None:
+        if trainer.loader.step and trainer.loader.ends_epoch:
+            found.append({name: weight.copy() for name, weight in trainer.weights().items()})
+
+    fit(bars, GAUSSIAN, on_step=on_step)
+    return found
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_the_weights_of_the_best_epoch_are_the_result(
+    bars: NDArray[np.uint8], ends: list[dict[str, NDArray[np.float32]]], epoch: int
+) -> None:
+    result = fit(bars, GAUSSIAN, validate=norm_near(norm(ends[epoch - 1])))
+    assert result.epoch == epoch and result.epochs[epoch - 1]["held_out_loss"] == 0
+    assert all(result.weights[name].tobytes() == weight.tobytes() for name, weight in ends[epoch - 1].items())
+    assert (result.sigma == fit(bars, GAUSSIAN).sigma) == (epoch == 3)
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize("step", [3, 8, 9, 12])
+def test_a_resumed_run_keeps_the_best_epoch_too(
+    bars: NDArray[np.uint8], ends: list[dict[str, NDArray[np.float32]]], step: int
+) -> None:
+    states: list[TrainState] = []
+    validate = norm_near(norm(ends[1]))
+    whole = fit(bars, GAUSSIAN, on_step=lambda trainer: states.append(trainer.state_dict()), validate=validate)
+    resumed = fit(bars, GAUSSIAN, state=states[step], validate=validate)
+    assert (resumed.epoch, resumed.sigma, resumed.epochs) == (2, whole.sigma, whole.epochs)
+    assert all(resumed.weights[name].tobytes() == whole.weights[name].tobytes() for name in whole.weights)
+
+
+def test_an_epoch_that_is_better_by_chance_is_not_kept(
+    bars: NDArray[np.uint8], ends: list[dict[str, NDArray[np.float32]]]
+) -> None:
+    at_best = norm_near(norm(ends[0]))
+
+    def noisy(weights: Mapping[str, NDArray[np.float32]], likelihood: Likelihood) -> Metrics:
+        is_best = at_best(weights, likelihood)["loss"].max() == 0
+        return {"loss": np.array([0.0, 5.0, 0.0, 5.0] if is_best else [5.0, 0.0, 5.0, 0.5])}
+
+    assert fit(bars, GAUSSIAN, validate=noisy).epoch == 3
+    assert fit(bars, GAUSSIAN, validate=norm_near(norm(ends[0]), images=1)).epoch == 3
+    assert fit(bars, GAUSSIAN).epoch == 3
+
+
+def test_a_denoiser_is_judged_by_its_psnr(bars: NDArray[np.uint8], ends: list[dict[str, NDArray[np.float32]]]) -> None:
+    near = norm_near(norm(ends[0]))
+
+    def validate(weights: Mapping[str, NDArray[np.float32]], likelihood: Likelihood) -> Metrics:
+        distance = near(weights, likelihood)["loss"]
+        return {"loss": -distance, "psnr": 20 - distance, "psnr_before": np.full(2, 10.0)}
+
+    assert fit(bars, GAUSSIAN, validate=validate).epoch == 1
+
+
+@pytest.mark.fault(39)
+def test_an_epoch_whose_held_out_loss_is_not_a_number_is_not_kept(
+    bars: NDArray[np.uint8], ends: list[dict[str, NDArray[np.float32]]]
+) -> None:
+    near = norm_near(norm(ends[1]))
+
+    def validate(weights: Mapping[str, NDArray[np.float32]], likelihood: Likelihood) -> Metrics:
+        loss = near(weights, likelihood)["loss"]
+        return {"loss": np.full(2, np.nan) if norm(weights) == norm(ends[0]) else loss}
+
+    assert fit(bars, GAUSSIAN, validate=validate).epoch == 2
 
 
 @pytest.mark.fault(36)

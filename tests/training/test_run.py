@@ -209,6 +209,39 @@ def test_the_importance_weighted_bound_is_learned_and_needs_a_kl(digits: NDArray
         vaectl.train("vae", digits, objective="elbow")
 
 
+def test_what_held_out_images_say_is_best_is_kept(run: Call, small_data: Path, tmp_path: Path) -> None:
+    with np.load(small_data) as arrays:
+        np.savez(tmp_path / "few.npz", x_train=arrays["x_train"][:60], x_test=arrays["x_test"])
+    result = run("train", "vae", "--data", "few.npz", "--latent", 4, "--hidden", 60, "--epochs", 150, "--lr", 0.01)
+    card = vaectl.load(tmp_path / "vae.safetensors").card
+    losses = [epoch["held_out_loss"] for epoch in card.epochs]
+    kept = card.metrics["epoch"]
+    assert kept == 1 + int(np.argmin(losses)) < 150
+    assert card.metrics["neg_elbo"] == pytest.approx(losses[kept - 1], rel=1e-5) and losses[kept - 1] < losses[-1] - 5
+    line = f"kept epoch {kept} of 150, after which held-out images were best: {losses[kept - 1]:.2f} nats, {losses[-1]:.2f} "
+    assert line in result.stderr.decode()
+
+
+def test_the_last_epoch_is_kept_in_silence_if_it_is_best(run: Call, small_data: Path, tmp_path: Path) -> None:
+    result = run("train", "vae", "--data", small_data, "--hidden", 16, "--epochs", 2)
+    assert vaectl.load(tmp_path / "vae.safetensors").card.metrics["epoch"] == 2
+    assert "kept" not in result.stderr.decode()
+
+
+def test_without_held_out_images_the_last_epoch_is_kept(digits: NDArray[np.uint8]) -> None:
+    with pytest.warns(VaectlWarning, match="too few images to hold any out"):
+        card = vaectl.train("vae", "mnist:3", hidden=[4], epochs=5).card
+    assert card.metrics["epoch"] == 5 and not any(name.startswith("held_out") for name in card.epochs[-1])
+
+
+def test_the_held_out_loss_is_what_training_minimizes(small_data: Path) -> None:
+    *_, last = vaectl.train("vae", small_data, latent_dim=3, hidden=[24], epochs=3, beta=0.1).card.epochs
+    assert last["held_out_loss"] == pytest.approx(last["loss"], rel=0.05)
+    assert last["held_out_neg_elbo"] > last["held_out_loss"] + 5
+    *_, last = vaectl.train("vae", small_data, latent_dim=3, hidden=[24], epochs=3, objective="iwae", samples=20).card.epochs
+    assert last["held_out_loss"] < last["held_out_neg_elbo"] - 0.5
+
+
 def test_a_network_that_knows_its_images_by_heart_is_told_of(small_data: Path) -> None:
     with np.load(small_data) as arrays:
         images = arrays["x_train"]

@@ -138,7 +138,7 @@ def describe_progress(progress: "Progress", seconds: float) -> str:
     if "psnr_before" in progress.held_out:
         held_out = f", held out {progress.held_out['psnr']:.2f} dB (corrupted {progress.held_out['psnr_before']:.2f})"
     elif progress.held_out:
-        held_out = f", held out {progress.held_out['neg_elbo']:.2f}"
+        held_out = f", held out {progress.held_out['loss']:.2f}"
     return f"epoch {progress.epoch}/{config.epochs}: loss {progress.loss:.2f}{parts} nats{held_out}, {speed}, {left:.0f} s left"
 
 
@@ -210,10 +210,19 @@ def print_metrics(metrics: Mapping[str, float]) -> None:
 
 
 def print_trained(card: Card) -> None:
-    """Print the metrics of a model that was just trained."""
+    """Print which epoch's weights a model that was just trained has, unless the last one's, and its metrics."""
+    kept, last = card.metrics["epoch"], len(card.epochs)
+    if kept < last:
+        then, now = (describe_held_out(card.epochs[epoch - 1]) for epoch in (kept, last))
+        print_line(f"kept epoch {kept} of {last}, after which held-out images were best: {then}, {now} at the end")
     what = "images" if card.network.has_latent else "crops"
     print_line(f"on {card.metrics['images']:,} {card.metrics['split']} {what}:")
     print_metrics({name: value for name, value in card.metrics.items() if isinstance(value, float)})
+
+
+def describe_held_out(epoch: Mapping[str, float]) -> str:
+    """How good a network was on held-out images after an epoch: the PSNR of a denoiser, else the loss."""
+    return f"{epoch['held_out_psnr']:.2f} dB" if "held_out_psnr_before" in epoch else f"{epoch['held_out_loss']:.2f} nats"
 
 
 def print_evaluation(evaluation: "Evaluation") -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, isfinite, log
-from typing import Any
+from math import ceil, inf, isfinite, log, sqrt
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from vaectl.training import losses
 from vaectl.training.config import TrainConfig
 from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops
 from vaectl.training.losses import Likelihood
+from vaectl.training.metrics import Metrics
 from vaectl.training.optimizer import Optimizer, init_weights
 from vaectl.types import Array
 
@@ -28,8 +29,8 @@ LOG_EVERY = 10  # steps
 class Progress:
     """How far a training run is. The loss and its parts are means over the epoch so far, in nats per image.
 
-    `held_out` has, at the end of an epoch, the metrics of some held-out images: `neg_elbo` in nats, `psnr` in dB, and with
-    corruptions `psnr_before`, of the corrupted images.
+    `held_out` has, at the end of an epoch, the mean metrics of some held-out images: `loss` and `neg_elbo` in nats, `psnr` in dB,
+    and with corruptions `psnr_before`, of the corrupted images.
     """
 
     step: int
@@ -49,25 +50,37 @@ class Progress:
         return losses | {f"held_out_{name}": value for name, value in self.held_out.items()}
 
 
-# The metrics of held-out images for the weights so far.
-Validate = Callable[[Mapping[str, NDArray[np.float32]], Likelihood], Mapping[str, float]]
+# The metrics of held-out images for given weights, (N,) each: `loss` and others; none if no images are held out.
+Validate = Callable[[Mapping[str, NDArray[np.float32]], Likelihood], Metrics]
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The weights, named as in `Network.weight_shapes`; the likelihood's sigma; and each epoch's mean loss in nats per image."""
+    """What a run has learned.
+
+    The weights are named as in `Network.weight_shapes`; they and the likelihood's `sigma` are those after `epoch`. `epochs` has
+    the mean losses of each epoch, in nats per image, and its held-out metrics.
+    """
 
     weights: dict[str, NDArray[np.float32]]
     sigma: float | None
+    epoch: int
     epochs: list[dict[str, float]]
+
+
+class Snapshot(NamedTuple):
+    """The weights as one vector, and what the likelihood has learned."""
+
+    weights: Tensor
+    likelihood: Tensor
 
 
 @dataclass(frozen=True)
 class TrainState:
     """Everything that the steps after `step` depend on.
 
-    `epochs` are the mean losses so far. The tensors are the weights, Adam's moments, what the likelihood has learned, the losses
-    logged in this epoch, and the states of the random generator now and at the beginning of this epoch.
+    `epochs` are the mean losses so far. The tensors are the weights, Adam's moments, what the likelihood has learned, the best
+    snapshot, the losses logged in this epoch, and the states of the random generator now and at the beginning of this epoch.
     """
 
     step: int
@@ -91,7 +104,7 @@ def train_network(
 
     `on_progress` is called every few steps and, after `validate`, at the end of each epoch; `on_step` before the first step and
     after each. The same seed, device and number of threads give bit-identical weights, also if the run was interrupted and
-    resumed.
+    resumed. If held-out images were better after an earlier epoch, by more than chance, the result is that of the best epoch.
 
     Raises:
         VaectlError: the loss is NaN or infinite, or memory ran out.
@@ -136,6 +149,7 @@ class Trainer:
         self.loader = DataLoader(dataset, config.batch_size, config.epochs, generator)
         self.logger = MetricLogger(config, self.likelihood, self.loader, on_progress)
         self.validate = validate
+        self.best_epoch, self.best = 1, self.snapshot()
 
     def train_step(self, batch: Tensor) -> None:
         """Update the weights with one batch, (N, H, W, C), or of pairs, (N, H, W, 2 C), 0 to 255."""
@@ -153,7 +167,27 @@ class Trainer:
         BACKWARD[self.config.objective](self.likelihood, output, target, get_beta(self.config, self.loader))
         self.optimizer.step(get_lr(self.config, self.loader.step / self.loader.steps))
         if self.loader.ends_epoch:
-            self.logger.end_epoch(self.validate(self.weights(), self.likelihood))
+            self.end_epoch()
+
+    def end_epoch(self) -> None:
+        """Validate, and keep the weights if no epoch was better."""
+        self.logger.end_epoch({name: values.mean().item() for name, values in self.validate_now().items()})
+        epochs = self.logger.epochs
+        if mean_error(epochs[-1]) <= mean_error(epochs[self.best_epoch - 1]):
+            self.best_epoch, self.best = len(epochs), self.snapshot()
+
+    def validate_now(self) -> Metrics:
+        """The metrics of held-out images."""
+        return self.validate(self.weights(), self.likelihood)
+
+    def snapshot(self) -> Snapshot:
+        """A copy of what has been learned."""
+        return Snapshot(self.optimizer.weights.clone(), self.likelihood.state())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Return to what had been learned by then."""
+        self.optimizer.weights.copy_(snapshot.weights)
+        self.likelihood.load_state(snapshot.likelihood)
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The weights, named as in `Network.weight_shapes`."""
@@ -169,6 +203,8 @@ class Trainer:
             self.logger.check_finite(vector.sum().item())
         tensors = self.optimizer.state_dict() | {
             "likelihood": self.likelihood.state(),
+            "best_weights": self.best.weights,
+            "best_likelihood": self.best.likelihood,
             "logged": torch.stack(self.logger.logged).float() if self.logger.logged else torch.empty(0, 2),
             "rng_state": self.loader.random.get_state(),
             "epoch_rng_state": self.loader.epoch_rng_state,
@@ -188,6 +224,8 @@ class Trainer:
         except ValueError as error:
             raise VaectlError(f"the state is of another network ({error}): start over with --force") from error
         self.likelihood.load_state(tensors["likelihood"])
+        self.best_epoch = min(range(len(state.epochs), 0, -1), key=lambda epoch: mean_error(state.epochs[epoch - 1]), default=1)
+        self.best = Snapshot(tensors["best_weights"].to(self.optimizer.weights.device), tensors["best_likelihood"])
         self.logger.logged = list(tensors["logged"].to(self.optimizer.weights.device))
         self.logger.epochs = list(state.epochs)
         self.logger.first_step = self.loader.step = state.step
@@ -195,13 +233,38 @@ class Trainer:
         self.loader.epoch_rng_state = tensors["epoch_rng_state"]
 
     def result(self) -> TrainResult:
-        """What the run has learned.
+        """What the run has learned: by its last epoch, or by the best one if that is better than by chance.
 
         Raises:
             VaectlError: a weight is NaN or infinite.
         """
         self.logger.check_finite(self.optimizer.weights.sum().item())
-        return TrainResult(self.weights(), self.likelihood.sigma, self.logger.epochs)
+        epoch = len(self.logger.epochs)
+        if self.best_epoch < epoch:
+            last, at_last = self.snapshot(), self.validate_now()
+            self.restore(self.best)
+            if is_better(self.validate_now(), at_last):
+                epoch = self.best_epoch
+            else:
+                self.restore(last)
+        return TrainResult(self.weights(), self.likelihood.sigma, epoch, self.logger.epochs)
+
+
+def held_out_error(metrics: Mapping[str, Any], prefix: str = "") -> Any:
+    """What decides between epochs, of each image or on average: the PSNR of a denoiser, negated, else the loss."""
+    return -metrics[f"{prefix}psnr"] if f"{prefix}psnr_before" in metrics else metrics.get(f"{prefix}loss", inf)
+
+
+def mean_error(epoch: Mapping[str, float]) -> float:
+    """The mean error of held-out images after an epoch; infinite if it is NaN, or if there are no such images."""
+    error: float = held_out_error(epoch, "held_out_")
+    return error if isfinite(error) else inf
+
+
+def is_better(metrics: Metrics, others: Metrics) -> bool:
+    """Whether images fare better with one network than with another, by more than two standard errors of the difference."""
+    gains = held_out_error(others) - held_out_error(metrics)
+    return len(gains) > 1 and bool(gains.mean() > 2 * gains.std(ddof=1) / sqrt(len(gains)))
 
 
 BACKWARD = {"elbo": losses.backward, "iwae": losses.backward_iwae}

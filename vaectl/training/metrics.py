@@ -188,6 +188,11 @@ def mean_metrics(evaluator: Evaluator, images: UInt8Array) -> dict[str, float]:
     return meter.means()
 
 
+def metrics_of(evaluator: Evaluator, images: UInt8Array) -> Metrics:
+    """The metrics of every image."""
+    return join_metrics([metrics for metrics, _ in evaluator.compute_metrics(images)])
+
+
 def join_metrics(parts: Sequence[Metrics]) -> Metrics:
     """The metrics of all images of several parts, of which there is at least one."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

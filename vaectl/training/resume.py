@@ -23,8 +23,8 @@ from vaectl.training.loop import Trainer, TrainState
 
 FORMAT = 2
 DTYPES: Mapping[str, type[np.generic]] = {
-    **dict.fromkeys(("weights", "exp_avg", "exp_avg_sq", "logged"), np.float32),
-    "likelihood": np.float64,
+    **dict.fromkeys(("weights", "exp_avg", "exp_avg_sq", "best_weights", "logged"), np.float32),
+    **dict.fromkeys(("likelihood", "best_likelihood"), np.float64),
     **dict.fromkeys(("rng_state", "epoch_rng_state"), np.uint8),
 }
 SUFFIX = ".safetensors"

@@ -5,9 +5,9 @@ from __future__ import annotations  # so that help() shows the names of types
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
-from math import prod
+from math import ceil, prod
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -32,7 +32,7 @@ from vaectl.training.config import make_config
 from vaectl.training.loader import make_dataset
 from vaectl.training.loop import Progress
 from vaectl.training.losses import Likelihood, make_likelihood
-from vaectl.training.metrics import ACTIVE_VARIANCE, EvalConfig, Evaluator, mean_metrics
+from vaectl.training.metrics import ACTIVE_VARIANCE, EvalConfig, Evaluator, Metrics, mean_metrics, metrics_of
 from vaectl.training.prior import fit_prior
 from vaectl.training.resume import checkpointing
 from vaectl.types import MAX_FLOAT32, Array, UInt8Array
@@ -52,7 +52,7 @@ CHOICES = {
     "precision": Precision,
 }
 
-VALIDATED = ("neg_elbo", "psnr", "psnr_before")  # what each epoch tells of held-out images
+VALIDATED = ("loss", "neg_elbo", "psnr", "psnr_before")  # what each epoch tells of held-out images
 N_VALIDATION_VALUES = 1 << 21  # pixel values of them: some 2,700 digits, or 170 crops
 N_PRIOR_IMAGES = 60_000  # whose latents the prior is fitted to
 N_MEMORIZED = 500  # training images that tell whether they are known by heart
@@ -227,6 +227,7 @@ def train(
             "precision": str(loop.resolve_dtype(precision, torch_device)).removeprefix("torch."),
         }
         eval_config = EvalConfig(corruptions, binarize=binarize, seed=seed)
+        validation_config = replace(eval_config, samples=samples if objective == "iwae" else 0)
         state = checkpointer.start(run_config, versions() | describe_machine(torch_device))
 
         with defer_signals() as interruption:  # a signal waits for the end of the step
@@ -234,9 +235,12 @@ def train(
             def on_step(trainer: loop.Trainer) -> None:
                 checkpointer.on_step(trainer, interruption)
 
-            def validate(weights: Mapping[str, Array], likelihood: Likelihood) -> dict[str, float]:
-                evaluator = Evaluator(network, weights, likelihood, torch_device, eval_config)
-                metrics = mean_metrics(evaluator, held_out[: N_VALIDATION_VALUES // prod(image_shape) or 1])
+            def validate(weights: Mapping[str, Array], likelihood: Likelihood) -> Metrics:
+                if not len(dataset.test):
+                    return {}
+                evaluator = Evaluator(network, weights, likelihood, torch_device, validation_config)
+                metrics = metrics_of(evaluator, held_out[:: ceil(held_out.size / N_VALIDATION_VALUES)])
+                metrics["loss"] = metrics["nll"] if objective == "iwae" else metrics["reconstruction"] + beta * metrics["kl"]
                 return {name: metrics[name] for name in VALIDATED if name in metrics}
 
             result = loop.train_network(
@@ -273,7 +277,7 @@ def train(
             latent_stats=compute_stats(latents),
             training={name: value for name, value in asdict(config).items() if name not in ON_CARD} | {"betas": [*config.betas]},
             data=dataset.describe() | {"skip_bad": skip_bad},
-            metrics={"split": dataset.held_out_split, "images": len(held_out), **metrics},
+            metrics={"split": dataset.held_out_split, "images": len(held_out), "epoch": result.epoch, **metrics},
             epochs=result.epochs,
             versions=versions(),
         )
