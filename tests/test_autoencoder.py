@@ -142,6 +142,18 @@ def test_the_python_api_encodes_a_file_as_the_command_does(run: Call, vae: Path,
     np.testing.assert_allclose(model.encode(Image.fromarray(pixels)), expected, atol=1e-5)
 
 
+def test_the_python_api_decodes_files_of_latents(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    write_png(tmp_path / "17.png", digits[17])
+    model = vaectl.load(vae)
+    expected = model.reconstruct(digits[17])
+    for name in ("z.npy", "z.csv"):
+        run("encode", "17.png", "-c", vae, "-o", name)
+        np.testing.assert_allclose(model.decode(tmp_path / name), expected, atol=1e-5)
+    assert model.decode([tmp_path / "z.npy", tmp_path / "z.csv"]).shape == (2, 28, 28, 1)
+    with pytest.raises(VaectlError, match=r"17.png' is a PNG file: latents \(NPY or CSV\) are expected"):
+        model.decode(tmp_path / "17.png")
+
+
 def test_a_missing_file_is_refused(vae: Path) -> None:
     with pytest.raises(VaectlError, match="no such file"):
         vaectl.load(vae).encode("missing.png")

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Forward = Callable[[Array], Array]
 # A path, a folder, a data set's name, a Pillow image, several of these, or an array.
 Images = str | PathLike[str] | Image | Iterable[str | PathLike[str] | Image] | ArrayLike
+# A path of an NPY or CSV file, several of these, or an array.
+Latents = str | PathLike[str] | Iterable[str | PathLike[str]] | ArrayLike
 
 PRIORS = ("learned", "normal")
 MAX_BATCH_VALUES = 1 << 20  # pixel values that pass through the network together
@@ -110,19 +112,22 @@ class Autoencoder:
         both = self._encoded(images)
         return both[:, : self.latent_dim], both[:, self.latent_dim :]
 
-    def decode(self, latents: ArrayLike) -> Array:
+    def decode(self, latents: Latents) -> Array:
         """Decode latents to images: the mean of p(x|z).
 
         Args:
-            latents: (N, D), or one of (D,).
+            latents: (N, D), or one of (D,); or paths of NPY or CSV files of them.
 
         Returns:
             (N, H, W, C) float32 in [0, 1].
 
         Raises:
-            VaectlError: latents of another width, NaN or infinite; or a model without a latent.
+            VaectlError: latents of another width, NaN or infinite; files that cannot be read; or a model without a latent.
         """
         self.require_latent()
+        if sources := as_sources(latents):
+            batches = inputs.read_latents(sources, self.latent_dim)
+            return np.concatenate([self._run(self.decoder, batch.arrays) for batch in batches])
         z = np.atleast_2d(as_numbers(latents, "latents"))
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             expected = f"(N, {self.latent_dim})"

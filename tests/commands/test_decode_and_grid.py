@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -45,6 +46,20 @@ def test_latents_decode_into_a_folder_and_numbered_files(run: Call, vae: Path, t
     assert (tmp_path / "f02.png").exists() and not (tmp_path / "f03.png").exists()
 
 
+def test_a_csv_decodes_into_files_of_the_names_in_it(run: Call, vae: Path, digits_folder: Path, tmp_path: Path) -> None:
+    run("encode", "digits", "-c", vae, "-o", "z.csv")
+    table = (tmp_path / "z.csv").read_bytes()
+    assert table.startswith(b"name,label,z0,z1\n00.png,,")
+    for arguments, stdin in ((["z.csv"], b""), ([], table), (["-"], table)):
+        run("decode", *arguments, "-c", vae, "-o", "out/", input=stdin)
+        found = {path.relative_to(tmp_path / "out"): path.read_bytes() for path in (tmp_path / "out").rglob("*.png")}
+        assert found.keys() == {path.relative_to(digits_folder) for path in digits_folder.rglob("*.png")}
+        one = pixels(found[Path("more/11.png")])
+        expected = vaectl.load(vae).reconstruct(digits_folder / "more" / "11.png")[0, ..., 0]
+        np.testing.assert_allclose(one, expected, atol=0.51 / 255)
+        shutil.rmtree(tmp_path / "out")
+
+
 def test_an_input_without_proper_latents_is_named(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
     write_png(tmp_path / "0.png", digits[0])
     np.save(tmp_path / "wide.npy", np.zeros((2, 5)))
@@ -52,8 +67,8 @@ def test_an_input_without_proper_latents_is_named(run: Call, vae: Path, tmp_path
     np.save(tmp_path / "words.npy", ["a"])
     (tmp_path / "cut.npy").write_bytes((tmp_path / "wide.npy").read_bytes()[:-1])
     for name, words in {
-        "0.png": "a PNG file: latents (NPY) are expected: run vaectl encode",
-        "mnist:17": "mnist-test-00017 is an image: latents (NPY) are expected: run vaectl encode",
+        "0.png": "a PNG file: latents (NPY or CSV) are expected: run vaectl encode",
+        "mnist:17": "mnist-test-00017 is an image: latents (NPY or CSV) are expected: run vaectl encode",
         "wide.npy": "is an array of shape (2, 5): latents of shape (N, 2) are expected",
         "nan.npy": "1 values are NaN or infinite, the first at [1, 1]",
         "words.npy": "numbers are expected",
@@ -91,10 +106,11 @@ def test_a_model_without_a_prior_is_drawn_over_the_percentiles_of_its_latents(ru
 
 def test_the_other_dimensions_stay_at_the_given_point(run: Call, ae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
     write_png(tmp_path / "17.png", digits[17])
-    (tmp_path / "z.npy").write_bytes(run("encode", "17.png", "-c", ae).stdout)
+    for name in ("z.npy", "z.csv"):
+        run("encode", "17.png", "-c", ae, "-o", name)
     around = run("grid", "--steps", 2, "--at", "17.png", "-c", ae).stdout
-    assert around == run("grid", "--steps", 2, "--at", "z.npy", "-c", ae).stdout
-    assert around == run("grid", "--steps", 2, "--at", "mnist:17", "-c", ae).stdout
+    for same in ("z.npy", "z.csv", "mnist:17"):
+        assert around == run("grid", "--steps", 2, "--at", same, "-c", ae).stdout
     assert around != run("grid", "--steps", 2, "-c", ae).stdout
 
 

@@ -41,6 +41,16 @@ def test_from_latents_to_latents_no_checkpoint_is_needed(run: Call, tmp_path: Pa
     assert loop.tolist() == [[0, 0], [1, 2], [2, 4], [2, 2], [2, 0], [1, 0]]
 
 
+def test_latents_of_a_csv_are_interpolated_as_those_of_an_npy(run: Call, tmp_path: Path) -> None:
+    run("sample", "-n", 3, "-c", FORMAT1 / "vae.safetensors", "-o", "z.npy")
+    run("sample", "-n", 3, "-c", FORMAT1 / "vae.safetensors", "-o", "z.csv")
+    table = (tmp_path / "z.csv").read_bytes()
+    path = run("interpolate", "z.npy").stdout
+    assert path == run("interpolate", "z.csv").stdout == run("interpolate", input=table).stdout
+    both = np.concatenate([np.load(tmp_path / "z.npy")] * 2)
+    assert load(run("interpolate", "--steps", 2, input=table * 2).stdout).tobytes() == both.tobytes()
+
+
 def test_images_and_latents_may_be_mixed(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
     write_png(tmp_path / "0.png", digits[0])
     np.save(tmp_path / "z.npy", [9, 9])

@@ -23,7 +23,7 @@ from PIL import Image, ImageCms
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from judge import Call, Tally
-from malformed_arrays import make_npy, make_npz, make_safetensors, make_stream
+from malformed_arrays import make_npy, make_npz, make_safetensors, make_stream, make_table
 from malformed_images import IMAGES
 from support import FORMAT1, TINY_PRIOR, ForkServer, MeasuredResult, write_tiny_checkpoint
 
@@ -133,6 +133,7 @@ def make_valid_files(checkpoint: bytes, prior: bytes) -> dict[str, tuple[bytes, 
         "npz": (npz.getvalue(), ENCODE),
         "npz-deflated": (deflated.getvalue(), ENCODE),
         "npz-lzma": (lzma.getvalue(), DECODE),
+        "csv": (b'name,label,z0\n"a,\nb",one,-1.5\nc,,2e-3\n' * 2, DECODE),
         **{name: (data, ENCODE) for name, data in make_images().items()},
     }
 
@@ -153,6 +154,7 @@ def make_kinds() -> dict[str, Kind]:
         **{name: Kind(make, READ_IMAGES) for name, make in IMAGES.items()},
         "npy-header": Kind(make_npy, READ_ARRAYS),
         "npz-members": Kind(make_npz, READ_ARRAYS),
+        "csv-table": Kind(make_table, READ_ARRAYS),
         "safetensors-header": Kind(make_safetensors, READ_CHECKPOINTS),
         "streams": Kind(make_stream, READ_STREAMS),
     }

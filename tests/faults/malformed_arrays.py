@@ -1,8 +1,9 @@
-"""NPY, NPZ, safetensors and streams of several files, built from their parts with faults in their headers, names and numbers.
+"""NPY, NPZ, CSV, safetensors and streams of several files, from parts with faults in their headers, names and numbers.
 
 Each generator takes a seeded `random.Random` and returns the bytes of one file.
 """
 
+import csv
 import io
 import json
 import random
@@ -17,6 +18,8 @@ DTYPES = ("<f4", ">f8", "<f2", "|u1", "|b1", "<i8", ">u2", "<f16", "<c8", "|O", 
 SIZES = (0, 1, 2, 3, 8, 1000, -1, 2**31, 2**63, 10**30, True, 1.5, "2", None, (), (2,))
 PLAIN_NAMES = ("x.npy", "x_train.npy", "x_test.npy", "x", "a/b.npy", "../x.npy", "/x.npy", "folder/", "é.npy")
 NAMES = (*PLAIN_NAMES, "two\nlines", "\x1b[31mred", "\x9b2J", "bell\x07", "\u202ereversed", "\x85", "\u2028")
+TABLE_CHANGES = ((b"\r\n", b"\n"), (b"\r\n", b"\r"), (b",", b";"), (b'"', b""), (b"-", b"\xff"), (b"1", b"\0"))
+TABLE_VALUES = ["nan", "-inf", "1e39", "1e-400", "", "word", "0x1", "1_0", "½", "1" * 5000, "=1+1", "z0"]
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 MEMBER_COUNTS = (0, 1, 1, 1, 1, 2, 3, 100, 2000)
 
@@ -93,6 +96,25 @@ def make_npz(rng: random.Random) -> bytes:
             width = rng.choice([1, 2, 4])
             data[position : position + width] = rng.choice([0, 1, 2, 8, 99, 255]).to_bytes(width, "little")
     return bytes(data) + rng.choice([b""] * 6 + [some_bytes(rng), bytes(data)])
+
+
+def make_table(rng: random.Random) -> bytes:
+    """A CSV table of latents with odd names, numbers, quotes, line breaks and numbers of fields."""
+    width, labeled = rng.choice([1, 1, 1, 1, 0, 2, 9]), rng.random() < 0.3
+    lines = [["name", *["label"] * labeled, *(f"z{dim}" for dim in range(width))]]
+    for _ in range(rng.choice([0, 1, 3, 3, 300])):
+        numbers = [rng.choice(["0", "-1.5", "1e-3"] * 90 + TABLE_VALUES) for _ in range(width)]
+        lines.append([rng.choice([*NAMES, "name", ""]), *["one"] * labeled, *numbers])
+    if rng.random() < 0.2:
+        line = rng.choice(lines)
+        line[rng.randrange(len(line)) :] = rng.choice([[], ["", ""], ["x" * 200_000], ["name", "z0"]])
+    if rng.random() < 0.1:
+        lines.append(rng.choice(lines))
+    csv.writer(text := io.StringIO(), quoting=rng.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])).writerows(lines)
+    data = rng.choice([b"", b"", b"\xef\xbb\xbf"]) + text.getvalue().encode("utf-8", "replace")
+    if rng.random() < 0.3:
+        data = data.replace(*rng.choice(TABLE_CHANGES))
+    return data + rng.choice([b"", b"", b"", b'"', b"\n" * 1000, b"a,0", some_bytes(rng)])
 
 
 def make_safetensors(rng: random.Random) -> bytes:

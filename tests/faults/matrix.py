@@ -63,4 +63,6 @@ FAULTS = {
     60: "bytes after the array of a data set",
     61: "help without docstrings or without a stdout; terminals without color, or narrow ones without a name",
     62: "a learned prior that is damaged, is no mixture, or is not there",
+    63: "a CSV table of latents: ragged, without its header, with words or NaN, with a line that has no end",
+    64: "a name in a CSV table that leads out of the folder or is none",
 }

@@ -141,4 +141,4 @@ def test_an_output_in_no_folder_is_named(command: str, place: str, tiny: Path, f
 def test_an_input_without_items_is_named(tiny: Path, fails: Fails, tmp_path: Path) -> None:
     np.save(tmp_path / "z.npy", np.zeros((0, 1), np.float32))
     fails("decode", "z.npy", "-c", tiny, words=("'z.npy' is empty: it contains no latents",))
-    fails("decode", "z.npy", "z.npy", "-c", tiny, words=("the input is empty: it contains no latents",))
+    fails("decode", "z.npy", "z.npy", "-c", tiny, words=("'z.npy', like the others, is empty: it contains no latents",))

@@ -1,7 +1,9 @@
 import errno
 import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO, cast
 
 import imagecodecs
@@ -82,6 +84,57 @@ def test_several_arrays_in_one_file_are_read_one_after_another(tmp_path: Path) -
     (found,) = inputs.read_latents(sources(tmp_path / "z.npy"), 3)
     assert list(found.names) == ["z-00000", "z-00001", "z-00002"]
     assert found.arrays.tolist() == [[0, 0, 0], [0, 0, 0], [1, 1, 1]]
+
+
+def read_table(text: str, tmp_path: Path, latent_dim: int = 2) -> Batch:
+    (tmp_path / "z.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
+    (found,) = inputs.read_latents(sources(tmp_path / "z.csv"), latent_dim)
+    return found
+
+
+def test_a_table_holds_latents_their_names_and_labels(tmp_path: Path) -> None:
+    found = read_table('name,label,z0,z1\n"a, b\n""c"".png",cat,1,-2e-3\nname,,3,4\n\udcff.png,dog,5,6\n,dog,7,8\n', tmp_path)
+    assert found.arrays.tolist() == np.array([[1, -2e-3], [3, 4], [5, 6], [7, 8]], np.float32).tolist()
+    assert list(found.names) == ['a, b\n"c".png', "name", "\udcff.png", "z-00000"]
+    assert list(found.labels) == ["cat", None, "dog", "dog"]
+    assert list(read_table("name,z0,z1\na,1,2", tmp_path).labels) == [None]
+    assert File(str(tmp_path / "z.csv")).count() is None  # before it is read
+
+
+@pytest.mark.parametrize(
+    "edit", [("", "\ufeff"), ("\n", "\r\n"), ("name,z0,z1", '"name","z0","z1"'), ("\n", "\n\n"), ("1,", " 1.00 ,")]
+)
+def test_a_table_that_a_spreadsheet_saved_is_read(edit: tuple[str, str], tmp_path: Path) -> None:
+    old, new = edit
+    text = "name,z0,z1\na,1,2\nb,3,4\n"
+    found = read_table(text.replace(old, new) if old else new + text, tmp_path)
+    assert found.arrays.tolist() == [[1, 2], [3, 4]] and list(found.names) == ["a", "b"]
+
+
+def test_tables_and_arrays_may_follow_one_another(tmp_path: Path) -> None:
+    with (tmp_path / "z").open("wb") as stream:
+        np.save(stream, [0, 1])
+        stream.write(b"name,z0,z1\na,2,3\nname,label,z0,z1\nb,cat,4,5\n")
+    (found,) = inputs.read_latents(sources(tmp_path / "z"), 2)
+    assert found.arrays.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert list(zip(found.names, found.labels, strict=True)) == [("z-00000", None), ("a", None), ("b", "cat")]
+
+
+def test_a_table_without_end_is_read_batch_by_batch(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+
+    def write() -> None:
+        with suppress(BrokenPipeError), (tmp_path / "fifo").open("wb") as stream:
+            stream.write(b"name,z0\n")
+            while True:
+                stream.write(b"a,1\n" * 100_000)
+
+    writer = Thread(target=write)
+    writer.start()
+    found = inputs.read_latents(sources(tmp_path / "fifo"), 1)
+    assert all(next(found).arrays.sum() == inputs.MAX_BATCH_SIZE for _ in range(5000))
+    found.close()
+    writer.join()
 
 
 def test_bytes_after_an_array_are_an_error(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ def decode(
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """Several images become one sheet, unless they go to a folder or to numbered files.
+    """Several images become one sheet, unless they go to a folder or to numbered files. A folder keeps the names in a CSV.
 
     \b
       vaectl encode a.png b.png | vaectl decode -o strip.png
       vaectl decode z.npy -o images/
+      vaectl encode faces/ -o faces.csv && vaectl decode faces.csv -o decoded/
     """
     from vaectl import autoencoder
     from vaectl.commands import console
@@ -30,6 +31,6 @@ def decode(
     destination = parse_destination(output, format, IMAGE_FORMATS, animate=animate)
     model = autoencoder.load(options.find_checkpoint(checkpoint), device)
     model.require_latent()
-    sources = open_sources(inputs or [], "an NPY of latents")
+    sources = open_sources(inputs or [], "an NPY or CSV of latents")
     tracked = console.track(read_latents(sources, model.latent_dim), sources, quiet)
     write_images((batch.map(model.decode) for batch in tracked), destination, Layout(columns, scale, fps))

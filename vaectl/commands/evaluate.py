@@ -112,7 +112,7 @@ def rank_images(names: Sequence[str], splits: Sequence[str], metrics: "Metrics")
 
     A model is better on images that it learned from than on held-out ones, so each is compared with its own split.
     """
-    from vaectl.io.outputs import csv_line
+    from vaectl.io.tables import format_record
     from vaectl.training.metrics import standardize
 
     scores = next(metrics[name] for name in ("nll_learned", "nll", "neg_elbo_learned", "neg_elbo") if name in metrics)
@@ -120,6 +120,6 @@ def rank_images(names: Sequence[str], splits: Sequence[str], metrics: "Metrics")
     if splits:
         scores = standardize(scores, splits)
         columns = {"split": [*splits], "z_score": [f"{score:.4g}" for score in scores]} | columns
-    yield csv_line("name", *columns)
+    yield format_record("name", *columns)
     for index in sorted(range(len(names)), key=lambda index: -scores[index]):
-        yield csv_line(names[index], *(column[index] for column in columns.values()))
+        yield format_record(names[index], *(column[index] for column in columns.values()))

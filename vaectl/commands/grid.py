@@ -25,7 +25,7 @@ DIMS_HELP = "The dimensions that vary, counted from 0 (default: the two in which
 DIMS = option("--dims", metavar="I J", help=DIMS_HELP)
 SPACING = typer.Option("--spacing", help="Equal steps in z, or in the probability of the normal distribution.")
 AT_HELP = "Values of the other dimensions (default: 0 for a VAE, else their mean in training)."
-AT = option("--at", metavar="IMAGE|NPY", autocompletion=options.complete_inputs, help=AT_HELP)
+AT = option("--at", metavar="IMAGE|NPY|CSV", autocompletion=options.complete_inputs, help=AT_HELP)
 
 
 def grid(

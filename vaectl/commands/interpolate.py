@@ -64,7 +64,7 @@ def interpolate(
         return z
 
     # The model is loaded only when the first image or the output needs it.
-    sources = open_sources(inputs or [], "IMAGES or an NPY of latents")
+    sources = open_sources(inputs or [], "IMAGES, or an NPY or CSV of latents")
     points = read_points(sources, encode, skip_bad=skip_bad)
     knots = np.concatenate([batch.arrays for batch in points])
     if len(knots) < 2:

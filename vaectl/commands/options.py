@@ -71,9 +71,9 @@ NOISY = option(
 )
 IMAGES_HELP = "Images, folders, NPY arrays, or a data set such as mnist:test or mnist:17; - or a pipe is stdin."
 IMAGES = typer.Argument(metavar="[IMAGE|DIR|NPY]...", autocompletion=complete_inputs, help=IMAGES_HELP)
-LATENTS = typer.Argument(metavar="[NPY]...", help="Latents as encode writes them; - or a pipe is stdin.")
+LATENTS = typer.Argument(metavar="[NPY|CSV]...", help="Latents as encode writes them; - or a pipe is stdin.")
 POINTS_HELP = "Images, latents as encode writes them, or a data set such as mnist:17; - or a pipe is stdin."
-POINTS = typer.Argument(metavar="[IMAGE|NPY]...", autocompletion=complete_inputs, help=POINTS_HELP)
+POINTS = typer.Argument(metavar="[IMAGE|NPY|CSV]...", autocompletion=complete_inputs, help=POINTS_HELP)
 CHECKPOINT = option(
     "-c",
     "--checkpoint",

@@ -30,7 +30,10 @@ SIGNATURES = {
     b"MM\0+": "TIFF",
     b"\x93NUMPY": "NPY",
     b"PK\x03\x04": "NPZ",
-    b"name,z0": "table",
+    b"name,": "CSV",
+    b'"name",': "CSV",
+    b"\xef\xbb\xbfname,": "CSV",
+    b'\xef\xbb\xbf"name",': "CSV",
 }
 MAX_SIGNATURE_BYTES = 12
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -117,7 +120,7 @@ class PeekableReader:
 
 
 def sniff_format(reader: PeekableReader) -> str:
-    """Recognize what comes next by its first bytes: one of READABLE_FORMATS, "NPY", "NPZ", "table", "empty" or "unknown"."""
+    """Recognize what comes next by its first bytes: one of READABLE_FORMATS, "NPY", "NPZ", "CSV", "empty" or "unknown"."""
     head = reader.peek(MAX_SIGNATURE_BYTES)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"

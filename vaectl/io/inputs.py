@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from math import nan
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -11,17 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaectl.errors import VaectlError
-from vaectl.io import arrays, codecs, images, streams
+from vaectl.io import arrays, codecs, images, streams, tables
 from vaectl.io.encoding import Encoding
 from vaectl.io.files import READABLE_FORMATS
 from vaectl.io.images import ResizeSpec
 from vaectl.io.prefetch import AHEAD, prefetch
 from vaectl.io.sources import Input, SkipPolicy, Source, StoredImage, folder_label
-from vaectl.types import Array
+from vaectl.types import MAX_FLOAT32, Array
 
 T = TypeVar("T")
 
 ARRAY_FORMATS = ("NPY", "NPZ")
+MAX_QUOTED = 50  # characters of a field
 BATCH_BYTES = 16 << 20
 MAX_BATCH_SIZE = 256
 
@@ -152,8 +154,8 @@ def require_nonempty(items: Iterable[T], sources: Sequence[Source], what: str) -
         empty = False
         yield item
     if empty:
-        name = sources[0].describe() if len(sources) == 1 else "the input"
-        raise VaectlError(f"{name} is empty: it contains no {what}")
+        others = ", like the others," if len(sources) > 1 else ""
+        raise VaectlError(f"{sources[0].describe()}{others} is empty: it contains no {what}")
 
 
 def read_items(
@@ -234,6 +236,47 @@ def array_rows(
         raise VaectlError(f"{reader.name} has other data after its array: save it again")
 
 
+def table_rows(input: Input, check_dim: Callable[[int, str], None]) -> Iterator[Item]:
+    """The latents of a CSV table with their names and labels, after `check_dim` has checked their dimension.
+
+    Another header begins another table, as in what `cat` makes of two.
+    """
+    columns = 0
+    labeled = False
+    for line, fields in tables.read_records(input.reader):
+        where = f"{input.reader.name} line {line}"
+        if tables.is_latent_header(fields):
+            columns, labeled = len(fields), "label" in fields
+            dim = columns - 1 - labeled
+            check_dim(dim, f"{where} has latents of shape (N, {dim})")
+        elif not columns:
+            raise VaectlError(f"{where}: the header name, label (if known), z0, z1, ... is expected: see vaectl encode")
+        elif len(fields) != columns:
+            raise VaectlError(f"{where} has {len(fields)} fields, its header has {columns}: correct it")
+        else:
+            name, *values = fields
+            label = values.pop(0) if labeled else None
+            yield Item(name or input.numbered_name(), parse_latent(values, where), label or None)
+
+
+def parse_latent(fields: Sequence[str], where: str) -> Array:
+    """The latent (D,) in the fields of a table; `where` it is, for errors.
+
+    Raises:
+        VaectlError: a field is not a number, NaN, infinite, or outside the range of float32.
+    """
+    values = []
+    for dim, text in enumerate(fields):
+        try:
+            value = float(text)
+        except ValueError:
+            value = nan
+        if not abs(value) <= MAX_FLOAT32:  # nor is NaN
+            raise VaectlError(f"{where}: z{dim} is {text[:MAX_QUOTED]!r}, not a finite float32 number: correct it")
+        values.append(value)
+    return np.array(values, np.float32)
+
+
 def latent_items(
     sources: Sequence[Source],
     latent_dim: int | None,
@@ -242,17 +285,16 @@ def latent_items(
 ) -> Iterator[Item]:
     """Each latent with its name; images are encoded if `encode` is given."""
 
-    def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
+    def check_dim(found: int | None, what: str) -> None:
         nonlocal latent_dim
-        if latent_dim is None and found:
-            latent_dim = found[-1]
-        if latent_dim == 0:
-            raise VaectlError(f"{path} is an array of shape {found}: latents have at least one dimension")
-        if found[-1:] != (latent_dim,) or len(found) > 2:
-            raise VaectlError(
-                f"{path} is an array of shape {found}: latents of shape (N, {latent_dim}) are expected: "
-                "encode with the same checkpoint"
-            )
+        if found == 0:
+            raise VaectlError(f"{what}: latents have at least one dimension")
+        latent_dim = latent_dim or found
+        if found is None or found != latent_dim:
+            raise VaectlError(f"{what}: latents of shape (N, {latent_dim or 'D'}) are expected: encode with the same checkpoint")
+
+    def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
+        check_dim(found[-1] if len(found) in (1, 2) else None, f"{path} is an array of shape {found}")
         return (1, *found) if len(found) == 1 else found
 
     policy = policy or SkipPolicy()
@@ -260,17 +302,20 @@ def latent_items(
         if isinstance(input, Input) and input.format in ARRAY_FORMATS:
             yield from array_rows(input, stack_shape, arrays.to_finite)
             continue
+        if isinstance(input, Input) and input.format == "CSV":
+            yield from table_rows(input, check_dim)
+            continue
         if encode is None:
             is_image = isinstance(input, StoredImage) or input.format in READABLE_FORMATS
-            advice = "run vaectl encode on it first" if is_image else "write them with vaectl encode ... -o z.npy"
-            raise VaectlError(f"{input.describe()}: latents (NPY) are expected: {advice}")
+            advice = "run vaectl encode on it first" if is_image else "write them with vaectl encode (CSV begins with name,z0)"
+            raise VaectlError(f"{input.describe()}: latents (NPY or CSV) are expected: {advice}")
         try:
             name, image = load_image(input)
         except VaectlError as error:
             policy.handle(error)
             continue
         z = encode(image)
-        stack_shape(z.shape, name)
+        check_dim(len(z), f"{name} has a latent of shape {z.shape}")
         yield Item(name, z)
     policy.summarize()
 

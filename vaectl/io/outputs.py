@@ -1,19 +1,17 @@
 """Where commands write: batches become an array, a table, an image, an animation, a folder of images or numbered images."""
 
-import csv
 import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from io import StringIO
 from itertools import count
 from shutil import copyfileobj
 from tempfile import SpooledTemporaryFile
 
 import numpy as np
 
-from vaectl.errors import UsageError, warn
-from vaectl.io import arrays, codecs, files, sheets, terminal
+from vaectl.errors import UsageError, VaectlError, warn
+from vaectl.io import arrays, codecs, files, sheets, tables, terminal
 from vaectl.io.encoding import Encoding
 from vaectl.io.inputs import Batch
 from vaectl.types import Array
@@ -182,18 +180,10 @@ def write_csv(batches: Iterable[Batch], path: str) -> None:
         for index, batch in enumerate(batches):
             if index == 0:
                 labeled = any(label is not None for label in batch.labels)
-                columns = ["name", *["label"] * labeled]
-                stream.write(csv_line(*columns, *(f"z{dimension}" for dimension in range(batch.arrays.shape[1]))))
+                stream.write(tables.format_record(*tables.latent_columns(batch.arrays.shape[1], labeled=labeled)))
             labels = batch.labels or [None] * len(batch)
             for name, label, z in zip(batch.names, labels, batch.arrays, strict=True):
-                stream.write(csv_line(name, *[label or ""] * labeled, *map(str, z)))
-
-
-def csv_line(*values: str) -> bytes:
-    """One line of a CSV table; undecodable bytes of names are written as they were read."""
-    text = StringIO()
-    csv.writer(text).writerow(values)  # with its own line ending, or it would not quote a \r
-    return text.getvalue().removesuffix("\r\n").encode("utf-8", "surrogateescape") + b"\n"
+                stream.write(tables.format_record(name, *[label or ""] * labeled, *map(str, z)))
 
 
 def write_each(batches: Iterable[Batch], destination: Destination) -> None:
@@ -204,6 +194,7 @@ def write_each(batches: Iterable[Batch], destination: Destination) -> None:
         format = batch.encoding.format if destination.keeps_format else destination.format
         for name, image in zip(batch.names, batch.arrays, strict=True):
             if destination.is_folder:
+                check_name(name, destination.path)
                 path = os.path.join(destination.path, unique_name(name, format, taken, destination.keeps_format))
                 folder = os.path.dirname(path)
                 with files.translate_errors(repr(folder)):
@@ -213,6 +204,12 @@ def write_each(batches: Iterable[Batch], destination: Destination) -> None:
                 path = os.path.join(folder, insert_number(file, next(numbers)))
             with files.open_output(path) as stream:
                 stream.write(codecs.encode_image(image, format, batch.encoding))
+
+
+def check_name(name: str, folder: str) -> None:
+    """Raise a VaectlError if a name, which a table may hold, does not stay in the folder or is no name of a file."""
+    if os.path.isabs(name) or os.pardir in name.split(os.sep) or "\0" in name:
+        raise VaectlError(f"{name!r} is no name within {folder!r}: correct it, or number the files, as in -o image-%03d.png")
 
 
 def insert_number(file: str, number: int) -> str:

@@ -82,7 +82,7 @@ class Input:
             "empty": "empty",
             "unknown": "neither an image nor an array",
             "NPY": "an NPY array",
-            "table": "a CSV table, which vaectl writes but does not read",
+            "CSV": "a CSV table",
         }
         return f"{self.reader.name} is {descriptions.get(self.format, f'a {self.format} file')}"
 
@@ -126,7 +126,10 @@ class File:
         if not os.path.isfile(self.path):
             return None
         with files.open_reader(self.path) as reader:
-            return next(iter(arrays.read_header(reader).shape), 1) if files.sniff_format(reader) == "NPY" else 1
+            format = files.sniff_format(reader)
+            if format == "CSV":
+                return None
+            return next(iter(arrays.read_header(reader).shape), 1) if format == "NPY" else 1
 
     def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
         numbers = count()
