@@ -30,6 +30,7 @@ COMMANDS = {
     "grid": "Draw the latent plane as one image.",
     "explore": "Make a page that shows the latent space, alive, in a browser.",
     "evaluate": "Evaluate a model.",
+    "curves": "Draw the training curves of checkpoints.",
     "export": "Export a model to ONNX.",
     "info": "Show the card of a checkpoint.",
 }
