@@ -29,6 +29,8 @@ def main() -> None:
     for command in vaectl.cli.COMMANDS:
         vaectl.cli.load_command(command)
     if "torch" in sys.argv:
+        import torch.utils.tensorboard  # noqa: F401 - what --log imports
+
         import vaectl.training.evaluation
         import vaectl.training.run
     # In the background of a shell script it is ignored.

@@ -112,8 +112,13 @@ def make_table(runs: Runs) -> bytes:
     lines = [format_record("run", "epoch", *metrics)]
     for run, epochs in runs.items():
         for number, epoch in enumerate(epochs, 1):
-            lines.append(format_record(run, str(number), *(str(epoch.get(metric, "")) for metric in metrics)))
+            lines.append(format_record(run, *format_epoch(number, epoch, metrics)))
     return b"".join(lines)
+
+
+def format_epoch(number: int, epoch: Mapping[str, float], metrics: Sequence[str]) -> list[str]:
+    """The fields of an epoch in a table: its number and these metrics, empty where it has none."""
+    return [str(number), *(str(epoch.get(metric, "")) for metric in metrics)]
 
 
 def describe(runs: Runs) -> Iterator[str]:

@@ -40,6 +40,8 @@ PRECISION = typer.Option("--precision", help="Floating-point type of the layers.
 OUTPUT = option("-o", "--output", metavar="FILE", help="The checkpoint to write (default: MODEL.safetensors).")
 FORCE = typer.Option("-f", "--force", help="Replace an existing checkpoint.")
 RESUME = typer.Option("--resume", help="Continue an interrupted run, bit-identically.")
+LOG_HELP = "Log each epoch to a folder, for TensorBoard and as epochs.csv (needs pip install 'vaectl[tensorboard]')."
+LOG = option("--log", metavar="DIR", help=LOG_HELP)
 JSON = typer.Option("--json", help="Print a JSON line per epoch, and one at the end, on stdout.")
 
 
@@ -70,6 +72,7 @@ def train(
     output: Annotated[str | None, OUTPUT] = None,
     force: Annotated[bool, FORCE] = False,
     resume: Annotated[bool, RESUME] = False,
+    log: Annotated[str | None, LOG] = None,
     as_json: Annotated[bool, JSON] = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -84,6 +87,7 @@ def train(
       vaectl train dae --data photos/ --net unet --corrupt watermark:logo.png
       vaectl train vae --binarize --latent 50 --objective iwae --samples 5
       vaectl train dae --data clean/ --noisy scans/ --net unet
+      vaectl train vae --log runs/a && tensorboard --logdir runs
       m=$(vaectl train vae --seed 3 -o run3.safetensors) && vaectl info "$m"
     """
     path = output or f"{model}.safetensors"
@@ -126,6 +130,7 @@ def train(
             force=force,
             resume=resume,
             resume_command=resume_command(),
+            log=log,
             on_read=display.on_read,
             on_progress=display.on_progress,
             on_end=display.on_end,

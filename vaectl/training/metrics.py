@@ -85,15 +85,30 @@ class Evaluator:
             size = min(size, latents, max(MIN_SAMPLED_IMAGES, latents // self.config.samples))
         for part in torch.from_numpy(images).split(size):
             with torch.inference_mode(), translate_memory_errors("use smaller images, or --device cpu"):
-                both = part.to(self.device).float() / 255
-                if self.config.binarize:
-                    both = self.random.binarize(both)
-                clean, given = split_pairs(both, self.network)
-                corrupted = apply_corruptions(self.config.corruptions, given, self.random)
+                clean, corrupted = self.prepare(part)
                 encoded = self.encoder(corrupted) if self.network.has_latent else clean.new_zeros(len(clean), 0)
                 mu, logvar = encoded[:, : self.network.latent_dim], encoded[:, self.network.latent_dim :]
                 metrics = dict(self.batch_metrics(clean, corrupted, mu, logvar))
             yield {name: values.cpu().double().numpy() for name, values in metrics.items()}, mu.cpu().numpy()
+
+    def prepare(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The clean images, and those to encode, (N, H, W, C) in [0, 1]; the same tensor if nothing corrupts them."""
+        both = images.to(self.device).float() / 255
+        if self.config.binarize:
+            both = self.random.binarize(both)
+        clean, given = split_pairs(both, self.network)
+        return clean, apply_corruptions(self.config.corruptions, given, self.random)
+
+    @torch.inference_mode()
+    def reconstruct(self, images: UInt8Array) -> Array:
+        """The clean images, the corrupted ones if any, and the reconstructions from mu, (2 N, H, W, C) or (3 N, H, W, C)."""
+        clean, corrupted = self.prepare(torch.from_numpy(images))
+        if self.network.has_latent:
+            output = self.decoder(self.encoder(corrupted)[:, : self.network.latent_dim])
+        else:
+            output = run_tiled(self.decoder, self.network.decoder, corrupted)
+        stacks: Array = torch.cat([clean, *([corrupted] if corrupted is not clean else []), output]).cpu().numpy()
+        return stacks
 
     def batch_metrics(self, clean: Tensor, corrupted: Tensor, mu: Tensor, logvar: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The metrics of one batch, (N,) each."""

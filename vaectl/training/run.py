@@ -5,6 +5,7 @@ from __future__ import annotations  # so that help() shows the names of types
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from math import ceil, prod
@@ -30,6 +31,7 @@ from vaectl.signals import defer_signals
 from vaectl.training import loop
 from vaectl.training.config import make_config
 from vaectl.training.loader import make_dataset
+from vaectl.training.log import TrainLog, check_log
 from vaectl.training.loop import Progress
 from vaectl.training.losses import Likelihood, make_likelihood
 from vaectl.training.metrics import ACTIVE_VARIANCE, EvalConfig, Evaluator, Metrics, mean_metrics, metrics_of
@@ -54,6 +56,7 @@ CHOICES = {
 
 VALIDATED = ("loss", "neg_elbo", "psnr", "psnr_before")  # what each epoch tells of held-out images
 N_VALIDATION_VALUES = 1 << 21  # pixel values of them: some 2,700 digits, or 170 crops
+N_LOGGED_IMAGES = 8
 N_PRIOR_IMAGES = 60_000  # whose latents the prior is fitted to
 N_MEMORIZED = 500  # training images that tell whether they are known by heart
 MAX_PSNR_GAP = 3.0  # dB: half the error
@@ -91,6 +94,7 @@ def train(
     force: bool = False,
     resume: bool = False,
     resume_command: str = "vaectl.train(..., resume=True)",
+    log: str | os.PathLike[str] | None = None,
     on_read: OnRead = lambda done, total: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_end: Callable[[Autoencoder, UInt8Array], None] = lambda model, images: None,
@@ -126,6 +130,7 @@ def train(
         force: replace an existing checkpoint.
         resume: continue an interrupted run with this `output`, bit-identically.
         resume_command: what messages say to resume an interrupted run.
+        log: a folder for the metrics and some reconstructions of each epoch, which TensorBoard shows, and the table epochs.csv.
         on_read: called with the number of images read so far, and of all if it is known.
         on_progress: called every few steps.
         on_end: called with the trained model and images (N, H, W, C) it was evaluated on, the noisy ones of pairs.
@@ -170,7 +175,10 @@ def train(
     path = None if output is None else os.fspath(output)
     if path is not None:
         files.check_writable(path)
+    log_folder = None if log is None else os.fspath(log)
     with checkpointing(path, resume_command, resume=resume, force=force) as checkpointer:
+        if log_folder is not None:
+            check_log(log_folder, replace=force or resume)
         # The data, and the network they suggest.
         resized = (sides[0], sides[1]) if sides and not is_unet else None
         preprocessing = Preprocessing(resized, channels, fit, keep_size=is_unet, skip_bad=skip_bad)
@@ -230,7 +238,9 @@ def train(
         validation_config = replace(eval_config, samples=samples if objective == "iwae" else 0)
         state = checkpointer.start(run_config, versions() | describe_machine(torch_device))
 
-        with defer_signals() as interruption:  # a signal waits for the end of the step
+        train_log = TrainLog(log_folder, state.epochs if state else []) if log_folder is not None else None
+        # A signal waits for the end of the step.
+        with defer_signals() as interruption, train_log or nullcontext():
 
             def on_step(trainer: loop.Trainer) -> None:
                 checkpointer.on_step(trainer, interruption)
@@ -241,7 +251,15 @@ def train(
                 evaluator = Evaluator(network, weights, likelihood, torch_device, validation_config)
                 metrics = metrics_of(evaluator, held_out[:: ceil(held_out.size / N_VALIDATION_VALUES)])
                 metrics["loss"] = metrics["nll"] if objective == "iwae" else metrics["reconstruction"] + beta * metrics["kl"]
+                if train_log and len(train_log.epochs) < config.epochs:  # at an epoch, not when the best one is chosen
+                    shown = held_out[:N_LOGGED_IMAGES]
+                    train_log.add_images(evaluator.reconstruct(shown), columns=len(shown))
                 return {name: metrics[name] for name in VALIDATED if name in metrics}
+
+            def report(progress: Progress) -> None:
+                if train_log and progress.ends_epoch:
+                    train_log.add_epoch(progress.means())
+                on_progress(progress)
 
             result = loop.train_network(
                 network,
@@ -249,7 +267,7 @@ def train(
                 config,
                 corruptions,
                 torch_device,
-                on_progress,
+                report,
                 on_step,
                 state,
                 validate,

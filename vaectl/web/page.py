@@ -30,6 +30,7 @@ FIGURES = {
     "reconstruction": ("-log p(x|z)", "nats"),
     "kl": ("KL", "nats"),
     "nll": ("NLL", "nats"),
+    "held_out_loss": ("Held-out loss", "nats"),
     "held_out_neg_elbo": ("Held-out -ELBO", "nats"),
     "held_out_psnr": ("Held-out PSNR", "dB"),
     "psnr": ("PSNR", "dB"),
