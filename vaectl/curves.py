@@ -22,6 +22,7 @@ LABELS = {
     "loss": "loss (nats)",
     "reconstruction": "-log p(x|z) (nats)",
     "kl": "KL (nats)",
+    "held_out_loss": "held-out loss (nats)",
     "held_out_neg_elbo": "held-out -ELBO (nats)",
     "held_out_psnr": "held-out PSNR (dB)",
 }

@@ -23,6 +23,7 @@ TAGS = {
     "loss": "train/loss",
     "reconstruction": "train/reconstruction",
     "kl": "train/kl",
+    "held_out_loss": "held_out/loss",
     "held_out_neg_elbo": "held_out/neg_elbo",
     "held_out_psnr": "held_out/psnr",
     "held_out_psnr_before": "held_out/psnr_before",
