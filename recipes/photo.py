@@ -2,6 +2,7 @@
 
 pip install scikit-image
 python recipes/photo.py PHOTOS --epochs 17 --lr 0.0017 [options of vaectl train, such as --resume]
+python recipes/photo.py PHOTOS --from photo --epochs 40 --lr 0.0012
 
 PHOTOS is the folder with the photographs named in vaectl/data/CREDITS-photo.md. They are learned from at a half to a sixth of
 their size: large photographs are smooth from pixel to pixel, the smaller ones of users are not. Beside them are pictures in the

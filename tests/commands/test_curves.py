@@ -47,7 +47,8 @@ def test_a_panel_for_each_metric_and_a_legend(run: Call, models: Path, tmp_path:
     run("curves", *models.glob("*ae.safetensors"), "-o", tmp_path / "all.svg", cwd=models)
     run("curves", "vae.safetensors", "dae.safetensors", "-o", tmp_path / "two.svg", cwd=models)
     found = texts((tmp_path / "two.svg").read_bytes())
-    panels = ["loss (nats)", "-log p(x|z) (nats)", "KL (nats)", "held-out -ELBO (nats)", "held-out PSNR (dB), corrupted: dotted"]
+    panels = ["loss (nats)", "-log p(x|z) (nats)", "KL (nats)", "held-out loss (nats)", "held-out -ELBO (nats)"]
+    panels += ["held-out PSNR (dB), corrupted: dotted"]
     assert [text for text in found if "(" in text] == panels
     assert found[-2:] == ["vae", "dae"]
     assert found.count("epoch") == 3
@@ -56,7 +57,8 @@ def test_a_panel_for_each_metric_and_a_legend(run: Call, models: Path, tmp_path:
 
 def test_a_loss_of_one_part_has_one_panel(run: Call, dae: Path) -> None:
     found = texts(run("curves", dae, "--format", "svg").stdout)
-    assert [text.partition(" (")[0] for text in found if "(" in text] == ["loss", "held-out -ELBO", "held-out PSNR"]
+    panels = ["loss", "held-out loss", "held-out -ELBO", "held-out PSNR"]
+    assert [text.partition(" (")[0] for text in found if "(" in text] == panels
 
 
 def test_a_table_has_every_figure_of_every_epoch(run: Call, vae: Path, dae: Path, tmp_path: Path) -> None:
