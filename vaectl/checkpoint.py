@@ -120,7 +120,7 @@ def load(path: str) -> Checkpoint:
     path = find_pretrained(path)
     try:
         (card, format, spec), tensors = safetensors.read(path, KEY, FORMAT, parse, expected_tensors)
-        weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("prior.")}
+        weights = {name: tensors[name] for name in card.network.weight_shapes()}
         if format == 1:
             return Checkpoint(card, format1.upgrade_weights(card.network, weights))
         return Checkpoint(card, weights, make_prior(card, spec, tensors) if spec else None)

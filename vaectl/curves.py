@@ -13,20 +13,12 @@ from vaectl.errors import VaectlError
 from vaectl.extras import importing
 from vaectl.io.safetensors import floats
 from vaectl.io.tables import format_record
+from vaectl.metric_labels import BEFORE, label_metric, sort_metrics
 from vaectl.text import escape
 
 # By the name of the run, the metrics of each epoch.
 Runs = Mapping[str, Sequence[Mapping[str, float]]]
 
-LABELS = {
-    "loss": "loss (nats)",
-    "reconstruction": "-log p(x|z) (nats)",
-    "kl": "KL (nats)",
-    "held_out_loss": "held-out loss (nats)",
-    "held_out_neg_elbo": "held-out -ELBO (nats)",
-    "held_out_psnr": "held-out PSNR (dB)",
-}
-BEFORE = "_before"  # ends the names of metrics of corrupted images
 MAX_METRICS = 50  # more are not from a training
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -87,15 +79,14 @@ def read_epochs(path: str) -> Sequence[Mapping[str, float]]:
         raise VaectlError(f"the epochs of {path!r} are damaged: {error}: give a checkpoint that vaectl train wrote") from error
 
 
-def metrics_of(runs: Runs) -> list[str]:
-    """The names of all metrics, those of `LABELS` first."""
-    found = dict.fromkeys(name for epochs in runs.values() for epoch in epochs for name in epoch)
-    return [*(name for name in LABELS if name in found), *(name for name in found if name not in LABELS)]
+def list_metrics(runs: Runs) -> list[str]:
+    """The names of all metrics, in order."""
+    return sort_metrics(name for epochs in runs.values() for epoch in epochs for name in epoch)
 
 
 def panels_of(runs: Runs) -> list[str]:
     """The metrics that have a panel: not the parts of a loss without KL, nor those of corrupted images beside denoised ones."""
-    metrics = metrics_of(runs)
+    metrics = list_metrics(runs)
     has_parts = "loss" not in metrics or any(epoch.get("kl") for epochs in runs.values() for epoch in epochs)
     left_out = {*(name + BEFORE for name in metrics), *(() if has_parts else ("reconstruction", "kl"))}
     return [name for name in metrics if name not in left_out]
@@ -109,7 +100,7 @@ def series(epochs: Sequence[Mapping[str, float]], metric: str) -> tuple[list[int
 
 def make_table(runs: Runs) -> bytes:
     """A CSV table: a line for each run and epoch, a column for each metric."""
-    metrics = metrics_of(runs)
+    metrics = list_metrics(runs)
     lines = [format_record("run", "epoch", *metrics)]
     for run, epochs in runs.items():
         for number, epoch in enumerate(epochs, 1):
@@ -126,7 +117,7 @@ def describe(runs: Runs) -> Iterator[str]:
     """Lines of text: for each metric and run the first value, a bar for each epoch, all at one scale, and the last value."""
     width = max(len(escape(run)) for run in runs)
     for metric in panels_of(runs):
-        yield LABELS.get(metric, escape(metric))
+        yield escape(label_metric(metric))
         found = {run: values for run, epochs in runs.items() if (values := series(epochs, metric)[1])}
         low, high = min(map(min, found.values())), max(map(max, found.values()))
         for run, values in found.items():
@@ -172,8 +163,8 @@ def draw(runs: Runs, format: str) -> bytes:
             for epochs, look in zip(runs.values(), cycle(looks)):
                 axes.plot(*series(epochs, metric), marker="." if len(epochs) <= MAX_MARKED else "", **look)
                 axes.plot(*series(epochs, metric + BEFORE), color=look["color"], linestyle=":")
-            dotted = ", corrupted: dotted" if metric + BEFORE in metrics_of(runs) else ""
-            axes.set_title(LABELS.get(metric, shorten(metric)) + dotted)
+            dotted = ", corrupted: dotted" if metric + BEFORE in list_metrics(runs) else ""
+            axes.set_title(shorten(label_metric(metric)) + dotted)
         lines = [Line2D([], [], label=name, **look) for name, look in zip(names, cycle(looks))]
         figure.legend(handles=lines, loc="outside upper left", ncols=legend_columns)
         figure.savefig(stream := BytesIO(), format=format)

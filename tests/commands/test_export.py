@@ -90,5 +90,5 @@ def test_without_the_package_onnx_the_error_says_how_to_install_it(vae: Path, ru
     (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError(name='onnx')")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     result = run("export", "-c", vae, "-o", "vae.onnx", code=1, buffering="buffered", PYTHONPATH=path)
-    one_line(result, "vaectl export: exporting needs the package onnx: pip install 'vaectl[onnx]'")
+    one_line(result, "vaectl export: onnx is not installed: pip install 'vaectl[onnx]'")
     assert not (tmp_path / "vae.onnx").exists()

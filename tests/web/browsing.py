@@ -143,7 +143,8 @@ class Browser:
         path.unlink(missing_ok=True)
         self.click(button)
         end = time.monotonic() + TIMEOUT
-        while not path.exists():
+        # Chromium makes an empty file of this name, writes another, and then moves it here.
+        while not (path.exists() and path.stat().st_size):
             assert time.monotonic() < end, f"{name} was not saved: {self.complaints()}"
             time.sleep(0.02)
         return path

@@ -1,6 +1,7 @@
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from support import Result, edit_safetensors, one_line, write_png
 import vaectl
 from vaectl.datasets.load import Dataset
 from vaectl.networks import numpy as numpy_engine
-from vaectl.networks.layers import LAYERS, Layer, layers_to_json
+from vaectl.networks.layers import LAYERS, layers_to_json
 from vaectl.networks.network import build_conv, build_mlp, build_unet, half_weights
 from vaectl.web.page import ASSETS
 
@@ -54,13 +55,12 @@ def content(path: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("wasm", [True, False])
-@pytest.mark.parametrize("half", ["encoder", "decoder"])
-@pytest.mark.parametrize("net", NETWORKS)
+@pytest.mark.parametrize(
+    ("net", "half"), [(name, half) for name, net in NETWORKS.items() for half, layers in net.halves() if layers]
+)
 def test_the_page_computes_what_numpy_computes(net: str, half: str, wasm: bool, browser: Browser, page: Path) -> None:
     network = NETWORKS[net]
-    layers: Sequence[Layer] = dict(network.halves())[half]
-    if not layers:
-        return
+    layers = dict(network.halves())[half]
     rng = np.random.default_rng(0)
     shapes = half_weights(half, network.weight_shapes())
     weights = {
@@ -112,7 +112,7 @@ def test_a_point_of_the_map_is_decoded_as_vaectl_decodes_it(
     browser.open(page)
     seen = set()
     for place in ((0.3, 0.4), (0.6, 0.7)):
-        browser.after_decoding(lambda place=place: browser.click_map(*place))  # type: ignore[misc]
+        browser.after_decoding(partial(browser.click_map, *place))
         np.save(tmp_path / "z.npy", browser.latent())
         run("decode", "z.npy", "-c", vae, "-o", "decoded.png")
         decoded = np.asarray(Image.open(tmp_path / "decoded.png"), int)
@@ -331,6 +331,13 @@ def test_a_stream_of_unknown_length_gives_its_first_images(
     assert isinstance(images, dict) and len(images["names"]) == 3
 
 
+def test_a_stream_of_as_many_images_as_are_shown_is_shown_whole(run: Call, ae: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((256, 28, 28), np.uint8))  # a batch
+    result = run("explore", "-", "-n", 256, "-c", ae, input=(tmp_path / "a.npy").read_bytes() * 2)
+    assert b"showing the first 256 images" in result.stderr
+    assert not run("explore", "-", "-n", 256, "-c", ae, input=(tmp_path / "a.npy").read_bytes()).stderr
+
+
 def test_images_that_cannot_be_read_end_it_or_are_skipped(run: Call, vae: Path, tmp_path: Path, digits_folder: Path) -> None:
     (digits_folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     one_line(run("explore", digits_folder, "-c", vae, "-o", "x.html", code=1), "broken.png", "--skip-bad")
@@ -342,19 +349,21 @@ def test_images_that_cannot_be_read_end_it_or_are_skipped(run: Call, vae: Path, 
 def test_without_images_those_that_the_model_was_tested_on_are_shown(run: Call, vae: Path, tmp_path: Path) -> None:
     run("explore", "-c", vae, "-o", "latent.html")
     images = content(tmp_path / "latent.html")["images"]
-    assert isinstance(images, dict) and len(images["names"]) == 500
+    assert isinstance(images, dict) and len(images["names"]) == 500 and images["label_names"] == [*"0123456789"]
 
 
 def test_data_that_are_gone_and_other_suffixes_are_told_in_words(run: Call, vae: Path, tmp_path: Path) -> None:
     edit_safetensors(tmp_path / "x.safetensors", lambda card, header: card["data"].update(name="gone.npz"), source=vae)
     result = run("explore", "-c", "x.safetensors", "-o", "x.html", code=1)
     one_line(result, "'gone.npz', which is not here: give IMAGES, or --count 0")
-    one_line(run("explore", "mnist:0", "-c", vae, "-o", "x.png", code=2), "explore writes html")
+    one_line(run("explore", "mnist:0", "-c", vae, "-o", "x.png", code=2), "this command writes html: change the suffix of -o")
 
 
 def test_python_makes_the_same_page(vae: Path, digits: NDArray[np.uint8], tmp_path: Path) -> None:
-    (tmp_path / "latent.html").write_bytes(vaectl.explore(vae, digits, count=10))
+    with pytest.warns(vaectl.VaectlWarning, match="showing 10 of 64 images"):
+        (tmp_path / "latent.html").write_bytes(vaectl.explore(vae, digits, count=10))
     images = content(tmp_path / "latent.html")["images"]
-    assert isinstance(images, dict) and len(images["names"]) == 10
+    assert isinstance(images, dict)
+    assert images["names"] == [f"image-{index:05d}" for index in range(0, 64, 7)]
     with pytest.raises(vaectl.VaectlError, match="has no latent to explore"):
         vaectl.explore("photo", digits)

@@ -20,6 +20,7 @@ from vaectl.checkpoint import Card
 from vaectl.io import files, terminal
 from vaectl.io.inputs import Batch
 from vaectl.io.sources import Source, count_inputs
+from vaectl.metric_labels import BEFORE, METRICS
 from vaectl.text import escape
 from vaectl.types import UInt8Array
 
@@ -184,28 +185,15 @@ def track(batches: Iterable[Batch], sources: Sequence[Source], quiet: bool) -> I
             count(len(batch), lambda: count_inputs(sources))
 
 
-LABELS = {
-    "neg_elbo": ("-ELBO", "nats"),
-    "reconstruction": ("  -log p(x|z)", "nats"),
-    "kl": ("  KL", "nats"),
-    "nll": ("NLL", "nats"),
-    "neg_elbo_learned": ("-ELBO learned", "nats"),
-    "nll_learned": ("NLL learned", "nats"),
-    "mse": ("MSE", ""),
-    "psnr": ("PSNR", "dB"),
-    "ssim": ("SSIM", ""),
-}
-
-
 def print_metrics(metrics: Mapping[str, float]) -> None:
     """Print the metrics, one per line, beside those of the corrupted images if there are any."""
-    for name, (label, unit) in LABELS.items():
+    for name, (label, unit) in METRICS.items():
         # Without a distribution there is no bound, only its first part.
         if name not in metrics or (not metrics["kl"] and name in ("neg_elbo", "kl")):
             continue
         digits = ".2f" if unit else ".4f"
-        before = f"  (corrupted: {metrics[f'{name}_before']:{digits}})" if f"{name}_before" in metrics else ""
-        label = label if metrics["kl"] or name != "reconstruction" else label.strip()
+        before = f"  (corrupted: {metrics[name + BEFORE]:{digits}})" if name + BEFORE in metrics else ""
+        label = f"  {label}" if metrics["kl"] and name in ("reconstruction", "kl") else label  # the parts of -ELBO
         print_line(f"  {label:<14}{metrics[name]:>9{digits}} {unit}{before}".rstrip())
 
 

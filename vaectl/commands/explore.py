@@ -1,17 +1,14 @@
 """vaectl explore."""
 
-import os
 from typing import Annotated
 
 import typer
 
 from vaectl.commands import options
 from vaectl.commands.options import option
-from vaectl.errors import UsageError
 
 COUNT = typer.Option("-n", "--count", min=0, max=10_000, metavar="N", help="At most this many images, spread over all.")
 OUTPUT = option("-o", "--output", metavar="FILE", help="The .html to write; - is stdout.")
-DEFAULT_OUTPUT = "latent.html"
 
 
 def explore(
@@ -25,8 +22,8 @@ def explore(
     quiet: options.Quiet = False,
 ) -> None:
     """Writes one HTML file, which works without a network or a server: a map of the images, and the decoder below the pointer.
-    The images are those of training unless others are given. A model without a latent, such as photo, gets a page that denoises
-    the photographs that are dropped on it.
+    Without images, those that the model was tested on are shown. A model without a latent, such as photo, gets a page that
+    denoises the photographs that are dropped on it.
 
     \b
       vaectl explore -o latent.html
@@ -35,12 +32,10 @@ def explore(
     """
     from vaectl.commands import console
     from vaectl.io import files
+    from vaectl.io.outputs import PAGE_FORMATS, parse_destination
     from vaectl.web import explorer
 
-    target = output or (DEFAULT_OUTPUT if files.stdout_is_terminal() else files.STDOUT)
-    if os.path.splitext(target)[1] not in ("", ".html", ".htm"):
-        raise UsageError(f"{target!r}: explore writes html: change the suffix of -o")
-    files.check_writable(target)
+    destination = parse_destination(output, None, PAGE_FORMATS)
     path = options.find_checkpoint(checkpoint)
     with console.counter(quiet) as count_read:
         page = explorer.explore(
@@ -52,7 +47,5 @@ def explore(
             device=device,
             on_read=lambda more, total: count_read(more, lambda: total),
         )
-    with files.open_output(target) as stream:
+    with files.open_output(destination.path) as stream:
         stream.write(page)
-    if output is None and target != files.STDOUT:
-        files.write_line(target)

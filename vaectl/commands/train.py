@@ -40,7 +40,7 @@ PRECISION = typer.Option("--precision", help="Floating-point type of the layers.
 OUTPUT = option("-o", "--output", metavar="FILE", help="The checkpoint to write (default: MODEL.safetensors).")
 FORCE = typer.Option("-f", "--force", help="Replace an existing checkpoint.")
 RESUME = typer.Option("--resume", help="Continue an interrupted run, bit-identically.")
-LOG_HELP = "Log each epoch to a folder, for TensorBoard and as epochs.csv (needs pip install 'vaectl[tensorboard]')."
+LOG_HELP = "Log each epoch to a folder, for TensorBoard and as epochs.csv; needs the package tensorboard."
 LOG = option("--log", metavar="DIR", help=LOG_HELP)
 JSON = typer.Option("--json", help="Print a JSON line per epoch, and one at the end, on stdout.")
 

@@ -52,9 +52,9 @@ class Batch:
         """The same names, with `function` applied to the arrays."""
         return replace(self, arrays=function(self.arrays))
 
-    def first(self, count: int) -> "Batch":
-        """The first `count` of them."""
-        return replace(self, names=self.names[:count], arrays=self.arrays[:count], labels=self.labels[:count])
+    def select(self, part: slice) -> "Batch":
+        """Some of them."""
+        return replace(self, names=self.names[part], arrays=self.arrays[part], labels=self.labels[part])
 
 
 def read_images(

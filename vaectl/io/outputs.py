@@ -21,9 +21,12 @@ STILL_FORMATS = ("png", "jpg", "webp", "tif")
 IMAGE_FORMATS = (*STILL_FORMATS, "gif", "apng")
 ALL_FORMATS = LATENT_FORMATS + IMAGE_FORMATS
 MODEL_FORMATS = ("onnx",)
+PAGE_FORMATS = ("html",)
 ANIMATED_FORMATS = ("gif", "apng", "webp")
-SUFFIXES = {".jpeg": "jpg", ".tiff": "tif"} | {f".{format}": format for format in ALL_FORMATS + MODEL_FORMATS}
-EXAMPLES = {"npy": "z.npy", "csv": "z.csv", "onnx": "model.onnx"}  # file names, for messages
+SUFFIXES = {".jpeg": "jpg", ".tiff": "tif", ".htm": "html"} | {
+    f".{format}": format for format in ALL_FORMATS + MODEL_FORMATS + PAGE_FORMATS
+}
+EXAMPLES = {"npy": "z.npy", "csv": "z.csv", "onnx": "model.onnx", "html": "latent.html"}  # file names, for messages
 NUMBER = re.compile(r"%0?\d{0,2}d")
 MAX_SPOOL_BYTES = 1 << 20
 ANIMATION_SIDE = 256  # pixels; people watch animations, and digits of 28 pixels would be stamps

@@ -13,15 +13,14 @@ from numpy.typing import ArrayLike
 
 from vaectl import __version__
 from vaectl.errors import UsageError, VaectlError
+from vaectl.extras import importing
 from vaectl.networks.layers import Conv2d, Crop, Layer, Shape, Unflatten, layer_shapes
 from vaectl.networks.network import Network
 from vaectl.networks.tiling import required_multiple
 from vaectl.types import Array
 
-try:
+with importing("onnx"):
     from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
-except ModuleNotFoundError as error:
-    raise VaectlError("exporting needs the package onnx", "pip install 'vaectl[onnx]'") from error
 
 PARTS = ("autoencoder", "encoder", "decoder")
 # The oldest that have all these operators, of 2021, so that many runtimes read the files.

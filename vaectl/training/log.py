@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from vaectl.curves import format_epoch, metrics_of
+from vaectl.curves import format_epoch, list_metrics
 from vaectl.errors import VaectlError
 from vaectl.extras import importing
 from vaectl.io import files, sheets
@@ -78,7 +78,7 @@ class TrainLog(AbstractContextManager["TrainLog"]):
             self.writer.flush()
         numbers, mode, header = [number], "ab", b""
         if not self.columns:
-            self.columns = metrics_of({"": self.epochs})
+            self.columns = list_metrics({"": self.epochs})
             numbers, mode, header = [*range(1, number + 1)], "wb", format_record("epoch", *self.columns)
         lines = [format_record(*format_epoch(number, self.epochs[number - 1], self.columns)) for number in numbers]
         with files.translate_errors(repr(self.table)), open(self.table, mode) as stream:

@@ -203,7 +203,7 @@ def mean_metrics(evaluator: Evaluator, images: UInt8Array) -> dict[str, float]:
     return meter.means()
 
 
-def metrics_of(evaluator: Evaluator, images: UInt8Array) -> Metrics:
+def image_metrics(evaluator: Evaluator, images: UInt8Array) -> Metrics:
     """The metrics of every image."""
     return join_metrics([metrics for metrics, _ in evaluator.compute_metrics(images)])
 

@@ -34,7 +34,7 @@ from vaectl.training.loader import make_dataset
 from vaectl.training.log import TrainLog, check_log
 from vaectl.training.loop import Progress
 from vaectl.training.losses import Likelihood, make_likelihood
-from vaectl.training.metrics import ACTIVE_VARIANCE, EvalConfig, Evaluator, Metrics, mean_metrics, metrics_of
+from vaectl.training.metrics import ACTIVE_VARIANCE, EvalConfig, Evaluator, Metrics, image_metrics, mean_metrics
 from vaectl.training.prior import fit_prior
 from vaectl.training.resume import checkpointing
 from vaectl.types import MAX_FLOAT32, Array, UInt8Array
@@ -249,7 +249,7 @@ def train(
                 if not len(dataset.test):
                     return {}
                 evaluator = Evaluator(network, weights, likelihood, torch_device, validation_config)
-                metrics = metrics_of(evaluator, held_out[:: ceil(held_out.size / N_VALIDATION_VALUES)])
+                metrics = image_metrics(evaluator, held_out[:: ceil(held_out.size / N_VALIDATION_VALUES)])
                 metrics["loss"] = metrics["nll"] if objective == "iwae" else metrics["reconstruction"] + beta * metrics["kl"]
                 if train_log and len(train_log.epochs) < config.epochs:  # at an epoch, not when the best one is chosen
                     shown = held_out[:N_LOGGED_IMAGES]

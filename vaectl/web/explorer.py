@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from PIL import Image
 
 from vaectl.autoencoder import Autoencoder, Images, as_sources, load
 from vaectl.datasets.catalogue import NAMES
-from vaectl.datasets.load import Preprocessing, load_dataset
+from vaectl.datasets.load import IN_MEMORY, Preprocessing, load_dataset
 from vaectl.errors import UsageError, VaectlError, warn
-from vaectl.io.images import from_uint8, to_uint8
+from vaectl.io.images import from_uint8, to_pixels, to_uint8
+from vaectl.io.images import invert as invert_pixels
 from vaectl.io.inputs import Batch
-from vaectl.io.sources import count_inputs
+from vaectl.io.sources import Source, count_inputs
+from vaectl.metric_labels import label_metric, sort_metrics
 from vaectl.networks.tiling import receptive_radius, required_multiple
+from vaectl.text import N_NAMED
 from vaectl.types import Array, UInt8Array
-from vaectl.web.page import FIGURES, read_asset, render, wrap_module
+from vaectl.web.page import read_asset, render, wrap_module
 
 # Called with the number of images just read, and of all if it is known.
 OnRead = Callable[[int, int | None], None]
@@ -59,7 +61,7 @@ def explore(
 
     Args:
         model: a checkpoint's path, or a model.
-        images: as for `Autoencoder.encode`; None is the test images of the data set, or the folder, that it was trained on.
+        images: as for `Autoencoder.encode`; None is those that it was tested on, or all of the folder that it was trained on.
         count: at most so many images are shown, spread evenly over all if their number is known; else the first.
         invert: swap black and white in images that are read.
         skip_bad: list and skip images that cannot be read.
@@ -77,39 +79,60 @@ def explore(
         return build_denoiser(model, name)
     if not count:
         return build_explorer(model, name, (), "")
-    images = find_images(model) if images is None else images
-    called = " and ".join(source.describe().strip("'") for source in as_sources(images))
-    return build_explorer(model, name, read_sample(model, images, count, invert, skip_bad, on_read), called)
+    given = find_images(model) if images is None else images
+    skip_bad = skip_bad or (images is None and bool(model.card.data.get("skip_bad")))
+    if not isinstance(given, Batch) and (sources := as_sources(given)):
+        batches = read_sample(model, sources, count, invert, skip_bad, on_read)
+        return build_explorer(model, name, batches, name_sources(sources))
+    whole = given if isinstance(given, Batch) else next(model.batches(given))
+    sample = whole.select(slice(None, None, announce_sample(len(whole), count)))
+    source = str(model.card.data.get("name")) if images is None else ""
+    return build_explorer(model, name, [sample.map(invert_pixels) if invert else sample], source)
 
 
-def find_images(model: Autoencoder) -> str | UInt8Array:
-    """The images that the model was tested on: those of a data set by its name, all of a folder, or those in a file.
+def find_images(model: Autoencoder) -> str | Batch:
+    """The images that the model was tested on: the test images of a data set by its name, all of a folder, or those in a file.
 
     Raises:
         VaectlError: they are gone, or were arrays.
     """
     data = str(model.card.data.get("name"))
-    if data in NAMES or os.path.isdir(data):
+    if data.partition(":")[0] in NAMES or os.path.isdir(data):
         return data
     if not os.path.exists(data):
-        raise VaectlError(f"the model was trained on {data!r}, which is not here", "give IMAGES, or --count 0 for an empty map")
+        what = "arrays in memory" if data == IN_MEMORY else f"{data!r}, which is not here"
+        raise VaectlError(f"the model was trained on {what}", "give IMAGES, or --count 0 for an empty map")
     height, width, channels = model.image_shape
-    return np.asarray(load_dataset(data, Preprocessing((height, width), channels, model.card.fit)).held_out)
+    dataset = load_dataset(data, Preprocessing((height, width), channels, model.card.fit))
+    names = [f"{dataset.held_out_split}-{index:05d}" for index in range(len(dataset.held_out))]
+    labels = dataset.test_labels if len(dataset.test) else dataset.train_labels
+    return Batch(names, to_pixels(np.asarray(dataset.held_out)), labels=labels)
 
 
-def read_sample(model: Autoencoder, images: Images, count: int, invert: bool, skip_bad: bool, on_read: OnRead) -> Iterator[Batch]:
-    """At most `count` images, spread evenly over all if their number is known; else the first."""
-    sources = as_sources(images)
-    if not sources:
-        yield from (batch.first(count) for batch in model.batches(images))
-        return
-    total = count_inputs(sources)
-    every = math.ceil(total / count) if total else 1
-    if total and every > 1:
+def name_sources(sources: Sequence[Source]) -> str:
+    """What the images are called, in words."""
+    more = len(sources) - N_NAMED
+    return ", ".join(source.describe() for source in sources[:N_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def announce_sample(total: int, count: int) -> int:
+    """Which fraction of so many images is shown, so that there are at most `count`: one in how many. A warning says so."""
+    every = max(1, math.ceil(total / count))
+    if every > 1:
         warn(f"showing {math.ceil(total / every):,} of {total:,} images: choose how many with --count")
+    return every
+
+
+def read_sample(
+    model: Autoencoder, sources: Sequence[Source], count: int, invert: bool, skip_bad: bool, on_read: OnRead
+) -> Iterator[Batch]:
+    """At most `count` images, spread evenly over all if their number is known; else the first."""
+    total = count_inputs(sources)
+    every = announce_sample(total or 0, count)
     read = 0
     for batch in model.read(sources, invert=invert, skip_bad=skip_bad, every=every):
-        yield batch.first(count - read)
+        if read < count:
+            yield batch.select(slice(count - read))
         read += len(batch)
         on_read(len(batch), total and math.ceil(total / every))
         if read > count:
@@ -118,9 +141,7 @@ def read_sample(model: Autoencoder, images: Images, count: int, invert: bool, sk
 
 
 def build_explorer(model: Autoencoder, name: str, batches: Iterable[Batch], source: str) -> bytes:
-    """A page with a map of the images, and the decoder below the pointer.
-
-    `name` is the model's, `source` what the images are called.
+    """A page with a map of the images; `name` is the model's, `source` what the images are called.
 
     Raises:
         VaectlError: a model without a latent, or what reading the batches raises.
@@ -141,7 +162,7 @@ def build_explorer(model: Autoencoder, name: str, batches: Iterable[Batch], sour
         "stats": {"mean": stats.mean, "std": stats.std},
         "fit": card.fit,
         "epochs": card.epochs,
-        "figures": [(figure, term) for figure, (term, _) in FIGURES.items()],
+        "figures": [(metric, label_metric(metric)) for metric in sort_metrics(name for epoch in card.epochs for name in epoch)],
         "prior": {"dims": prior.dims.tolist(), "labels": prior.labels} if prior else None,
         "images": {
             "names": gallery.names,
@@ -155,7 +176,8 @@ def build_explorer(model: Autoencoder, name: str, batches: Iterable[Batch], sour
         wrap_module("gifenc"),
         *map(read_asset, ("shared.js", "resize.js", "npy.js", "prior.js", "curves.js", "plane.js", "map.js", "explore.js")),
     ]
-    return render("explore.html", f"{name}: the latent space", model, content, tensors, script, sheet=sheet)
+    body = read_asset("explore.html").replace("$sheet", sheet)
+    return render(body, f"{name}: the latent space", model, content, tensors, script)
 
 
 def build_denoiser(model: Autoencoder, name: str) -> bytes:
@@ -167,7 +189,7 @@ def build_denoiser(model: Autoencoder, name: str) -> bytes:
         "tiling": {"tile": TILE_SIZE, "margin": math.ceil(receptive_radius(layers) / multiple) * multiple, "multiple": multiple},
     }
     script = [*map(read_asset, ("shared.js", "denoise.js"))]
-    return render("denoise.html", f"{name}: denoise photographs", model, content, model.checkpoint.weights, script)
+    return render(read_asset("denoise.html"), f"{name}: denoise photographs", model, content, model.checkpoint.weights, script)
 
 
 def encode_gallery(model: Autoencoder, batches: Iterable[Batch]) -> Gallery:
@@ -175,10 +197,9 @@ def encode_gallery(model: Autoencoder, batches: Iterable[Batch]) -> Gallery:
     height, width, channels = model.image_shape
     names: list[str] = []
     labels: list[str | None] = []
-    latents, thumbnails = (
-        [np.empty((0, model.latent_dim), np.float32)],
-        [np.empty((0, *thumbnail_size(height, width), channels), np.uint8)],
-    )
+    # Arrays of no images, because there may be none.
+    latents = [np.empty((0, model.latent_dim), np.float32)]
+    thumbnails = [np.empty((0, *thumbnail_size(height, width), channels), np.uint8)]
     for batch in batches:
         names += batch.names
         labels += batch.labels or [None] * len(batch)
@@ -222,15 +243,13 @@ def draw_sheet(thumbnails: UInt8Array) -> tuple[str, int]:
     )
     stream = BytesIO()
     lossless = max(height, width) <= MAX_LOSSLESS_SIDE
-    image: Image.Image = from_uint8(pixels)
-    image.save(stream, "PNG" if lossless else "WEBP", **({} if lossless else WEBP_OPTIONS))
+    from_uint8(pixels).save(stream, "PNG" if lossless else "WEBP", **({} if lossless else WEBP_OPTIONS))
     return f"data:image/{'png' if lossless else 'webp'};base64,{base64.b64encode(stream.getvalue()).decode()}", columns
 
 
 def principal_components(z: Array, count: int) -> Array:
     """The directions in which latents (N, D) vary most, (count, D), the first one first."""
-    variances, directions = np.linalg.eigh(np.cov(z, rowvar=False))
-    result: Array = directions[:, np.argsort(-variances)[:count]].T.astype(np.float32)
+    result: Array = np.linalg.svd(z - z.mean(axis=0), full_matrices=False)[2][:count]
     return result
 
 

@@ -16,29 +16,13 @@ import numpy as np
 
 from vaectl.autoencoder import Autoencoder
 from vaectl.checkpoint import Card
+from vaectl.metric_labels import BEFORE, METRICS
 from vaectl.models import MODELS
 from vaectl.networks.network import network_to_json
 from vaectl.types import Array
 
 ASSETS = resources.files("vaectl.web") / "assets"
 COMPRESSION = 1  # weights hardly compress: higher levels take longer and gain 1 %
-# The figures of a model by name, as a person reads them, with their units, in order.
-FIGURES = {
-    "loss": ("Loss", "nats"),
-    "neg_elbo": ("-ELBO", "nats"),
-    "neg_elbo_learned": ("-ELBO, learned prior", "nats"),
-    "reconstruction": ("-log p(x|z)", "nats"),
-    "kl": ("KL", "nats"),
-    "nll": ("NLL", "nats"),
-    "held_out_loss": ("Held-out loss", "nats"),
-    "held_out_neg_elbo": ("Held-out -ELBO", "nats"),
-    "held_out_psnr": ("Held-out PSNR", "dB"),
-    "psnr": ("PSNR", "dB"),
-    "psnr_before": ("PSNR before", "dB"),
-    "mse": ("MSE", ""),
-    "mse_before": ("MSE before", ""),
-    "ssim": ("SSIM", ""),
-}
 # A page may run only its own script, its worker and WebAssembly, and load nothing.
 POLICY = "default-src 'none'; script-src {script} 'wasm-unsafe-eval'; style-src {style}; img-src data: blob:; worker-src blob:"
 
@@ -56,30 +40,35 @@ def facts(card: Card) -> Iterator[tuple[str, str]]:
         yield "Learned to remove", ", ".join(card.corrupt)
     if isinstance(card.data.get("train"), int):
         yield "Learned from", f"{card.data['train']:,} images of {os.path.basename(str(card.data.get('name')).rstrip('/'))}"
-    for figure, (term, unit) in FIGURES.items():
-        if isinstance(value := card.metrics.get(figure), float):
-            yield term, f"{value:,.2f} {unit}" if unit else f"{value:.4g}"
+    for name, (label, unit) in METRICS.items():
+        value, before = card.metrics.get(name), card.metrics.get(name + BEFORE)
+        if isinstance(value, float):
+            digits = ",.2f" if unit else ".4f"
+            corrupted = f" (corrupted: {before:{digits}})" if isinstance(before, float) else ""
+            yield label, f"{value:{digits}} {unit}".rstrip() + corrupted
 
 
 def render(
-    template: str,
+    body: str,
     title: str,
     model: Autoencoder,
     content: Mapping[str, Any],
     tensors: Mapping[str, Array],
     scripts: Sequence[str],
-    **parts: str,
 ) -> bytes:
-    """The page: a template with its script, its style, and a policy that allows these and no others."""
+    """The page of a model: its title, body and scripts, and a policy that allows these and no others.
+
+    `content` and `tensors` are what the scripts find as `model`, beside the network and the facts, and through `readTensors`.
+    """
     network = network_to_json(model.network) | {"variational": model.network.variational}
     shapes = [(name, tensor.shape) for name, tensor in tensors.items()]
     values = {**content, "network": network, "facts": [*facts(model.card)], "tensors": shapes}
     script, style = "\n".join(scripts), read_asset("style.css")
     policy = POLICY.format(script=hash_source(script), style=hash_source(style))
-    page = Template(read_asset(template)).substitute(
-        parts,
+    page = Template(read_asset("page.html")).substitute(
         title=html.escape(title),
         policy=policy,
+        body=body,
         style=style,
         script=script,
         engine=read_asset("engine.js"),

@@ -6,7 +6,7 @@ const CURVE_HEIGHT = 130;
 /** Draw each figure per epoch as a line, and below them the same as a table. */
 function drawCurves() {
   const epochs = model.epochs;
-  const figures = model.figures.filter(([figure]) => Number.isFinite(epochs[0]?.[figure]));
+  const figures = model.figures.filter(([figure]) => epochs.some((epoch) => Number.isFinite(epoch[figure])));
   if (!figures.length) {
     byId("curves").textContent = "The checkpoint does not say.";
     return;
@@ -20,7 +20,7 @@ function drawCurves() {
   table.append(head);
   epochs.forEach((epoch, index) => {
     const row = element("tr");
-    row.append(element("th", index + 1, { scope: "row" }), ...figures.map(([figure]) => element("td", epoch[figure]?.toFixed(2) ?? "")));
+    row.append(element("th", index + 1, { scope: "row" }), ...figures.map(([figure]) => element("td", Number.isFinite(epoch[figure]) ? epoch[figure].toFixed(2) : "")));
     table.append(row);
   });
   const details = element("details");

@@ -3,6 +3,10 @@
 // A tensor is {data: Float32Array, shape}; images are (N, height, width, channels), as in the other engines.
 "use strict";
 
+const MAX_BAND_VALUES = 1 << 16; // of a matrix of windows, which then stays in the cache
+const PAGE_BYTES = 1 << 16; // of WebAssembly's memory
+
+const roundUp = (value, multiple) => Math.ceil(value / multiple) * multiple;
 const product = (sizes) => sizes.reduce((left, right) => left * right, 1);
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 
@@ -97,8 +101,6 @@ class WasmKernel {
     else for (let row = 0; row < rows; row++) out.set(found.subarray(row * columns, row * columns + outer), offset + row * outer);
   }
 }
-const PAGE_BYTES = 1 << 16;
-const roundUp = (value, multiple) => Math.ceil(value / multiple) * multiple;
 
 /** The fastest kernel that the browser has. */
 function makeKernel(wasm) {
@@ -157,7 +159,6 @@ function conv2d(layer, matrix, x) {
   }
   return { data, shape: [n, outHeight, outWidth, out_channels] };
 }
-const MAX_BAND_VALUES = 1 << 16; // half a megabyte, which stays in the cache
 
 /** The image of this shape whose value at (image, row, column, channel) is that of `x` at index(...). */
 function gather(x, shape, index) {
