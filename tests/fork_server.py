@@ -18,6 +18,9 @@ from typing import Any
 
 def main() -> None:
     """Serve until stdin closes."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
     import vaectl.autoencoder
     import vaectl.checkpoint
     import vaectl.cli

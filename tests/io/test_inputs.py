@@ -132,7 +132,7 @@ def test_a_table_without_end_is_read_batch_by_batch(tmp_path: Path) -> None:
     writer = Thread(target=write)
     writer.start()
     found = inputs.read_latents(sources(tmp_path / "fifo"), 1)
-    assert all(next(found).arrays.sum() == inputs.MAX_BATCH_SIZE for _ in range(5000))
+    assert all(next(found).arrays.sum() == inputs.MAX_BATCH_SIZE for _ in range(1500))
     found.close()
     writer.join()
 
