@@ -212,7 +212,8 @@ def test_the_importance_weighted_bound_is_learned_and_needs_a_kl(digits: NDArray
 def test_what_held_out_images_say_is_best_is_kept(run: Call, small_data: Path, tmp_path: Path) -> None:
     with np.load(small_data) as arrays:
         np.savez(tmp_path / "few.npz", x_train=arrays["x_train"][:60], x_test=arrays["x_test"])
-    result = run("train", "vae", "--data", "few.npz", "--latent", 4, "--hidden", 60, "--epochs", 150, "--lr", 0.01)
+    sizes = ("--latent", 4, "--hidden", 60, "--epochs", 150, "--lr", 0.01)
+    result = run("train", "vae", "--data", "few.npz", *sizes)
     card = vaectl.load(tmp_path / "vae.safetensors").card
     losses = [epoch["held_out_loss"] for epoch in card.epochs]
     kept = card.metrics["epoch"]
@@ -240,6 +241,16 @@ def test_the_held_out_loss_is_what_training_minimizes(small_data: Path) -> None:
     assert last["held_out_neg_elbo"] > last["held_out_loss"] + 5
     *_, last = vaectl.train("vae", small_data, latent_dim=3, hidden=[24], epochs=3, objective="iwae", samples=20).card.epochs
     assert last["held_out_loss"] < last["held_out_neg_elbo"] - 0.5
+
+
+def test_a_learned_sigma_is_the_error_on_held_out_images(digits: NDArray[np.uint8], small_data: Path) -> None:
+    with np.load(small_data) as arrays:
+        data = (arrays["x_train"][:100], arrays["x_test"])
+    options: dict[str, Any] = {"hidden": [100], "epochs": 100, "likelihood": "gaussian"}
+    card = vaectl.train("ae", data, **options).card
+    assert card.sigma == pytest.approx(card.metrics["mse"] ** 0.5, rel=1e-4)
+    assert card.sigma > 1.5 * np.sqrt(vaectl.evaluate(vaectl.train("ae", data, **options), data, split="train").metrics["mse"])
+    assert vaectl.train("ae", data, **options, sigma=0.2).card.sigma == pytest.approx(0.2)
 
 
 def test_a_network_that_knows_its_images_by_heart_is_told_of(small_data: Path) -> None:

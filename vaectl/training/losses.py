@@ -4,7 +4,7 @@ Sums run over pixels and over latent dimensions, never means: a mean over 784 pi
 """
 
 from collections.abc import Callable, Sequence
-from math import log, pi
+from math import log, pi, sqrt
 from typing import NamedTuple
 
 import torch
@@ -95,6 +95,15 @@ class Gaussian:
 
 
 Likelihood = Bernoulli | Gaussian
+
+
+def calibrate(sigma: float, nll: float, values: int) -> float:
+    """The sigma under which images of so many values, whose mean `nll` under a Gaussian of `sigma` is given, are most likely.
+
+    It is the root of their mean squared error (Rybkin, Daniilidis & Levine 2021, section 4.2).
+    """
+    mse = 2 * sigma**2 * (nll / values - 0.5 * log(2 * pi * sigma**2))
+    return max(sqrt(mse), Gaussian.MIN_SIGMA)
 
 
 def make_likelihood(name: str, sigma: float | None, outputs_pixels: bool = False) -> Likelihood:

@@ -33,7 +33,7 @@ from vaectl.training.config import make_config
 from vaectl.training.loader import make_dataset
 from vaectl.training.log import TrainLog, check_log
 from vaectl.training.loop import Progress
-from vaectl.training.losses import Likelihood, make_likelihood
+from vaectl.training.losses import Likelihood, calibrate, make_likelihood
 from vaectl.training.metrics import ACTIVE_VARIANCE, EvalConfig, Evaluator, Metrics, image_metrics, mean_metrics
 from vaectl.training.prior import fit_prior
 from vaectl.training.resume import checkpointing
@@ -239,6 +239,15 @@ def train(
         state = checkpointer.start(run_config, versions() | describe_machine(torch_device))
 
         train_log = TrainLog(log_folder, state.epochs if state else []) if log_folder is not None else None
+
+        def calibrated(weights: Mapping[str, Array], likelihood: Likelihood, images: UInt8Array) -> Likelihood:
+            """With the sigma of held-out images, if it is learned: that of images learned by heart is too small for others."""
+            if sigma or likelihood.sigma is None or not len(dataset.test):
+                return likelihood
+            evaluator = Evaluator(network, weights, likelihood, torch_device, eval_config)
+            nll = mean_metrics(evaluator, images)["reconstruction"]
+            return make_likelihood("gaussian", calibrate(likelihood.sigma, nll, prod(image_shape)), network.outputs_pixels)
+
         # A signal waits for the end of the step.
         with defer_signals() as interruption, train_log or nullcontext():
 
@@ -248,8 +257,10 @@ def train(
             def validate(weights: Mapping[str, Array], likelihood: Likelihood) -> Metrics:
                 if not len(dataset.test):
                     return {}
+                images = held_out[:: ceil(held_out.size / N_VALIDATION_VALUES)]
+                likelihood = calibrated(weights, likelihood, images)
                 evaluator = Evaluator(network, weights, likelihood, torch_device, validation_config)
-                metrics = image_metrics(evaluator, held_out[:: ceil(held_out.size / N_VALIDATION_VALUES)])
+                metrics = image_metrics(evaluator, images)
                 metrics["loss"] = metrics["nll"] if objective == "iwae" else metrics["reconstruction"] + beta * metrics["kl"]
                 if train_log and len(train_log.epochs) < config.epochs:  # at an epoch, not when the best one is chosen
                     shown = held_out[:N_LOGGED_IMAGES]
@@ -275,11 +286,12 @@ def train(
             )
 
         # The checkpoint: the weights, and how good they are on images that were held out.
-        fitted_likelihood = make_likelihood(likelihood_name, result.sigma, network.outputs_pixels)
-        evaluator = Evaluator(network, result.weights, fitted_likelihood, torch_device, eval_config)
+        fitted = make_likelihood(likelihood_name, result.sigma, network.outputs_pixels)
+        fitted = calibrated(result.weights, fitted, held_out)
+        evaluator = Evaluator(network, result.weights, fitted, torch_device, eval_config)
         latents = evaluator.encode(split_pairs(train_images.init_images(), network)[0])[:, : network.latent_dim]
         prior = learn_prior(evaluator, dataset, seed) if network.has_latent else None
-        evaluator = Evaluator(network, result.weights, fitted_likelihood, torch_device, eval_config, prior)
+        evaluator = Evaluator(network, result.weights, fitted, torch_device, eval_config, prior)
         metrics = mean_metrics(evaluator, held_out)
         warn_if_worse(metrics)
         if len(dataset.test) and network.has_latent:
@@ -289,7 +301,7 @@ def train(
             network=network,
             fit=fit,
             likelihood=likelihood_name,
-            sigma=result.sigma,
+            sigma=fitted.sigma,
             beta=beta,
             corrupt=list(specs),
             latent_stats=compute_stats(latents),
