@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from support import Result, one_line, write_png
 
-from vaectl.datasets.load import load_dataset
+from vaectl.datasets.load import is_held_out, load_dataset
 
 Call = Callable[..., Result]
 
@@ -153,12 +153,17 @@ def test_three_constant_images_are_learned_and_ranked(run: Call, tmp_path: Path)
 
 
 @pytest.mark.fault(42)
-def test_images_that_are_all_alike_are_learned_and_ranked(run: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("held_out", [False, True])
+def test_images_that_are_all_alike_are_learned_and_ranked(held_out: bool, run: Call, tmp_path: Path) -> None:
+    paths = (write_png(tmp_path / "gray.png", np.full((9, 9), value, np.uint8)) for value in range(256))
+    content = next(content for path in paths if is_held_out(content := path.read_bytes()) == held_out)
+    (tmp_path / "alike").mkdir()
     for index in range(3):
-        write_png(tmp_path / "alike" / f"{index}.png", np.full((9, 9), 90, np.uint8))
-    run("train", "vae", "--data", "alike", "--latent", 2, "--hidden", 4, "--epochs", 3)
-    rows = rows_of(run("evaluate", "--data", "alike", "--per-image", "--samples", 5).stdout)
-    assert len(rows) == 3 and {row["split"] for row in rows} == {"train"}
+        (tmp_path / "alike" / f"{index}.png").write_bytes(content)
+    run("train", "ae", "--data", "alike", "--latent", 2, "--hidden", 4, "--epochs", 3)
+    rows = rows_of(run("evaluate", "--data", "alike", "--per-image").stdout)
+    assert [(row["name"], row["split"]) for row in rows] == [(f"{index}.png", "train") for index in range(3)]
+    assert np.isfinite([float(row["z_score"]) for row in rows]).all()
 
 
 def test_another_split_or_other_data_can_be_evaluated(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:

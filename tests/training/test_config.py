@@ -20,6 +20,23 @@ def test_small_data_sets_are_trained_for_more_epochs() -> None:
     assert few.epochs * (100 // few.batch_size) >= 1000
 
 
+@pytest.mark.parametrize(
+    ("n_images", "architecture", "side", "shift"),
+    [
+        (60000, "mlp", 28, 0),
+        (2000, "mlp", 28, 1),
+        (2000, "mlp", 8, 0),
+        (2000, "conv", 64, 4),
+        (20000, "conv", 64, 0),
+        (50, "unet", 64, 0),
+    ],
+)
+def test_few_images_are_moved_by_default(n_images: int, architecture: str, side: int, shift: int) -> None:
+    assert config(n_images, architecture, shorter_side=side).shift == shift
+    assert config(n_images, architecture, shorter_side=side, epochs=200).shift == shift
+    assert config(n_images, architecture, shorter_side=side, shift=3).shift == 3
+
+
 def test_given_settings_override_the_defaults() -> None:
     given = config(epochs=2, batch_size=7, lr=0.3, samples=4, seed=5)
     assert (given.epochs, given.batch_size, given.lr, given.samples, given.seed) == (2, 7, 0.3, 4, 5)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops, make_dataset
+from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops, make_dataset, shift_images
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -68,6 +68,17 @@ def test_a_loader_set_to_a_step_continues_with_the_same_batches(step: int) -> No
     rng_state, resumed.epoch_rng_state = states[step]
     resumed.random.set_state(rng_state)
     assert [batch.flatten().tolist() for batch in resumed] == batches[step:]
+
+
+def test_images_are_moved_by_up_to_so_many_pixels_and_their_edges_repeated() -> None:
+    rows, columns = np.mgrid[:6, :9].astype(np.uint8)
+    images = torch.from_numpy(np.stack([rows, columns], axis=2))[None].repeat(400, 1, 1, 1)
+    moved = shift_images(images, 2, generator()).long()
+    offsets = moved[:, 3, 4] - torch.tensor([3, 4])
+    assert {tuple(offset) for offset in offsets.tolist()} == {(y, x) for y in range(-2, 3) for x in range(-2, 3)}
+    for axis, size in ((0, 6), (1, 9)):
+        expected = (images[..., axis].long() + offsets[:, axis, None, None]).clamp(0, size - 1)
+        assert torch.equal(moved[..., axis], expected)
 
 
 def test_a_loader_knows_the_end_of_each_epoch() -> None:

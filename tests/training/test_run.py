@@ -161,6 +161,18 @@ def test_an_interrupted_run_resumes_in_python(digits: NDArray[np.uint8], tmp_pat
         np.testing.assert_array_equal(resumed.checkpoint.weights[name], weight)
 
 
+def test_a_resumed_run_moves_images_as_it_began_to(digits: NDArray[np.uint8], tmp_path: Path) -> None:
+    """What moves them by default may change from one version to the next."""
+    options: dict[str, Any] = {"latent_dim": 2, "hidden": [8], "epochs": 4, "output": tmp_path / "ae.safetensors"}
+
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), pytest.warns(VaectlWarning, match="stopped after 0 of 4 steps"):
+        vaectl.train("ae", digits, **options, shift=3, on_progress=interrupt)
+    assert vaectl.train("ae", digits, **options, resume=True).card.training["shift"] == 3
+
+
 def test_python_and_the_command_train_the_same_weights(run: Call, small_data: Path, tmp_path: Path) -> None:
     run("train", "vae", "--data", small_data, "--latent", 2, "--hidden", "16", "--epochs", 1, "--seed", 4, "-q")
     threads = torch.get_num_threads()
@@ -212,7 +224,7 @@ def test_the_importance_weighted_bound_is_learned_and_needs_a_kl(digits: NDArray
 def test_what_held_out_images_say_is_best_is_kept(run: Call, small_data: Path, tmp_path: Path) -> None:
     with np.load(small_data) as arrays:
         np.savez(tmp_path / "few.npz", x_train=arrays["x_train"][:60], x_test=arrays["x_test"])
-    sizes = ("--latent", 4, "--hidden", 60, "--epochs", 150, "--lr", 0.01)
+    sizes = ("--latent", 4, "--hidden", 60, "--epochs", 150, "--lr", 0.01, "--shift", 0)
     result = run("train", "vae", "--data", "few.npz", *sizes)
     card = vaectl.load(tmp_path / "vae.safetensors").card
     losses = [epoch["held_out_loss"] for epoch in card.epochs]
@@ -236,17 +248,27 @@ def test_without_held_out_images_the_last_epoch_is_kept(digits: NDArray[np.uint8
 
 
 def test_the_held_out_loss_is_what_training_minimizes(small_data: Path) -> None:
-    *_, last = vaectl.train("vae", small_data, latent_dim=3, hidden=[24], epochs=3, beta=0.1).card.epochs
+    *_, last = vaectl.train("vae", small_data, latent_dim=3, hidden=[24], epochs=3, beta=0.1, shift=0).card.epochs
     assert last["held_out_loss"] == pytest.approx(last["loss"], rel=0.05)
     assert last["held_out_neg_elbo"] > last["held_out_loss"] + 5
     *_, last = vaectl.train("vae", small_data, latent_dim=3, hidden=[24], epochs=3, objective="iwae", samples=20).card.epochs
     assert last["held_out_loss"] < last["held_out_neg_elbo"] - 0.5
 
 
+def test_few_images_are_moved_so_that_they_are_not_learned_by_heart(small_data: Path) -> None:
+    with np.load(small_data) as arrays:
+        data = (arrays["x_train"][:200], arrays["x_test"])
+    still, moved = (vaectl.train("vae", data, hidden=[100], epochs=200, shift=shift).card for shift in (0, None))
+    assert (still.training["shift"], moved.training["shift"]) == (0, 1)
+    assert moved.metrics["neg_elbo"] < still.metrics["neg_elbo"] - 5
+    with pytest.raises(UsageError, match="shift=-1: give a finite number that is not negative"):
+        vaectl.train("vae", data, shift=-1)
+
+
 def test_a_learned_sigma_is_the_error_on_held_out_images(digits: NDArray[np.uint8], small_data: Path) -> None:
     with np.load(small_data) as arrays:
         data = (arrays["x_train"][:100], arrays["x_test"])
-    options: dict[str, Any] = {"hidden": [100], "epochs": 100, "likelihood": "gaussian"}
+    options: dict[str, Any] = {"hidden": [100], "epochs": 100, "likelihood": "gaussian", "shift": 0}
     card = vaectl.train("ae", data, **options).card
     assert card.sigma == pytest.approx(card.metrics["mse"] ** 0.5, rel=1e-4)
     assert card.sigma > 1.5 * np.sqrt(vaectl.evaluate(vaectl.train("ae", data, **options), data, split="train").metrics["mse"])

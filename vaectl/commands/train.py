@@ -36,6 +36,7 @@ SAMPLES = typer.Option(
 LIKELIHOOD = option("--likelihood", help="Likelihood of a pixel (default: bernoulli for small gray images, else gaussian).")
 SIGMA = option("--sigma", min=1e-3, metavar="X", help="Sigma of a gaussian likelihood (default: learned).")
 BINARIZE = typer.Option("--binarize", help="Dynamic binarization: sample each pixel as 0 or 1 at every visit.")
+SHIFT = option("--shift", min=0, metavar="N", help="Move images at random by up to N pixels (default: a few if data are small).")
 PRECISION = typer.Option("--precision", help="Floating-point type of the layers.")
 OUTPUT = option("-o", "--output", metavar="FILE", help="The checkpoint to write (default: MODEL.safetensors).")
 FORCE = typer.Option("-f", "--force", help="Replace an existing checkpoint.")
@@ -68,6 +69,7 @@ def train(
     likelihood: Annotated[Literal["bernoulli", "gaussian"] | None, LIKELIHOOD] = None,
     sigma: Annotated[float | None, SIGMA] = None,
     binarize: Annotated[bool, BINARIZE] = False,
+    shift: Annotated[int | None, SHIFT] = None,
     precision: Annotated[Literal["auto", "fp32", "bf16"], PRECISION] = "auto",
     output: Annotated[str | None, OUTPUT] = None,
     force: Annotated[bool, FORCE] = False,
@@ -123,6 +125,7 @@ def train(
             likelihood=likelihood,
             sigma=sigma,
             binarize=binarize,
+            shift=shift,
             precision=precision,
             seed=seed,
             device=device,

@@ -20,6 +20,7 @@ class TrainConfig:
     objective: str = "elbo"
     kl_warmup: int = 0  # epochs in which the weight of the KL rises from 0 to beta
     binarize: bool = False  # dynamic binarization
+    shift: int = 0  # pixels by which images are moved at random, at most
     precision: str = "auto"
     seed: int = 0
     betas: tuple[float, float] = (0.9, 0.95)  # Adam's
@@ -30,8 +31,9 @@ class TrainConfig:
 class TrainDefaults:
     """How long and how fast an architecture is trained by default.
 
-    Small data sets get more `epochs`, up to `min_steps`. `lr` is the best peak for a run of `lr_steps`; longer runs and smaller
-    batches take less.
+    Small data sets get more `epochs`, up to `min_steps`; where these are more than twice as many, images are moved by up to
+    `shift` of their shorter side, or they would be learned by heart. `lr` is the best peak for a run of `lr_steps`; longer runs
+    and smaller batches take less.
     """
 
     epochs: int
@@ -39,18 +41,21 @@ class TrainDefaults:
     batch_size: int
     lr: float
     lr_steps: int
+    shift: float
     # A short memory of squared gradients, 20 steps: the usual 1,000 are as many as a short run has.
     betas: tuple[float, float] = (0.9, 0.95)
 
 
 DEFAULTS = {
     # Long enough for a latent plane of MNIST that shows every digit, in a quarter of the study's time. Batches are large enough
-    # to keep the cores busy with matrix products, small enough for hundreds of steps per epoch of MNIST.
-    "mlp": TrainDefaults(epochs=15, min_steps=1000, batch_size=256, lr=0.01, lr_steps=468),
+    # to keep the cores busy with matrix products, small enough for hundreds of steps per epoch of MNIST. Two latent dimensions
+    # have no room for larger shifts.
+    "mlp": TrainDefaults(epochs=15, min_steps=1000, batch_size=256, lr=0.01, lr_steps=468, shift=1 / 28),
     # Small batches: eight times as many steps on an eighth of the images learn more in the same time.
-    "conv": TrainDefaults(epochs=12, min_steps=2000, batch_size=32, lr=0.005, lr_steps=468),
-    # Many small steps learn more than fewer large ones; the gradients of such batches need a longer memory.
-    "unet": TrainDefaults(epochs=6, min_steps=1000, batch_size=8, lr=0.002, lr_steps=4000, betas=(0.9, 0.99)),
+    "conv": TrainDefaults(epochs=12, min_steps=2000, batch_size=32, lr=0.005, lr_steps=468, shift=1 / 16),
+    # Many small steps learn more than fewer large ones; the gradients of such batches need a longer memory. Its crops are random
+    # anyway.
+    "unet": TrainDefaults(epochs=6, min_steps=1000, batch_size=8, lr=0.002, lr_steps=4000, shift=0, betas=(0.9, 0.99)),
 }
 
 # A step of Adam moves each weight by the learning rate, and the output of a linear layer by up to fan_in times that. Beyond
@@ -63,20 +68,25 @@ def make_config(
     n_images: int,
     *,
     max_fan_in: int = 1,
+    shorter_side: int = 1,
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
+    shift: int | None = None,
     **others: Any,
 ) -> TrainConfig:
     """The config for an architecture and a number of images, with defaults for what is None; `others` are its other fields.
 
-    `max_fan_in` is the number of inputs of the network's widest linear layer.
+    `max_fan_in` is the number of inputs of the network's widest linear layer, `shorter_side` that of an image in pixels.
     """
     defaults = DEFAULTS[architecture]
     batch_size = min(batch_size or defaults.batch_size, n_images)
     steps_per_epoch = n_images // batch_size
-    epochs = epochs or max(defaults.epochs, ceil(defaults.min_steps / steps_per_epoch))
+    needed = ceil(defaults.min_steps / steps_per_epoch)
+    if shift is None:
+        shift = round(defaults.shift * shorter_side) if needed > 2 * defaults.epochs else 0
+    epochs = epochs or max(defaults.epochs, needed)
     if lr is None:
         decay = min(1.0, defaults.lr_steps / (epochs * steps_per_epoch)) ** 0.35
         lr = min(defaults.lr * decay * sqrt(min(1.0, batch_size / defaults.batch_size)), MAX_LR_FAN_IN / max_fan_in)
-    return TrainConfig(epochs, batch_size, lr, betas=defaults.betas, **others)
+    return TrainConfig(epochs, batch_size, lr, betas=defaults.betas, shift=shift, **others)

@@ -95,12 +95,27 @@ def make_dataset(images: Sequence[UInt8Array] | UInt8Array, shape: Shape, device
     return RandomCrops(images, shape)
 
 
-class DataLoader:
-    """The batches of all epochs in order. `step` counts those given so far; it can be set to resume, also within an epoch."""
+def shift_images(images: Tensor, most: int, random: Generator) -> Tensor:
+    """Images (N, H, W, C), each moved by up to `most` pixels at random, up or down and sideways; its edge pixels fill the gap."""
+    count, height, width, _ = images.shape
+    down, right = torch.randint(-most, most + 1, (2, count, 1), generator=random, device=random.device)
+    first, rows, columns = (torch.arange(size, device=random.device) for size in (count, height, width))
+    rows, columns = (rows - down).clamp(0, height - 1), (columns - right).clamp(0, width - 1)
+    return images[first[:, None, None], rows[:, :, None], columns[:, None, :]]
 
-    def __init__(self, dataset: ImageDataset | RandomCrops, batch_size: int, epochs: int, random: Generator) -> None:
+
+class DataLoader:
+    """The batches of all epochs in order, each image moved by up to `shift` pixels.
+
+    `step` counts those given so far; it can be set to resume, also within an epoch.
+    """
+
+    def __init__(
+        self, dataset: ImageDataset | RandomCrops, batch_size: int, epochs: int, random: Generator, shift: int = 0
+    ) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
+        self.shift = shift
         self.random = random
         self.steps_per_epoch = len(dataset) // batch_size
         self.steps = epochs * self.steps_per_epoch
@@ -126,4 +141,4 @@ class DataLoader:
                 self.random.set_state(rng_state)
             for batch in batches:
                 self.step += 1
-                yield batch
+                yield shift_images(batch, self.shift, self.random) if self.shift else batch

@@ -146,7 +146,7 @@ class Trainer:
         self.optimizer = Optimizer(self.model, self.dtype, config.betas, muon=not network.has_latent)
         self.random = TorchRandom(generator, self.dtype)
         self.likelihood = losses.make_likelihood(config.likelihood, config.sigma, network.outputs_pixels)
-        self.loader = DataLoader(dataset, config.batch_size, config.epochs, generator)
+        self.loader = DataLoader(dataset, config.batch_size, config.epochs, generator, config.shift)
         self.logger = MetricLogger(config, self.likelihood, self.loader, on_progress)
         self.validate = validate
         self.best_epoch, self.best = 1, self.snapshot()

@@ -55,6 +55,10 @@ class Checkpointer:
         self.saved_step: int | None = None
         self.steps = 0
 
+    def resumed_value(self, name: str) -> Any:
+        """The setting of the interrupted run, whose default may have been another one; None if nothing is resumed."""
+        return self.resumed.run_config.get(name) if self.resumed else None
+
     def start(self, run_config: Mapping[str, Any], versions: Mapping[str, Any]) -> TrainState | None:
         """The state from which this run resumes; None if it starts from scratch.
 

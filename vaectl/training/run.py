@@ -87,6 +87,7 @@ def train(
     likelihood: LikelihoodName | None = None,
     sigma: float | None = None,
     binarize: bool = False,
+    shift: int | None = None,
     precision: Precision = "auto",
     seed: int = 0,
     device: str = "auto",
@@ -123,6 +124,7 @@ def train(
         kl_warmup: epochs in which the weight of the KL rises from 0 to beta.
         likelihood, sigma: of a pixel; sigma, of a Gaussian likelihood, is learned unless given.
         binarize: dynamic binarization: sample each pixel as 0 or 1 at every visit.
+        shift: the most pixels by which images are moved at random at every visit; None moves them if there are few.
         precision: the arithmetic of the layers.
         seed: the random seed. The same seed, machine and number of threads give bit-identical weights.
         device: "auto" is the fastest.
@@ -146,7 +148,7 @@ def train(
     height, width = (size, size) if isinstance(size, int) else size or (None, None)
     numbers = {"latent_dim": latent_dim, "height": height, "width": width, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     check_numbers(1e-12, **numbers, samples=samples, sigma=sigma, hidden=min(hidden or [1]))
-    check_numbers(0, beta=beta, seed=seed, kl_warmup=kl_warmup)
+    check_numbers(0, beta=beta, seed=seed, kl_warmup=kl_warmup, shift=shift)
     if channels not in (None, 1, 3):
         raise UsageError(f"channels={channels!r}: give 1 for gray or 3 for color")
     beta = MODELS[model].beta if beta is None else beta
@@ -210,6 +212,7 @@ def train(
             architecture,
             len(train_images),
             max_fan_in=network.max_fan_in,
+            shorter_side=min(image_shape[:2]),
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,
@@ -221,6 +224,7 @@ def train(
             objective=objective,
             kl_warmup=kl_warmup,
             binarize=binarize,
+            shift=checkpointer.resumed_value("shift") if shift is None else shift,
             precision=precision,
             seed=seed,
         )
@@ -385,7 +389,7 @@ def warn_if_memorized(evaluator: Evaluator, train: ImageStack, held_out_psnr: fl
     psnr = mean_metrics(evaluator, np.asarray(train[::step]))["psnr"]
     if psnr > held_out_psnr + MAX_PSNR_GAP:
         found = f"images it learned from at {psnr:.1f} dB, held-out ones at {held_out_psnr:.1f} dB"
-        warn(f"memorized: it reconstructs {found}: use more images, or fewer epochs (--epochs) or dimensions (--latent)")
+        warn(f"memorized: it reconstructs {found}: use more images, a larger --shift, or fewer dimensions (--latent)")
 
 
 def versions() -> dict[str, Any]:
