@@ -106,7 +106,9 @@ def test_the_checkpoint_here_is_the_default(run: Call, vae: Path) -> None:
 
 def test_old_and_ready_made_checkpoints_have_curves(run: Call) -> None:
     table = run("curves", "photo", FORMAT1 / "unet.safetensors", "--format", "csv").stdout.decode()
-    assert table.startswith("run,epoch,loss,reconstruction,kl,held_out_neg_elbo,held_out_psnr,held_out_psnr_before\nphoto,1,")
+    assert table.startswith(
+        "run,epoch,loss,reconstruction,kl,held_out_loss,held_out_neg_elbo,held_out_psnr,held_out_psnr_before\nphoto,1,"
+    )
     assert table.splitlines()[-1].endswith(",,,")  # format 1 had no held-out metrics
 
 
