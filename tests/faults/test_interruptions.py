@@ -115,7 +115,7 @@ def explore(reference: Reference, examples: int, steps: int) -> None:
 
 @pytest.mark.fault(29, 35, 36, 38)
 def test_a_run_that_is_killed_resumed_and_corrupted_ends_bit_identically(reference: Reference) -> None:
-    explore(reference, 3, 5)
+    explore(reference, 2, 4)
 
 
 @pytest.mark.long

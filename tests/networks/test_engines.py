@@ -3,8 +3,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from support import FORMAT1
 from torch import nn
 
+from vaectl import checkpoint
 from vaectl.networks import numpy as numpy_engine
 from vaectl.networks import onnx as onnx_engine
 from vaectl.networks import torch as torch_engine
@@ -15,6 +17,7 @@ from vaectl.types import Array
 NETWORKS = {
     "mlp": build_mlp((6, 5, 3), 4, [50, 30], variational=True),
     "conv": build_conv((13, 10, 3), 4, [6, 8, 9], variational=True),
+    "conv of version 0.1": checkpoint.load(str(FORMAT1 / "conv.safetensors")).card.network,
     "unet": build_unet((24, 16, 3), [6, 8, 10]),
 }
 

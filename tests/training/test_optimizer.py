@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaectl.networks.network import build_mlp, build_unet
+from vaectl.networks.network import build_conv, build_mlp, build_unet
 from vaectl.networks.torch import build_module
 from vaectl.training.optimizer import Optimizer, init_weights
 
@@ -16,6 +16,18 @@ def test_an_untrained_network_reconstructs_the_mean_image() -> None:
     with torch.no_grad():
         found = decoder(encoder(torch.from_numpy(images) / 255)).mean(0).numpy()
     np.testing.assert_allclose(found, images.mean(0) / 255, atol=0.05)
+
+
+def test_an_untrained_decoder_draws_no_checkerboard() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
+    network = build_conv((16, 16, 3), 4, [8, 16], variational=True)
+    encoder, decoder = build_module(network.encoder), build_module(network.decoder)
+    init_weights(network, encoder, decoder, images, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        drawn = decoder(torch.randn(5, 4))
+    blocks = drawn.unflatten(1, (8, 2)).unflatten(3, (8, 2))  # (N, 8, 2, 8, 2, C)
+    torch.testing.assert_close(blocks, blocks[:, :, :1, :, :1].expand_as(blocks))
+    assert drawn.std((1, 2)).min() > 1e-4
 
 
 def test_adam_updates_weights_as_torch_does() -> None:
@@ -66,7 +78,7 @@ def test_muon_steps_alike_in_all_directions_of_inner_kernels_and_adam_updates_th
     torch.manual_seed(0)
     module = torch.nn.Sequential(*(torch.nn.Conv2d(channels, 8, 3) for channels in (3, 8, 8)))
     before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-    optimizer = Optimizer(module, torch.float32, (0.9, 0.95), muon=True)
+    optimizer = Optimizer(module, torch.float32, (0.9, 0.95))
     assert list(optimizer.named_weights()) == list(before)
     module(torch.randn(5, 3, 9, 9)).square().sum().backward()
     optimizer.step(0.1)
@@ -88,7 +100,7 @@ def test_muon_resumes_to_the_same_bits() -> None:
     def make() -> tuple[torch.nn.Module, Optimizer]:
         torch.manual_seed(0)
         module = torch.nn.Sequential(*(torch.nn.Conv2d(channels, 8, 3) for channels in (3, 8, 8)))
-        return module, Optimizer(module, torch.float32, (0.9, 0.95), muon=True)
+        return module, Optimizer(module, torch.float32, (0.9, 0.95))
 
     module, optimizer = make()
     train(module, optimizer, 3)

@@ -3,7 +3,7 @@
 import base64
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -124,6 +125,19 @@ class Browser:
     def click_map(self, x: float, y: float) -> None:
         self.move(x, y)
         ActionChains(self.chrome).click().perform()
+
+    def touch(self, *paths: Sequence[tuple[float, float]]) -> None:
+        """Move a finger along each path over the map, all at once."""
+        actions = ActionBuilder(self.chrome, duration=50)
+        for number, path in enumerate(paths):
+            finger = actions.add_pointer_input("touch", f"finger {number}")
+            for index, place in enumerate(path):
+                left, top = self.offset(*place)
+                finger.create_pointer_move(50, left, top, self.map())
+                if not index:
+                    finger.create_pointer_down(button=0)
+            finger.create_pointer_up(0)
+        actions.perform()
 
     def map(self) -> Any:
         return self.chrome.find_element(By.ID, "map")

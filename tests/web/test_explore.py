@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from support import Result, edit_safetensors, one_line, write_png
+from support import FORMAT1, Result, edit_safetensors, one_line, write_png
 
 import vaectl
+from vaectl import checkpoint
 from vaectl.datasets.load import Dataset
 from vaectl.networks import numpy as numpy_engine
 from vaectl.networks.layers import LAYERS, layers_to_json
@@ -26,6 +27,7 @@ Call = Callable[..., Result]
 NETWORKS = {
     "mlp": build_mlp((6, 5, 3), 4, [50, 30], variational=True),
     "conv": build_conv((13, 10, 3), 4, [6, 8, 9], variational=True),
+    "conv of version 0.1": checkpoint.load(str(FORMAT1 / "conv.safetensors")).card.network,
     "unet": build_unet((24, 16, 3), [6, 8]),
 }
 RUN_ENGINE = """
@@ -227,6 +229,22 @@ def test_the_keyboard_does_what_the_pointer_does(browser: Browser, page: Path) -
     np.testing.assert_array_equal(browser.latent(), 0)
     browser.press("w", "n", "w")
     browser.wait_for("document.getElementById('walk-position').value === '1'")
+
+
+def test_a_finger_decodes_chooses_and_walks_and_two_zoom(browser: Browser, page: Path, vae: Path) -> None:
+    first, last = places_of_two_images(browser, page, vae)
+    browser.touch([first, last])
+    browser.wait_for("document.getElementById('walk-position').value === '1'")
+    browser.click("show-images")  # from here on, fingers choose points
+    browser.touch([(0.2, 0.2)])
+    corner = browser.latent()
+    browser.after_decoding(lambda: browser.touch([(0.2, 0.2), (0.5, 0.5), (0.8, 0.8)]))
+    opposite = browser.latent()
+    browser.touch([(0.4, 0.4), (0.2, 0.2)], [(0.6, 0.6), (0.8, 0.8)])
+    browser.touch([(0.2, 0.2)])
+    zoomed = browser.latent()
+    browser.touch([(0.8, 0.8)])
+    np.testing.assert_allclose((browser.latent() - zoomed) / (opposite - corner), 1 / 3, atol=0.05)
 
 
 def test_sliders_move_one_dimension_and_say_so(browser: Browser, page: Path) -> None:

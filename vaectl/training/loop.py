@@ -143,7 +143,7 @@ class Trainer:
         if not initial:
             init_weights(network, self.encoder, self.decoder, split_pairs(dataset.init_images(), network)[0], generator)
         self.model = nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
-        self.optimizer = Optimizer(self.model, self.dtype, config.betas, muon=not network.has_latent)
+        self.optimizer = Optimizer(self.model, self.dtype, config.betas)
         self.random = TorchRandom(generator, self.dtype)
         self.likelihood = losses.make_likelihood(config.likelihood, config.sigma, network.outputs_pixels)
         self.loader = DataLoader(dataset, config.batch_size, config.epochs, generator, config.shift)

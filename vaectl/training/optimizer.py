@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from vaectl.networks.layers import AddSkip
+from vaectl.networks.layers import AddSkip, PixelShuffle
 from vaectl.networks.network import Network
 from vaectl.types import UInt8Array
 
@@ -19,7 +19,8 @@ def init_weights(network: Network, encoder: nn.Sequential, decoder: nn.Sequentia
 
     SiLU passes on less than half of its input, hence more than LeCun's 1 / fan_in (LeCun et al. 1998, section 4.6). Small last
     layers start z near the prior and reconstructions near the mean. A unet has half the gain, and begins as the identity, as
-    each of its residual blocks does (Zhang, Dauphin & Ma 2019).
+    each of its residual blocks does (Zhang, Dauphin & Ma 2019). A decoder that shuffles pixels begins with blocks of equal ones,
+    or checkerboards would remain (Aitken et al. 2017).
     """
     hidden_gain = 1.2 if network.has_latent else 0.6
     weighted: list[Any] = []
@@ -31,6 +32,9 @@ def init_weights(network: Network, encoder: nn.Sequential, decoder: nn.Sequentia
             gain = 0 if added or (is_last and not network.has_latent) else 0.6 if is_last else hidden_gain
             nn.init.normal_(module.weight, std=gain / sqrt(module.weight[0].numel()), generator=random)
             nn.init.zeros_(module.bias)
+            if network.has_latent and isinstance(shuffle := (*layers, None)[index + 1], PixelShuffle):
+                subpixels = shuffle.upscale_factor**2
+                module.weight.data = module.weight.data[::subpixels].repeat_interleave(subpixels, 0)
             weighted.append(module)
     mean = torch.from_numpy(sample.mean(0, dtype=np.float32)).to(random.device) * (1 / 255)
     weight = weighted[0].weight.data
@@ -52,17 +56,17 @@ MUON_RMS = 0.2  # of an update at a learning rate of 1, as Adam's are
 class Optimizer:
     """Adam (Kingma & Ba 2015) on the weights of a module as one float32 vector, with a copy in the working precision.
 
-    With `muon`, Muon (Jordan et al. 2024) updates the inner convolutions: it needs 40 % of Adam's steps to denoise as well.
+    Muon (Jordan et al. 2024) updates the inner convolutions: a unet needs 40 % of the steps to denoise as well.
 
     One vector makes an update a single pass. The fused kernel is called directly: an optimizer of torch.optim computes the same,
     but creating one imports torch._dynamo, which takes longer than training an epoch.
     """
 
-    def __init__(self, module: nn.Module, dtype: torch.dtype, betas: tuple[float, float], *, muon: bool = False) -> None:
+    def __init__(self, module: nn.Module, dtype: torch.dtype, betas: tuple[float, float]) -> None:
         self.betas = betas
         named = dict(module.named_parameters())
         self.order = list(named)
-        kernels = [name for name, parameter in named.items() if parameter.ndim == 4][1:-1] if muon else []
+        kernels = [name for name, parameter in named.items() if parameter.ndim == 4][1:-1]
         self.names = kernels + [name for name in named if name not in kernels]
         self.parameters = [named[name] for name in self.names]
         self.n_kernels, self.n_muon = len(kernels), sum(named[name].numel() for name in kernels)
