@@ -19,7 +19,7 @@ from typing import Any
 def main() -> None:
     """Serve until stdin closes."""
     import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401
+    import matplotlib.figure  # noqa: F401 - what curves imports
 
     import vaectl.autoencoder
     import vaectl.checkpoint
