@@ -1,6 +1,7 @@
 import dataclasses
 import warnings
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,12 @@ def test_training_reduces_the_loss(bars: NDArray[np.uint8], precision: str, vari
     assert result.epochs[-1]["loss"] < 0.5 * result.epochs[0]["loss"]
     assert (result.epochs[-1]["kl"] > 0) == variational
     assert all(weight.dtype == np.float32 for weight in result.weights.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_corruption_goes_with_every_precision(bars: NDArray[np.uint8], precision: str) -> None:
+    specs = ("gaussian:0.1@0.5", "poisson:30@0.5", "mask:0.1@0.5", "salt-pepper:0.1@0.5", "blur:1@0.5", "camera@0.5", "watermark@0.5")
+    assert isfinite(fit(bars, dataclasses.replace(CONFIG, precision=precision, corrupt=specs)).epochs[-1]["loss"])
 
 
 @pytest.mark.fault(37)

@@ -86,29 +86,26 @@ class Modules(NamedTuple):
 
 
 class TorchRandom:
-    """Random tensors on the generator's device, for corruptions; normal ones have the given dtype."""
+    """Random tensors on the generator's device, in float32: bfloat16 is too coarse for a fraction of the pixels."""
 
-    def __init__(self, generator: torch.Generator, dtype: torch.dtype) -> None:
+    def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator
-        self.dtype = dtype
         self.constants: dict[int, tuple[NDArray[Any], Tensor]] = {}
 
     def normal(self, shape: tuple[int, ...]) -> Tensor:
-        return torch.randn(shape, generator=self.generator, device=self.generator.device, dtype=self.dtype)
+        return torch.randn(shape, generator=self.generator, device=self.generator.device)
 
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
-        # Always in float32: bfloat16 is too coarse for a fraction of the pixels.
         return torch.rand(shape, generator=self.generator, device=self.generator.device)
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Tensor:
         return torch.randint(high, shape, generator=self.generator, device=self.generator.device)
 
     def poisson(self, rate: Tensor) -> Tensor:
-        return torch.poisson(rate.float(), generator=self.generator)
+        return torch.poisson(rate, generator=self.generator)
 
     def on_numpy(self, function: Callable[..., Array], clean: Tensor, *others: Tensor) -> Tensor:
-        arrays = (tensor.float() if tensor.is_floating_point() else tensor for tensor in (clean, *others))
-        return torch.from_numpy(function(*(array.cpu().numpy() for array in arrays))).to(clean)
+        return torch.from_numpy(function(*(tensor.cpu().numpy() for tensor in (clean, *others)))).to(clean)
 
     def constant(self, array: NDArray[Any]) -> Tensor:
         # Keep the array, so that its id is not reused.

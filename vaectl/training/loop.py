@@ -144,7 +144,7 @@ class Trainer:
             init_weights(network, self.encoder, self.decoder, split_pairs(dataset.init_images(), network)[0], generator)
         self.model = nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
         self.optimizer = Optimizer(self.model, self.dtype, config.betas)
-        self.random = TorchRandom(generator, self.dtype)
+        self.random = TorchRandom(generator)
         self.likelihood = losses.make_likelihood(config.likelihood, config.sigma, network.outputs_pixels)
         self.loader = DataLoader(dataset, config.batch_size, config.epochs, generator, config.shift)
         self.logger = MetricLogger(config, self.likelihood, self.loader, on_progress)
@@ -153,7 +153,7 @@ class Trainer:
 
     def train_step(self, batch: Tensor) -> None:
         """Update the weights with one batch, (N, H, W, C), or of pairs, (N, H, W, 2 C), 0 to 255."""
-        images = batch.to(self.dtype).mul_(1 / 255)
+        images = batch.float().mul_(1 / 255)
         if self.config.binarize:
             images = self.random.binarize(images)
         clean, given = split_pairs(images, self.network)

@@ -66,7 +66,7 @@ class Evaluator:
         self.likelihood = likelihood
         self.config = config
         self.device = device
-        self.random = TorchRandom(Generator(device).manual_seed(config.seed), torch.float32)
+        self.random = TorchRandom(Generator(device).manual_seed(config.seed))
         self.encoder, self.decoder = (
             build_module(layers, half_weights(half, weights)).to(device) for half, layers in network.halves()
         )
