@@ -25,12 +25,14 @@ FAULTY = {
     "name,label\na,b\n": "line 1 has latents of shape (N, 0): latents have at least one dimension",
     "name,z1\na,1\n": "line 1: the header name, label (if known), z0, z1, ... is expected",
     "name,psnr,z0\na,1,2\n": "line 1: the header name, label (if known), z0, z1, ... is expected",
+    "z0,1\n0,1\n": "line 1: the header name, label (if known), z0, z1, ... is expected",
+    "0,1\n": "is neither an image nor an array: latents (NPY or CSV) are expected: write them with vaectl encode",
     "name,z0\nname,z0,z1\n": "line 2 has latents of shape (N, 2)",
     "name,z0\n": "is empty: it contains no latents",
     "": "is empty: latents (NPY or CSV) are expected",
     "a.png,1\n": "is neither an image nor an array: latents (NPY or CSV) are expected: write them with vaectl encode",
     "name;z0\na;1\n": "is neither an image nor an array: latents (NPY or CSV) are expected: write them with vaectl encode "
-    "(CSV begins with name,z0)",
+    "(a CSV begins with the line name,z0,z1,...)",
     'name,z0\n"a,1\n': "line 2 is not CSV (unexpected end of data): write it again",
     'name,z0\n"' + "a\n" * 100_000: "line 2 is not CSV (field larger than field limit (131072))",
 }

@@ -98,6 +98,7 @@ def test_a_table_holds_latents_their_names_and_labels(tmp_path: Path) -> None:
     assert list(found.names) == ['a, b\n"c".png', "name", "\udcff.png", "z-00000"]
     assert list(found.labels) == ["cat", None, "dog", "dog"]
     assert list(read_table("name,z0,z1\na,1,2", tmp_path).labels) == [None]
+    assert list(read_table("z0,z1\n1,2\n3,4", tmp_path).names) == ["z-00000", "z-00001"]
     assert File(str(tmp_path / "z.csv")).count() is None  # before it is read
 
 

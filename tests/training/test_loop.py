@@ -49,7 +49,8 @@ def test_training_reduces_the_loss(bars: NDArray[np.uint8], precision: str, vari
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_every_corruption_goes_with_every_precision(bars: NDArray[np.uint8], precision: str) -> None:
-    specs = ("gaussian:0.1@0.5", "poisson:30@0.5", "mask:0.1@0.5", "salt-pepper:0.1@0.5", "blur:1@0.5", "camera@0.5", "watermark@0.5")
+    names = ("gaussian:0.1", "poisson:30", "mask:0.1", "salt-pepper:0.1", "blur:1", "camera", "watermark")
+    specs = tuple(f"{name}@0.5" for name in names)
     assert isfinite(fit(bars, dataclasses.replace(CONFIG, precision=precision, corrupt=specs)).epochs[-1]["loss"])
 
 

@@ -3,6 +3,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,6 +130,40 @@ def test_moving_the_pointer_decodes_without_a_click(browser: Browser, page: Path
     first = browser.pixels("decoded")
     browser.after_decoding(lambda: browser.move(0.8, 0.8))
     assert np.abs(browser.pixels("decoded").astype(int) - first).max() > 50
+
+
+def test_sliders_and_captions_follow_the_pointer_and_nothing_jumps(browser: Browser, page: Path) -> None:
+    def state() -> list[Any]:
+        return list(
+            browser.run(
+                "const output = document.querySelector('#sliders output'), sample = document.getElementById('sample');"
+                "return [output.textContent, document.getElementById('decoded-caption').textContent, sample.getBoundingClientRect().top]"
+            )
+        )
+
+    browser.open(page)
+    browser.wait_for("Number(document.body.dataset.decoded) > 0")
+    chosen = state()
+    status = browser.text("status")
+    browser.click("show-images")  # between dots, there is nothing to compare
+    browser.after_decoding(lambda: browser.move(0.1, 0.15))
+    hovered = state()
+    assert hovered[0] != chosen[0] and hovered[1].startswith("Decoded below the pointer: z = (") and hovered[2] == chosen[2]
+    assert not browser.chrome.find_element(By.ID, "original").is_displayed()
+    browser.after_decoding(lambda: browser.click("sample-label"))  # the pointer leaves the map
+    assert state() == chosen and browser.text("status") == status
+
+
+def test_the_map_shows_all_dots_after_the_window_changes(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.click("show-images")  # or a click might choose one
+    try:
+        browser.chrome.set_window_size(400, 900)
+        browser.wait_for("document.getElementById('map').clientWidth < 400")
+        browser.after_decoding(lambda: browser.click_map(0.02, 0.5))
+        assert browser.latent()[0, 0] < -3
+    finally:
+        browser.chrome.set_window_size(1200, 1000)
 
 
 def test_the_first_image_is_shown_beside_its_reconstruction(

@@ -30,10 +30,8 @@ SIGNATURES = {
     b"MM\0+": "TIFF",
     b"\x93NUMPY": "NPY",
     b"PK\x03\x04": "NPZ",
-    b"name,": "CSV",
-    b'"name",': "CSV",
-    b"\xef\xbb\xbfname,": "CSV",
-    b'\xef\xbb\xbf"name",': "CSV",
+    # With and without the byte order mark that Excel writes.
+    **{mark + start: "CSV" for mark in (b"", b"\xef\xbb\xbf") for start in (b"name,", b'"name",', b"z0", b'"z0"')},
 }
 MAX_SIGNATURE_BYTES = 12
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")

@@ -242,21 +242,22 @@ def table_rows(input: Input, check_dim: Callable[[int, str], None]) -> Iterator[
     Another header begins another table, as in what `cat` makes of two.
     """
     columns = 0
-    labeled = False
+    leading: list[str] = []
     for line, fields in tables.read_records(input.reader):
         where = f"{input.reader.name} line {line}"
-        if tables.is_latent_header(fields):
-            columns, labeled = len(fields), "label" in fields
-            dim = columns - 1 - labeled
+        found = tables.leading_columns(fields)
+        if found is not None:
+            columns, leading = len(fields), found
+            dim = columns - len(leading)
             check_dim(dim, f"{where} has latents of shape (N, {dim})")
         elif not columns:
             raise VaectlError(f"{where}: the header name, label (if known), z0, z1, ... is expected: see vaectl encode")
         elif len(fields) != columns:
             raise VaectlError(f"{where} has {len(fields)} fields, its header has {columns}: correct it")
         else:
-            name, *values = fields
-            label = values.pop(0) if labeled else None
-            yield Item(name or input.numbered_name(), parse_latent(values, where), label or None)
+            known = dict(zip(leading, fields, strict=False))
+            z = parse_latent(fields[len(leading) :], where)
+            yield Item(known.get("name") or input.numbered_name(), z, known.get("label") or None)
 
 
 def parse_latent(fields: Sequence[str], where: str) -> Array:
@@ -307,7 +308,11 @@ def latent_items(
             continue
         if encode is None:
             is_image = isinstance(input, StoredImage) or input.format in READABLE_FORMATS
-            advice = "run vaectl encode on it first" if is_image else "write them with vaectl encode (CSV begins with name,z0)"
+            advice = (
+                "run vaectl encode on it first"
+                if is_image
+                else "write them with vaectl encode (a CSV begins with the line name,z0,z1,...)"
+            )
             raise VaectlError(f"{input.describe()}: latents (NPY or CSV) are expected: {advice}")
         try:
             name, image = load_image(input)

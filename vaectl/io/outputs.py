@@ -183,7 +183,8 @@ def write_csv(batches: Iterable[Batch], path: str) -> None:
         for index, batch in enumerate(batches):
             if index == 0:
                 labeled = any(label is not None for label in batch.labels)
-                stream.write(tables.format_record(*tables.latent_columns(batch.arrays.shape[1], labeled=labeled)))
+                leading = ["name", "label"] if labeled else ["name"]
+                stream.write(tables.format_record(*tables.latent_columns(leading, batch.arrays.shape[1])))
             labels = batch.labels or [None] * len(batch)
             for name, label, z in zip(batch.names, labels, batch.arrays, strict=True):
                 stream.write(tables.format_record(name, *[label or ""] * labeled, *map(str, z)))

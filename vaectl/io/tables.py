@@ -50,15 +50,15 @@ def read_records(reader: PeekableReader) -> Iterator[tuple[int, list[str]]]:
             yield number, fields
 
 
-def latent_columns(latent_dim: int, *, labeled: bool) -> list[str]:
-    """The header of a table of latents."""
-    return ["name", *["label"] * labeled, *(f"z{dim}" for dim in range(latent_dim))]
+def latent_columns(leading: Sequence[str], latent_dim: int) -> list[str]:
+    """The header of a table of latents, whose leading columns are some of name and label."""
+    return [*leading, *(f"z{dim}" for dim in range(latent_dim))]
 
 
-def is_latent_header(fields: Sequence[str]) -> bool:
-    """Whether a record is the header of a table of latents."""
-    labeled = fields[1:2] == ["label"]
-    return fields[0] == "name" and fields == latent_columns(len(fields) - 1 - labeled, labeled=labeled)
+def leading_columns(header: Sequence[str]) -> list[str] | None:
+    """The leading columns of the header of a table of latents; None if the record is no such header."""
+    found = [column for column in header if column in ("name", "label")]
+    return found if header == latent_columns(found, len(header) - len(found)) else None
 
 
 def format_record(*values: str) -> bytes:

@@ -265,5 +265,5 @@ def lead(model: Autoencoder, count: int, source: str) -> str:
     shown = f"Each dot is one image{of}, placed by its numbers: images that look alike lie close together. " if count else ""
     return (
         f"The model describes an image by {numbers}, and draws images from such numbers. {shown}"
-        "Move over the map: what the model draws for the point below the pointer appears beside it, also where there is no image."
+        "Move over the map: the model draws an image for the point below the pointer, also where there is none of yours."
     )

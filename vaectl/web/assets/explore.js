@@ -23,7 +23,7 @@ class Explorer {
     this.z = this.origin.slice(); // the chosen latent,
     this.image = null; // the point that it is the latent of, if it is that of one,
     this.lastImage = null;
-    this.preview = null; // the latent below the pointer, if it is on the map,
+    this.preview = null; // what is below the pointer if that is on the map: {z, image},
     this.walk = null; // and a walk: {from, to, name}
     this.sliders = new Map();
     this.map = new LatentMap(byId("map"), listPoints(tensors.latents), labelNames.length, (z, count) => decode(background, z, count), {
@@ -51,25 +51,28 @@ class Explorer {
     this.z = z;
     this.preview = null;
     this.map.base = z;
-    for (const [dim, { range, output }] of this.sliders) {
-      if (document.activeElement !== range) range.value = z[dim];
-      output.textContent = format(z[dim]);
-    }
     this.show();
   }
 
   /** Decode what is chosen or below the pointer. While that takes its time, only the latest wish is kept. */
   async show() {
-    this.map.marks = { z: this.preview ?? this.z, walk: this.walk };
+    const shown = this.preview ?? { z: this.z, image: this.image };
+    this.map.marks = { z: shown.z, walk: this.walk };
     this.map.redraw();
-    this.wanted = { z: this.preview ?? this.z, image: this.preview ? null : this.image };
+    for (const [dim, { range, output }] of this.sliders) {
+      if (document.activeElement !== range) range.value = shown.z[dim];
+      output.textContent = format(shown.z[dim]);
+    }
+    this.wanted = shown;
     if (this.busy) return;
     this.busy = true;
     while (this.wanted) {
-      const { z, image } = this.wanted;
+      const { z, image } = this.wanted, hovered = this.wanted === this.preview;
       this.wanted = null;
       const pixels = await decode(this.engine, z, 1);
       drawPixels(byId("decoded"), pixels);
+      byId("decoded-caption").textContent = `${image ? "Reconstruction" : "Decoded"}${hovered ? ` below the pointer: ${describe(z)}` : ""}`;
+      document.querySelectorAll(".compared").forEach((figure) => (figure.hidden = !this.map.points.length));
       compare(image, pixels);
       document.body.dataset.decoded = Number(document.body.dataset.decoded ?? 0) + 1;
     }
@@ -77,7 +80,7 @@ class Explorer {
   }
 
   hover(z, point, place) {
-    this.preview = Float32Array.from(z);
+    this.preview = { z: Float32Array.from(z), image: point };
     showTip(point, place, this.map.plane);
     this.show();
   }
@@ -232,10 +235,11 @@ async function decode(engine, z, count) {
   return (await engine.run("decoder", Float32Array.from(z), [count, D])).data;
 }
 
-/** Draw a point's image and how far its reconstruction is from it; without a point, neither. */
+/** Draw a point's image and how far its reconstruction is from it; without a point, neither, in the same place. */
 function compare(point, reconstruction) {
-  document.querySelectorAll(".compared").forEach((figure) => (figure.hidden = !point));
-  byId("decoded-caption").textContent = point ? "Reconstruction" : "Decoded";
+  const show = (id, shown) => byId(id).parentElement.classList.toggle("absent", !shown);
+  show("original", point);
+  show("difference", point);
   if (!point) return;
   const canvas = byId("original"), context = canvas.getContext("2d", { willReadFrequently: true });
   const { image, left, top, height, width } = point;
@@ -243,7 +247,7 @@ function compare(point, reconstruction) {
   context.drawImage(image, left, top, width, height, 0, 0, width, height);
   const original = toChannels(context.getImageData(0, 0, width, height).data);
   const comparable = original.length === reconstruction.length; // not with a smaller thumbnail
-  byId("difference").parentElement.hidden = !comparable;
+  show("difference", comparable);
   if (!comparable) return;
   const difference = reconstruction.map((value, index) => Math.abs(value - original[index] / 255));
   drawPixels(byId("difference"), difference);
@@ -294,7 +298,7 @@ function setUpDirections(explorer) {
   for (const dim of D > 2 ? byUse : [...Array(D).keys()]) directions.set(`z${dim}`, Float32Array.from({ length: D }, (_, at) => at === dim));
   if (D === 1) directions.set("nothing", null);
   const names = [...directions.keys()];
-  const choose = () => map.setDirections(...selects.map((select) => directions.get(select.value)));
+  const choose = () => map.setDirections(...selects.map(({ value }) => ({ name: value, vector: directions.get(value) })));
   selects.forEach((select, at) => {
     names.forEach((name) => addOption(select, name, name));
     select.value = names[at];

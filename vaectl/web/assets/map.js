@@ -9,6 +9,7 @@ const MAX_THUMBNAILS = 160; // with so few dots in view, they become thumbnails
 const THUMBNAIL_SIDE = 30;
 const TILE_SIDE = 34; // pixels of an image in the decoded plane, at least
 const MAX_TILES = 24; // along the longer side
+const TICK_DISTANCE = 70; // pixels between numbers on an axis, at least
 const DELAY = 120; // milliseconds until the plane is decoded again
 
 /**
@@ -25,6 +26,7 @@ class LatentMap {
     this.shows = { points: true, plane: true, hiddenLabels: new Set() };
     this.marks = { z: null, walk: null }; // the latent that is decoded, and the ends of a walk
     this.decoded = null; // the decoded plane: {canvas, left, top, width, height}
+    this.fitted = false; // whether all dots are in view because of `fit`
     this.version = 0;
     this.hovered = null;
     this.gesture = null;
@@ -36,13 +38,15 @@ class LatentMap {
 
   resize() {
     Object.assign(this.plane, { width: this.element.clientWidth, height: this.element.clientHeight });
-    this.changeView();
+    if (this.fitted) this.fit();
+    else this.changeView();
   }
 
-  /** Show the plane along two directions; without a second one, heights are arbitrary. */
-  setDirections(u, v) {
-    Object.assign(this.plane, { u, v: v ?? u.map(() => 0) });
-    this.points.forEach((point, index) => this.place(point, index, !v));
+  /** Show the plane along two directions, {name, vector}; without a second vector, heights are arbitrary. */
+  setDirections(across, up) {
+    Object.assign(this.plane, { u: across.vector, v: up.vector ?? across.vector.map(() => 0) });
+    this.axes = [across.name, up.vector && up.name];
+    this.points.forEach((point, index) => this.place(point, index, !up.vector));
     this.fit();
   }
 
@@ -56,10 +60,12 @@ class LatentMap {
     // Two dimensions of a VAE are shown over the range that grids have.
     const whole = model.network.variational && model.network.latent_dim === 2;
     this.plane.fit(...ranges.map(([low, high]) => (whole ? [Math.min(low, -3), Math.max(high, 3)] : [low, high])));
+    this.fitted = true;
     this.changeView();
   }
 
   zoom(factor, place) {
+    this.fitted = false;
     this.plane.zoom(factor, place);
     this.changeView();
   }
@@ -108,7 +114,8 @@ class LatentMap {
 
   drawPoints() {
     const context = this.begin(this.canvases.points), { width, height, scale } = this.plane;
-    if (this.decoded && this.shows.plane) {
+    const onPlane = this.decoded && this.shows.plane;
+    if (onPlane) {
       const { canvas, x, y, across, down } = this.decoded;
       context.imageSmoothingEnabled = false;
       context.drawImage(canvas, ...this.plane.toScreen(x, y), across * scale, down * scale);
@@ -122,7 +129,7 @@ class LatentMap {
       if (Math.abs(left - width / 2) < width / 2 + THUMBNAIL_SIDE && Math.abs(top - height / 2) < height / 2 + THUMBNAIL_SIDE)
         inView.push([point, left, top]);
     }
-    const radius = inView.length > 3000 ? 2 : inView.length > 600 ? 2.6 : 3.5;
+    const radius = (inView.length > 3000 ? 2 : inView.length > 600 ? 2.6 : 3.5) - (onPlane ? 0.6 : 0);
     const dots = new Map(); // by color: one path is drawn far faster than many
     for (const [point, left, top] of inView) {
       const color = this.color(point);
@@ -136,10 +143,43 @@ class LatentMap {
         path.arc(left, top, radius, 0, 7);
       }
     }
+    context.globalAlpha = onPlane ? 0.75 : 1; // what is decoded shows through
     for (const [color, path] of dots) {
       context.fillStyle = color;
       context.fill(path);
     }
+    context.globalAlpha = 1;
+    this.drawAxes(context);
+  }
+
+  /** Draw the names of the axes, numbers along two edges, and lines through 0. */
+  drawAxes(context) {
+    const { plane, axes: [across, up] } = this, { width, height } = plane;
+    const { color, backgroundColor } = getComputedStyle(this.element);
+    Object.assign(context, { font: "600 13px system-ui, sans-serif", lineWidth: 4, lineJoin: "round", strokeStyle: backgroundColor, fillStyle: color });
+    const write = (text, left, top, align) => {
+      context.textAlign = align;
+      context.strokeText(text, left, top);
+      context.fillText(text, left, top);
+    };
+    const [x, y] = plane.fromScreen(0, height), [right, top] = plane.fromScreen(width, 0);
+    const ticks = (low, high) => axisTicks(low, high, TICK_DISTANCE / plane.scale);
+    const [left0, top0] = plane.toScreen(0, 0);
+    context.globalAlpha = 0.3;
+    context.fillRect(left0, 0, 1, height);
+    if (up) context.fillRect(0, top0, width, 1);
+    context.globalAlpha = 1;
+    for (const value of ticks(x, right)) {
+      const left = plane.toScreen(value, 0)[0];
+      if (left > 30 && left < width - 30) write(formatTick(value), left, height - 20, "center");
+    }
+    write(`${across} →`, width / 2, height - 5, "center");
+    if (!up) return;
+    for (const value of ticks(y, top)) {
+      const place = plane.toScreen(0, value)[1];
+      if (place > 30 && place < height - 40) write(formatTick(value), 6, place + 4, "left");
+    }
+    write(`↑ ${up}`, 6, 16, "left");
   }
 
   drawOverlay() {
@@ -249,6 +289,7 @@ class LatentMap {
     if (!gesture.moved) return;
     gesture.at = at;
     if (gesture.kind === "pan") {
+      this.fitted = false;
       this.plane.pan(at[0] - before[0], at[1] - before[1]);
       this.changeView();
     } else {
@@ -278,6 +319,15 @@ class LatentMap {
     return { distance: Math.max(1, Math.hypot(first[0] - second[0], first[1] - second[1])), middle };
   }
 }
+
+/** Round numbers between two, at least `distance` apart. */
+function axisTicks(low, high, distance) {
+  const power = 10 ** Math.floor(Math.log10(distance));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= distance), first = Math.ceil(low / step);
+  return Array.from({ length: Math.max(0, Math.floor(high / step) - first + 1) }, (_, index) => (first + index) * step);
+}
+
+const formatTick = (value) => String(Number(value.toPrecision(6))).replace("-", "−");
 
 function drawThumbnail(context, point, left, top) {
   const scale = THUMBNAIL_SIDE / Math.max(point.height, point.width);
