@@ -136,8 +136,8 @@ def test_sliders_and_captions_follow_the_pointer_and_nothing_jumps(browser: Brow
     def state() -> list[Any]:
         return list(
             browser.run(
-                "const output = document.querySelector('#sliders output'), sample = document.getElementById('sample');"
-                "return [output.textContent, document.getElementById('decoded-caption').textContent, sample.getBoundingClientRect().top]"
+                "const id = (name) => document.getElementById(name), slider = document.querySelector('#sliders output');"
+                "return [slider.textContent, id('decoded-caption').textContent, id('sample').getBoundingClientRect().top]"
             )
         )
 
