@@ -108,7 +108,7 @@ class ForkServer:
             return MeasuredResult(result, seconds, ending.cpu_seconds, ending.memory_bytes)
 
     @contextmanager
-    def start(self, arguments: Sequence[str], cwd: Path) -> Iterator["RunningCall"]:
+    def start(self, arguments: Sequence[str], cwd: Path, **variables: str) -> Iterator["RunningCall"]:
         """Start a call of vaectl, which runs during the block."""
         reading, writing = os.pipe()
         with (
@@ -117,7 +117,7 @@ class ForkServer:
             tempfile.TemporaryFile() as out,
             open(reading, "rb") as err,
         ):
-            process = connection.start(arguments, cwd, [nothing.fileno(), out.fileno(), writing], NO_LIMITS, {})
+            process = connection.start(arguments, cwd, [nothing.fileno(), out.fileno(), writing], NO_LIMITS, variables)
             os.close(writing)
             yield RunningCall(process, connection, out, err)
 

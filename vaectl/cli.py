@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from vaectl import __version__
+from vaectl import __version__, ranks
 from vaectl.errors import UsageError, VaectlError, VaectlWarning
 from vaectl.signals import Terminated, die_by_signal, raise_terminated
 from vaectl.text import escape, shorten
@@ -113,7 +113,7 @@ def main() -> NoReturn:
     # Idle threads spin only briefly: one training run is as fast, and two at once are twice as fast.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     signal.signal(signal.SIGTERM, raise_terminated)
-    warnings.simplefilter("always", VaectlWarning)
+    warnings.simplefilter("ignore" if ranks.rank() else "always", VaectlWarning)
     # Pillow warns of large and damaged images, which are errors here.
     warnings.filterwarnings("ignore", module="PIL")
     # NumPy warns of arrays that Python 2 wrote, but reads them.
@@ -132,7 +132,9 @@ def main() -> NoReturn:
     except (VaectlError, TyperException) as error:
         if os.environ.get("VAECTL_DEBUG"):
             traceback.print_exc()
-        print_line(format_usage_error(error) if isinstance(error, TyperException) else str(error))
+        # All of several processes have the same usage errors.
+        if not ranks.rank() or error.exit_code == 1:
+            print_line(format_usage_error(error) if isinstance(error, TyperException) else str(error))
         code = error.exit_code
     except MemoryError:
         print_line("not enough memory: use smaller images, or fewer at once")
@@ -187,9 +189,10 @@ def called_as() -> str:
 
 def print_line(message: str) -> None:
     """Print one line on stderr: `vaectl COMMAND: MESSAGE`. Nothing in it controls the terminal, whatever files contain."""
+    process = f" (process {ranks.rank()})" if ranks.rank() else ""
     with suppress(OSError):
         if sys.stderr:  # through which a progress bar keeps its distance
-            sys.stderr.write(f"{called_as()}: {shorten(escape(' '.join(message.splitlines())))}\n")
+            sys.stderr.write(f"{called_as()}{process}: {shorten(escape(' '.join(message.splitlines())))}\n")
             sys.stderr.flush()
 
 

@@ -31,9 +31,13 @@ def die_by_signal(number: signal.Signals) -> NoReturn:
 
 
 class DeferredSignal:
-    """A SIGINT or SIGTERM held back until it is delivered; true if one has arrived. A second one is delivered at once."""
+    """A SIGINT or SIGTERM held back until it is delivered; true if one has arrived.
 
-    def __init__(self) -> None:
+    A second one is delivered at once, unless `patient`.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.patient = patient
         self.handlers: dict[int, Handler] = {}
         self.number: int | None = None
 
@@ -42,7 +46,7 @@ class DeferredSignal:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Hold back the first signal, and pass a second one to its own handler."""
-        if self:
+        if self and not self.patient:
             self.handlers[number](number, frame)
         self.number = number
 
@@ -54,9 +58,9 @@ class DeferredSignal:
 
 
 @contextmanager
-def defer_signals() -> Iterator[DeferredSignal]:
-    """Hold back the first SIGINT or SIGTERM until it is delivered, at the latest when the block ends."""
-    deferred = DeferredSignal()
+def defer_signals(*, patient: bool = False) -> Iterator[DeferredSignal]:
+    """Hold back the first SIGINT or SIGTERM, or if `patient` all, until one is delivered, at the latest when the block ends."""
+    deferred = DeferredSignal(patient)
     in_main_thread = threading.current_thread() is threading.main_thread()  # Python handles signals only there
     for number in (signal.SIGINT, signal.SIGTERM) if in_main_thread else ():
         handler = signal.getsignal(number)

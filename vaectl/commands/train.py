@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from vaectl import ranks
 from vaectl.commands import options
 from vaectl.commands.options import option
 from vaectl.errors import UsageError
@@ -101,7 +102,8 @@ def train(
     from vaectl.commands import console
     from vaectl.training import run
 
-    with console.TrainingDisplay(quiet, as_json) as display:
+    speaks = ranks.rank() == 0
+    with console.TrainingDisplay(quiet or not speaks, as_json and speaks) as display:
         trained = run.train(
             model,
             data,
@@ -138,7 +140,7 @@ def train(
             on_progress=display.on_progress,
             on_end=display.on_end,
         )
-    if path not in files.STDOUT_NAMES:
+    if speaks and path not in files.STDOUT_NAMES:
         if as_json:
             console.write_json({"checkpoint": path, "metrics": trained.card.metrics}, indent=None)
         else:

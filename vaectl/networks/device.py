@@ -1,6 +1,7 @@
 """Resolves device names: auto, cpu, cuda, cuda:1, mps or xpu."""
 
 from vaectl.errors import VaectlError
+from vaectl.ranks import local_rank
 
 
 def available_devices() -> list[str]:
@@ -16,17 +17,16 @@ def available_devices() -> list[str]:
 
 
 def resolve_device(name: str) -> str:
-    """The torch device for a name; auto is the fastest device.
+    """The torch device for a name; auto is the fastest device. Of several GPUs, each process of a machine has its own.
 
     Raises:
         VaectlError: this machine has no such device; the message lists those it has.
     """
     devices = available_devices()
-    if name == "auto":
-        return devices[0]
-    for device in devices:
-        if name in (device, device.partition(":")[0]):
-            return device
+    name = devices[0].partition(":")[0] if name == "auto" else name
+    found = [device for device in devices if name in (device, device.partition(":")[0])]
+    if found:
+        return found[local_rank() % len(found)]
     raise VaectlError(
         f"no device {name!r} on this machine", f"choose auto or one of {', '.join(devices)}; GPUs are called cuda, mps and xpu"
     )

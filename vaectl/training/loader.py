@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from vaectl.networks.layers import Shape
+from vaectl.training.distributed import World
 from vaectl.types import UInt8Array
 
 N_INIT_IMAGES = 10_000  # images from which weights are initialized and latent statistics computed
@@ -36,11 +37,14 @@ class ImageDataset:
         """The images to evaluate on: all."""
         return self.images
 
-    def batches(self, batch_size: int, random: Generator) -> Iterator[Tensor]:
-        """The batches of an epoch, (N, H, W, C), 0 to 255, in random order; an incomplete last batch is dropped."""
+    def batches(self, batch_size: int, random: Generator, world: World) -> Iterator[Tensor]:
+        """This process's shares of the batches of an epoch, (N, H, W, C), 0 to 255, in random order.
+
+        An incomplete last batch is dropped.
+        """
         order = torch.randperm(len(self), generator=random, device=random.device).to(self.tensor.device)
         for chosen in order[: len(self) // batch_size * batch_size].split(batch_size):
-            yield self.tensor[chosen].to(random.device)
+            yield self.tensor[chosen[world.rank :: world.size]].to(random.device)
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,12 @@ class RandomCrops:
         """The crops to evaluate on: some, the same at every call."""
         return self.init_images()
 
-    def batches(self, batch_size: int, random: Generator) -> Iterator[Tensor]:
-        """The batches of an epoch, (N, H, W, C), 0 to 255."""
-        rng = np.random.default_rng(int(torch.randint(1 << 62, (), generator=random, device=random.device)))
+    def batches(self, batch_size: int, random: Generator, world: World) -> Iterator[Tensor]:
+        """This process's shares of the batches of an epoch, (N, H, W, C), 0 to 255."""
+        seed = int(torch.randint(1 << 62, (), generator=random, device=random.device))
+        rng = np.random.default_rng(seed if world.size == 1 else (seed, world.rank))
         for _ in range(len(self) // batch_size):
-            yield torch.from_numpy(self.crop_batch(batch_size, rng)).to(random.device)
+            yield torch.from_numpy(self.crop_batch(world.count(batch_size), rng)).to(random.device)
 
     def crop_batch(self, count: int, rng: np.random.Generator) -> UInt8Array:
         """Random crops, (count, H, W, C), of one photo as often as of another: pixel by pixel, small ones show more."""
@@ -105,18 +110,18 @@ def shift_images(images: Tensor, most: int, random: Generator) -> Tensor:
 
 
 class DataLoader:
-    """The batches of all epochs in order, each image moved by up to `shift` pixels.
+    """The batches of all epochs in order, or this process's shares of them.
 
     `step` counts those given so far; it can be set to resume, also within an epoch.
     """
 
     def __init__(
-        self, dataset: ImageDataset | RandomCrops, batch_size: int, epochs: int, random: Generator, shift: int = 0
+        self, dataset: ImageDataset | RandomCrops, batch_size: int, epochs: int, random: Generator, world: World | None = None
     ) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
-        self.shift = shift
         self.random = random
+        self.world = world or World()
         self.steps_per_epoch = len(dataset) // batch_size
         self.steps = epochs * self.steps_per_epoch
         self.step = 0
@@ -135,10 +140,10 @@ class DataLoader:
                 self.random.set_state(self.epoch_rng_state)
             else:
                 self.epoch_rng_state = rng_state
-            batches = self.dataset.batches(self.batch_size, self.random)
+            batches = self.dataset.batches(self.batch_size, self.random, self.world)
             if given:  # skip what the interrupted run has seen
                 next(islice(batches, given - 1, None))
                 self.random.set_state(rng_state)
             for batch in batches:
                 self.step += 1
-                yield shift_images(batch, self.shift, self.random) if self.shift else batch
+                yield batch

@@ -16,7 +16,8 @@ from vaectl.networks.network import Network, half_weights, split_pairs
 from vaectl.networks.torch import TorchRandom, build_module, translate_memory_errors
 from vaectl.training import losses
 from vaectl.training.config import TrainConfig
-from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops
+from vaectl.training.distributed import World
+from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops, shift_images
 from vaectl.training.losses import Likelihood
 from vaectl.training.metrics import Metrics
 from vaectl.training.optimizer import Optimizer, init_weights
@@ -99,8 +100,9 @@ def train_network(
     state: TrainState | None = None,
     validate: Validate = lambda weights, likelihood: {},
     initial: Mapping[str, Array] | None = None,
+    world: World | None = None,
 ) -> TrainResult:
-    """Train a network, from `state` if given, else from the weights `initial` if given.
+    """Train a network, from `state` if given, else from the weights `initial` if given; with the other processes of `world`.
 
     `on_progress` is called every few steps and, after `validate`, at the end of each epoch; `on_step` before the first step and
     after each. The same seed, device and number of threads give bit-identical weights, also if the run was interrupted and
@@ -111,7 +113,7 @@ def train_network(
     """
     samples = f" or --samples (it is {config.samples})" if config.samples > 1 else ""
     with translate_memory_errors(f"lower --batch-size (it is {config.batch_size}){samples}"):
-        trainer = Trainer(network, dataset, config, corruptions, device, on_progress, validate, initial)
+        trainer = Trainer(network, dataset, config, corruptions, device, on_progress, validate, initial, world or World())
         if state:
             trainer.load_state_dict(state)
         on_step(trainer)
@@ -122,7 +124,10 @@ def train_network(
 
 
 class Trainer:
-    """A training run between two steps."""
+    """A training run between two steps.
+
+    `interrupted` is whether this process wants to stop; `stops`, whether any did before the last step: then all do.
+    """
 
     def __init__(
         self,
@@ -133,9 +138,10 @@ class Trainer:
         device: str,
         on_progress: Callable[[Progress], None],
         validate: Validate,
-        initial: Mapping[str, Array] | None = None,
+        initial: Mapping[str, Array] | None,
+        world: World,
     ) -> None:
-        self.network, self.config, self.corruptions = network, config, corruptions
+        self.network, self.config, self.corruptions, self.world = network, config, corruptions, world
         generator = Generator(device).manual_seed(config.seed)
         self.dtype = resolve_dtype(config.precision, device)
         halves = ((layers, half_weights(half, initial) if initial else None) for half, layers in network.halves())
@@ -144,15 +150,22 @@ class Trainer:
             init_weights(network, self.encoder, self.decoder, split_pairs(dataset.init_images(), network)[0], generator)
         self.model = nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
         self.optimizer = Optimizer(self.model, self.dtype, config.betas)
-        self.random = TorchRandom(generator)
+        for vector in (self.optimizer.weights, self.optimizer.working):
+            world.share(vector)
+        self.random = TorchRandom(generator if world.size == 1 else Generator(device))
         self.likelihood = losses.make_likelihood(config.likelihood, config.sigma, network.outputs_pixels)
-        self.loader = DataLoader(dataset, config.batch_size, config.epochs, generator, config.shift)
-        self.logger = MetricLogger(config, self.likelihood, self.loader, on_progress)
+        self.loader = DataLoader(dataset, config.batch_size, config.epochs, generator, world)
+        self.logger = MetricLogger(config, self.likelihood, self.loader, on_progress, world)
         self.validate = validate
         self.best_epoch, self.best = 1, self.snapshot()
+        self.interrupted = self.stops = False
 
     def train_step(self, batch: Tensor) -> None:
         """Update the weights with one batch, (N, H, W, C), or of pairs, (N, H, W, 2 C), 0 to 255."""
+        if self.world.size > 1:
+            self.random.generator.manual_seed(self.world.noise_seed(self.config.seed, self.loader.step))
+        if self.config.shift:
+            batch = shift_images(batch, self.config.shift, self.random.generator)
         images = batch.float().mul_(1 / 255)
         if self.config.binarize:
             images = self.random.binarize(images)
@@ -162,12 +175,22 @@ class Trainer:
             self.encoder, self.decoder[:-1], corrupted, self.network.latent_dim, self.random.normal, self.config.samples
         )
         target = losses.repeat(clean, len(output.logits) // len(clean))
-        self.likelihood.update(output.logits.detach(), target)
+        self.likelihood.update(output.logits.detach(), target, self.world)
         self.logger.log(output, target)
         BACKWARD[self.config.objective](self.likelihood, output, target, get_beta(self.config, self.loader))
+        if self.world.size > 1:
+            self.share_gradient(len(batch) / self.config.batch_size)
         self.optimizer.step(get_lr(self.config, self.loader.step / self.loader.steps))
         if self.loader.ends_epoch:
             self.end_epoch()
+
+    def share_gradient(self, weight: float) -> None:
+        """Replace the gradient, which counts by `weight`, by that of all processes, and learn whether any wants to stop."""
+        message = self.optimizer.message
+        message.mul_(weight)
+        message[-1] = self.interrupted
+        self.world.sum(message)
+        self.stops = bool(message[-1] > 0)
 
     def end_epoch(self) -> None:
         """Validate, and keep the weights if no epoch was better."""
@@ -296,8 +319,14 @@ class MetricLogger:
     """Computes the loss every few steps, which training itself does not need, and reports it."""
 
     def __init__(
-        self, config: TrainConfig, likelihood: Likelihood, loader: DataLoader, on_progress: Callable[[Progress], None]
+        self,
+        config: TrainConfig,
+        likelihood: Likelihood,
+        loader: DataLoader,
+        on_progress: Callable[[Progress], None],
+        world: World,
     ) -> None:
+        self.world = world
         self.config = config
         self.likelihood = likelihood
         self.loader = loader
@@ -320,7 +349,7 @@ class MetricLogger:
             reconstruction = log(weights.shape[1]) - weights.logsumexp(1).mean() - self.config.beta * kl
         else:
             reconstruction = self.likelihood.nll(output.logits.float(), target.float()).mean()
-        self.logged.append(torch.stack([reconstruction, kl]))
+        self.logged.append(self.world.mean(torch.stack([reconstruction, kl])))
         progress = self.progress({})
         self.check_finite(progress.loss)
         if not self.loader.ends_epoch:
@@ -344,4 +373,5 @@ class MetricLogger:
     def check_finite(self, value: float) -> None:
         """Raise a VaectlError if a value is NaN or infinite."""
         if not isfinite(value):
-            raise VaectlError(f"the loss is NaN or infinite at step {self.loader.step}: lower --lr (it is {self.config.lr:g})")
+            what = f"the loss is NaN or infinite at step {self.loader.step}: lower --lr (it is {self.config.lr:g})"
+            raise self.world.error(VaectlError(what))

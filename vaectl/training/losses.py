@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vaectl.training.distributed import World
+
 Normal = Callable[[tuple[int, ...]], Tensor]
 
 
@@ -27,7 +29,7 @@ class Bernoulli:
         """The gradient of `nll` with respect to the logits, of their shape."""
         return torch.sigmoid(logits) - images
 
-    def update(self, logits: Tensor, images: Tensor) -> None:
+    def update(self, logits: Tensor, images: Tensor, world: World) -> None:
         """Learn the likelihood's own parameters from a batch; it has none."""
 
     def state(self) -> Tensor:
@@ -81,9 +83,9 @@ class Gaussian:
         slope = 1 if self.outputs_pixels else mean * (1 - mean)
         return error * slope / self.variance.to(mean.device, mean.dtype)
 
-    def update(self, logits: Tensor, images: Tensor) -> None:
+    def update(self, logits: Tensor, images: Tensor, world: World) -> None:
         if self.learns:
-            mse = (self.mean(logits.float()) - images.float()).square().mean().clamp(min=self.MIN_SIGMA**2)
+            mse = world.mean((self.mean(logits.float()) - images.float()).square().mean()).clamp(min=self.MIN_SIGMA**2)
             self.variance = torch.lerp(self.variance.to(mse.device), mse, self.rate)
             self.rate = self.UPDATE_RATE
 

@@ -72,7 +72,9 @@ class Optimizer:
         self.n_kernels, self.n_muon = len(kernels), sum(named[name].numel() for name in kernels)
         self.weights = torch.cat([parameter.detach().flatten() for parameter in self.parameters])
         self.working = self.weights.to(dtype)
-        self.gradient = torch.zeros_like(self.working)
+        # The gradient, and one more number that processes send each other with it.
+        self.message = torch.zeros(len(self.working) + 1, dtype=dtype, device=self.working.device)
+        self.gradient = self.message[:-1]
         self.exp_avg, self.exp_avg_sq = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self.steps = torch.zeros((), device=self.weights.device)
         self.bind(self.working)
@@ -104,7 +106,7 @@ class Optimizer:
         )  # fmt: skip
         if self.working is not self.weights:
             self.working.copy_(self.weights)
-        self.gradient.zero_()
+        self.message.zero_()
 
     def named_weights(self) -> dict[str, Tensor]:
         """The weights by name, in the order of the module."""

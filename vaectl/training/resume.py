@@ -18,7 +18,8 @@ from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io import files, locks, safetensors
 from vaectl.io.safetensors import check_type, integers
 from vaectl.networks.network import network_from_json
-from vaectl.signals import INTERRUPTIONS, DeferredSignal
+from vaectl.signals import INTERRUPTIONS, DeferredSignal, Terminated
+from vaectl.training.distributed import PeerLostError
 from vaectl.training.loop import Trainer, TrainState
 
 FORMAT = 2
@@ -84,13 +85,17 @@ class Checkpointer:
         return f"resume with {self.resumed.command if self.resumed else self.command}, or start over with --force"
 
     def on_step(self, trainer: Trainer, interruption: DeferredSignal) -> None:
-        """Save the state if it is due or a signal has arrived, then deliver the signal."""
+        """Save the state if it is due or a signal has arrived, in this process or another, then deliver the signal."""
+        trainer.interrupted = bool(interruption)
+        stops = trainer.stops if trainer.world.size > 1 else trainer.interrupted
         elapsed = monotonic() - self.saved_at
-        due = interruption or elapsed > MAX_SECONDS or (trainer.loader.ends_epoch and elapsed > MIN_SECONDS)
+        due = stops or elapsed > MAX_SECONDS or (trainer.loader.ends_epoch and elapsed > MIN_SECONDS)
         if due and self.path:
             save(self.path, SavedState(self.run_config, self.command, self.versions, trainer.state_dict()))
             self.saved_at, self.saved_step, self.steps = monotonic(), trainer.loader.step, trainer.loader.steps
-        interruption.deliver()
+        if stops:
+            interruption.deliver()
+            raise Terminated  # the signal reached other processes only
 
     def remove(self) -> None:
         """Remove the saved state."""
@@ -130,6 +135,8 @@ def checkpointing(output: str | None, command: str, *, resume: bool, force: bool
             if checkpointer.saved_step is not None:
                 warn(f"stopped after {checkpointer.saved_step} of {checkpointer.steps} steps: resume with {command}")
             raise
+        except PeerLostError as error:
+            raise VaectlError(error.what, f"resume with {command}" if checkpointer.saved_step else "") from error
         except BaseException:
             if checkpointer.saved_step == 0:  # nothing was learned that could be lost
                 checkpointer.remove()

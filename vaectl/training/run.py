@@ -5,7 +5,7 @@ from __future__ import annotations  # so that help() shows the names of types
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from math import ceil, prod
@@ -30,13 +30,14 @@ from vaectl.prior import Mixture
 from vaectl.signals import defer_signals
 from vaectl.training import loop
 from vaectl.training.config import make_config
+from vaectl.training.distributed import World, check_equal, join_world
 from vaectl.training.loader import make_dataset
 from vaectl.training.log import TrainLog, check_log
 from vaectl.training.loop import Progress
 from vaectl.training.losses import Likelihood, calibrate, make_likelihood
 from vaectl.training.metrics import ACTIVE_VARIANCE, EvalConfig, Evaluator, Metrics, image_metrics, mean_metrics
 from vaectl.training.prior import fit_prior
-from vaectl.training.resume import checkpointing
+from vaectl.training.resume import Checkpointer, checkpointing
 from vaectl.types import MAX_FLOAT32, Array, UInt8Array
 
 ModelName = Literal["ae", "dae", "vae"]
@@ -162,98 +163,117 @@ def train(
         raise UsageError("--objective iwae and --kl-warmup are for models with a KL: use a vae, or add --beta")
     if objective == "iwae" and samples < 2:
         raise UsageError("one sample is not importance-weighted: add --samples, as in --objective iwae --samples 5")
-    start = load_start(os.fspath(init_from), variational=beta > 0) if init_from is not None else None
-    if start:
-        card = start.card
-        found = (networks.architecture(card.network), card.network.latent_dim, card.network.image_shape[2], None)
-        if sides or any(given not in (None, own) for given, own in zip((net, latent_dim, channels, hidden), found, strict=True)):
-            raise UsageError("--from takes the network of its FILE: leave out --net, --latent, --hidden, --size and --gray")
-        net, likelihood = found[0], likelihood or cast(LikelihoodName, card.likelihood)
-        (*sides, channels), fit = card.network.image_shape, cast(Fit, card.fit)
-    is_unet = net == "unet"  # which learns from crops of photos
-    corruptions = parse_corruptions(specs, on_crops=is_unet)
-    if is_unet and (latent_dim or beta or likelihood == "bernoulli" or (not corruptions and noisy is None)):
-        raise UsageError("a unet has no latent, and a Gaussian likelihood: use it for a dae, as in train dae --net unet")
-    path = None if output is None else os.fspath(output)
-    if path is not None:
-        files.check_writable(path)
-    log_folder = None if log is None else os.fspath(log)
-    with checkpointing(path, resume_command, resume=resume, force=force) as checkpointer:
-        if log_folder is not None:
-            check_log(log_folder, replace=force or resume)
-        # The data, and the network they suggest.
-        resized = (sides[0], sides[1]) if sides and not is_unet else None
-        preprocessing = Preprocessing(resized, channels, fit, keep_size=is_unet, skip_bad=skip_bad)
-        dataset = load_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=model == "dae" and not binarize)
-        if dataset.noisy and corrupt is None:
-            specs, corruptions = (), ()
-        image_shape = (*(sides or models.UNET_CROP), dataset.image_shape[2]) if is_unet else dataset.image_shape
-        architecture = net or models.default_architecture(image_shape)
-        try:
-            network = (
-                start.card.network
-                if start
-                else models.build_network(model, architecture, image_shape, latent_dim, hidden, variational=beta > 0)
+    torch_device = resolve_device(device)
+    with join_world(torch_device) as world, ExitStack() as stack:
+        with world.agreement():
+            start = load_start(os.fspath(init_from), variational=beta > 0) if init_from is not None else None
+            if start:
+                card = start.card
+                found = (networks.architecture(card.network), card.network.latent_dim, card.network.image_shape[2], None)
+                if sides or any(
+                    given not in (None, own) for given, own in zip((net, latent_dim, channels, hidden), found, strict=True)
+                ):
+                    raise UsageError(
+                        "--from takes the network of its FILE: leave out --net, --latent, --hidden, --size and --gray"
+                    )
+                net, likelihood = found[0], likelihood or cast(LikelihoodName, card.likelihood)
+                (*sides, channels), fit = card.network.image_shape, cast(Fit, card.fit)
+            is_unet = net == "unet"  # which learns from crops of photos
+            corruptions = parse_corruptions(specs, on_crops=is_unet)
+            if is_unet and (latent_dim or beta or likelihood == "bernoulli" or (not corruptions and noisy is None)):
+                raise UsageError("a unet has no latent, and a Gaussian likelihood: use it for a dae, as in train dae --net unet")
+            path = None if output is None or world.rank else os.fspath(output)
+            if path is not None:
+                files.check_writable(path)
+            log_folder = None if log is None or world.rank else os.fspath(log)
+            checkpointer = stack.enter_context(
+                checkpointing(path, resume_command, resume=resume, force=force)
+                if world.rank == 0
+                else nullcontext(Checkpointer(None, resume_command, None))
             )
-        except ValueError as error:
-            raise UsageError(f"these sizes do not make a network: {error}: change --size, --latent or --hidden") from error
-        likelihood_name = likelihood or models.default_likelihood(architecture, image_shape)
-        if sigma and likelihood_name != "gaussian":
-            raise UsageError("sigma is for a Gaussian likelihood: add --likelihood gaussian")
-        warn_of_surprises(
-            network, dataset, denoises=bool(corruptions or dataset.noisy) and net is None and architecture == "conv"
-        )
+            if log_folder is not None:
+                check_log(log_folder, replace=force or resume)
+        checkpointer.resumed = world.broadcast(checkpointer.resumed)
+        with world.agreement():
+            # The data, and the network they suggest.
+            resized = (sides[0], sides[1]) if sides and not is_unet else None
+            preprocessing = Preprocessing(resized, channels, fit, keep_size=is_unet, skip_bad=skip_bad)
+            dataset = load_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=model == "dae" and not binarize)
+            if dataset.noisy and corrupt is None:
+                specs, corruptions = (), ()
+            image_shape = (*(sides or models.UNET_CROP), dataset.image_shape[2]) if is_unet else dataset.image_shape
+            architecture = net or models.default_architecture(image_shape)
+            try:
+                network = (
+                    start.card.network
+                    if start
+                    else models.build_network(model, architecture, image_shape, latent_dim, hidden, variational=beta > 0)
+                )
+            except ValueError as error:
+                raise UsageError(f"these sizes do not make a network: {error}: change --size, --latent or --hidden") from error
+            likelihood_name = likelihood or models.default_likelihood(architecture, image_shape)
+            if sigma and likelihood_name != "gaussian":
+                raise UsageError("sigma is for a Gaussian likelihood: add --likelihood gaussian")
+            warn_of_surprises(
+                network, dataset, denoises=bool(corruptions or dataset.noisy) and net is None and architecture == "conv"
+            )
 
-        # The configuration of the run, which a resumed run must share.
-        torch_device = resolve_device(device)
-        train_images = make_dataset(dataset.train, image_shape, torch_device)
-        held_out = make_dataset(dataset.held_out, image_shape, "cpu").evaluation_images()
-        config = make_config(
-            architecture,
-            len(train_images),
-            max_fan_in=network.max_fan_in,
-            shorter_side=min(image_shape[:2]),
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            beta=beta,
-            corrupt=specs,
-            likelihood=likelihood_name,
-            sigma=sigma,
-            samples=samples,
-            objective=objective,
-            kl_warmup=kl_warmup,
-            binarize=binarize,
-            shift=checkpointer.resumed_value("shift") if shift is None else shift,
-            precision=precision,
-            seed=seed,
-        )
-        run_config = {
-            "data": dataset.describe(),
-            "model": model,
-            "network": network_to_json(network),
-            "fit": fit,
-            "from": os.fspath(init_from) if init_from is not None else None,
-            **asdict(config),
-            "device": torch_device,
-            "precision": str(loop.resolve_dtype(precision, torch_device)).removeprefix("torch."),
-        }
-        eval_config = EvalConfig(corruptions, binarize=binarize, seed=seed)
-        validation_config = replace(eval_config, samples=samples if objective == "iwae" else 0)
-        state = checkpointer.start(run_config, versions() | describe_machine(torch_device))
+            # The configuration of the run, which a resumed run must share.
+            train_images = make_dataset(dataset.train, image_shape, torch_device)
+            held_out = make_dataset(dataset.held_out, image_shape, "cpu").evaluation_images()
+            config = make_config(
+                architecture,
+                len(train_images),
+                max_fan_in=network.max_fan_in,
+                shorter_side=min(image_shape[:2]),
+                epochs=epochs,
+                batch_size=batch_size,
+                lr=lr,
+                beta=beta,
+                corrupt=specs,
+                likelihood=likelihood_name,
+                sigma=sigma,
+                samples=samples,
+                objective=objective,
+                kl_warmup=kl_warmup,
+                binarize=binarize,
+                shift=checkpointer.resumed_value("shift") if shift is None else shift,
+                precision=precision,
+                seed=seed,
+            )
+            run_config = {
+                "data": dataset.describe(),
+                "model": model,
+                "network": network_to_json(network),
+                "fit": fit,
+                "from": os.fspath(init_from) if init_from is not None else None,
+                **asdict(config),
+                "device": torch_device if world.size == 1 else torch_device.partition(":")[0],
+                "precision": str(loop.resolve_dtype(precision, torch_device)).removeprefix("torch."),
+            }
+            eval_config = EvalConfig(corruptions, binarize=binarize, seed=seed)
+            validation_config = replace(eval_config, samples=samples if objective == "iwae" else 0)
+            state = checkpointer.start(run_config, versions() | describe_machine(torch_device, world))
+
+        check_equal(world, world.gather(run_config))
 
         train_log = TrainLog(log_folder, state.epochs if state else []) if log_folder is not None else None
+
+        def measure(evaluator: Evaluator, images: UInt8Array) -> Metrics:
+            """The metrics of every image, each process computing its share."""
+            parts = image_metrics(evaluator, world.part(images))
+            return {name: world.interleave(values) for name, values in parts.items()}
 
         def calibrated(weights: Mapping[str, Array], likelihood: Likelihood, images: UInt8Array) -> Likelihood:
             """With the sigma of held-out images, if it is learned: that of images learned by heart is too small for others."""
             if sigma or likelihood.sigma is None or not len(dataset.test):
                 return likelihood
             evaluator = Evaluator(network, weights, likelihood, torch_device, eval_config)
-            nll = mean_metrics(evaluator, images)["reconstruction"]
+            nll = float(measure(evaluator, images)["reconstruction"].mean())
             return make_likelihood("gaussian", calibrate(likelihood.sigma, nll, prod(image_shape)), network.outputs_pixels)
 
         # A signal waits for the end of the step.
-        with defer_signals() as interruption, train_log or nullcontext():
+        with defer_signals(patient=world.size > 1) as interruption, train_log or nullcontext():
 
             def on_step(trainer: loop.Trainer) -> None:
                 checkpointer.on_step(trainer, interruption)
@@ -264,7 +284,7 @@ def train(
                 images = held_out[:: ceil(held_out.size / N_VALIDATION_VALUES)]
                 likelihood = calibrated(weights, likelihood, images)
                 evaluator = Evaluator(network, weights, likelihood, torch_device, validation_config)
-                metrics = image_metrics(evaluator, images)
+                metrics = measure(evaluator, images)
                 metrics["loss"] = metrics["nll"] if objective == "iwae" else metrics["reconstruction"] + beta * metrics["kl"]
                 if train_log and len(train_log.epochs) < config.epochs:  # at an epoch, not when the best one is chosen
                     shown = held_out[:N_LOGGED_IMAGES]
@@ -287,6 +307,7 @@ def train(
                 state,
                 validate,
                 start.weights if start else None,
+                world,
             )
 
         # The checkpoint: the weights, and how good they are on images that were held out.
@@ -296,7 +317,7 @@ def train(
         latents = evaluator.encode(split_pairs(train_images.init_images(), network)[0])[:, : network.latent_dim]
         prior = learn_prior(evaluator, dataset, seed) if network.has_latent else None
         evaluator = Evaluator(network, result.weights, fitted, torch_device, eval_config, prior)
-        metrics = mean_metrics(evaluator, held_out)
+        metrics = {name: float(values.mean()) for name, values in measure(evaluator, held_out).items()}
         warn_if_worse(metrics)
         if len(dataset.test) and network.has_latent:
             warn_if_memorized(evaluator, dataset.train, metrics["psnr"])
@@ -397,7 +418,8 @@ def versions() -> dict[str, Any]:
     return {"vaectl": __version__, "python": platform.python_version(), **{name: version(name) for name in ("numpy", "torch")}}
 
 
-def describe_machine(device: str) -> dict[str, str | int]:
+def describe_machine(device: str, world: World) -> dict[str, str | int]:
     """What else the bits of the weights depend on."""
     processor = torch.cuda.get_device_name(device) if device.startswith("cuda") else torch.backends.cpu.get_cpu_capability()
-    return {"processor": processor, "number of threads": torch.get_num_threads()}
+    numbers = {"number of threads": torch.get_num_threads(), "number of processes": world.size}
+    return {"processor": processor, **numbers}

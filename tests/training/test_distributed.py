@@ -1,0 +1,177 @@
+"""Processes that torchrun starts train as one: to the same bits each time, and all of them end where one does."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import ForkServer, Result, RunningCall, environment
+
+from vaectl import checkpoint
+
+Call = Callable[..., Result]
+STATE = "vae.resume.safetensors"
+
+
+@pytest.fixture(scope="session")
+def server(fork_server: Callable[..., ForkServer]) -> ForkServer:
+    return fork_server("train")
+
+
+@pytest.fixture
+def command(small_data: Path) -> list[str]:
+    """A training run of a second or two, whose batches do not divide evenly."""
+    return ["train", "vae", "--data", str(small_data), "--hidden", "64", "--epochs", "12", "--batch-size", "151"]
+
+
+@contextmanager
+def started(server: ForkServer, commands: Sequence[Sequence[str]], cwd: Path) -> Iterator[list[RunningCall]]:
+    """The processes of one training run, each with its command."""
+    with socket.socket() as free, ExitStack() as stack:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+        free.close()
+        shared = {"WORLD_SIZE": str(len(commands)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        yield [
+            stack.enter_context(server.start(command, cwd, RANK=str(rank), LOCAL_RANK=str(rank), **shared))
+            for rank, command in enumerate(commands)
+        ]
+
+
+def finish(processes: Sequence[RunningCall]) -> list[tuple[int, str, str]]:
+    """The exit code, stdout and stderr of each process."""
+    endings = [process.finish() for process in processes]
+    return [(code, out.decode(), err.decode()) for code, out, err in endings]
+
+
+def train(server: ForkServer, command: Sequence[str], cwd: Path, size: int = 2) -> list[tuple[int, str, str]]:
+    with started(server, [command] * size, cwd) as processes:
+        return finish(processes)
+
+
+@pytest.fixture
+def whole(make_once: Callable[..., Path], server: ForkServer, command: list[str]) -> Path:
+    """The checkpoint of two processes."""
+    return make_once("two processes", lambda folder: train(server, command, folder)) / "vae.safetensors"
+
+
+def test_two_processes_learn_what_one_learns_and_the_first_alone_speaks(
+    server: ForkServer, command: list[str], whole: Path, run: Call, tmp_path: Path
+) -> None:
+    (code, out, err), (other_code, *other) = train(server, command, tmp_path)
+    assert (code, out) == (0, "vae.safetensors\n") and "epoch 12/12" in err
+    assert other_code == 0 and other == ["", ""]
+    assert (tmp_path / "vae.safetensors").read_bytes() == whole.read_bytes()
+    assert os.listdir(tmp_path) == ["vae.safetensors"]
+    run(*command, "-o", "one.safetensors")
+    two, one = (checkpoint.load(str(path)).card for path in (whole, tmp_path / "one.safetensors"))
+    assert two.training["batch_size"] == one.training["batch_size"]
+    assert abs(two.metrics["neg_elbo"] - one.metrics["neg_elbo"]) < 0.03 * one.metrics["neg_elbo"]
+
+
+def test_a_step_of_three_processes_is_a_step_of_one(server: ForkServer, small_data: Path, run: Call, tmp_path: Path) -> None:
+    # Without noise, only rounding differs.
+    exact = ["--precision", "fp32", "--shift", "0", "--batch-size", "151"]
+    command = ["train", "ae", "--data", str(small_data), "--hidden", "32", "--epochs", "2", *exact]
+    train(server, command, tmp_path, size=3)
+    run(*command, "-o", "one.safetensors")
+    three, one = (checkpoint.load(str(tmp_path / name)).weights for name in ("ae.safetensors", "one.safetensors"))
+    for name, weight in one.items():
+        np.testing.assert_allclose(three[name], weight, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["--binarize", "--objective", "iwae", "--samples", "3"],
+        ["--likelihood", "gaussian", "--precision", "bf16", "--shift", "1"],
+        ["--net", "unet", "--corrupt", "gaussian:0.1", "--size", "16", "--batch-size", "512"],
+    ],
+    ids=["iwae", "gaussian", "unet"],
+)
+def test_three_processes_train_every_kind_of_model(
+    others: list[str], server: ForkServer, small_data: Path, tmp_path: Path
+) -> None:
+    model = "dae" if "unet" in others else "vae"
+    command = ["train", model, "--data", str(small_data), "--epochs", "2", "--hidden", "8", *others]
+    endings = train(server, command, tmp_path, size=3)
+    assert [code for code, *_ in endings] == [0, 0, 0], endings
+    assert np.isfinite(checkpoint.load(str(tmp_path / f"{model}.safetensors")).card.metrics["mse"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_where_one_process_ends_all_do_and_the_run_resumes_to_the_same_bits(
+    number: signal.Signals, rank: int, server: ForkServer, command: list[str], whole: Path, tmp_path: Path
+) -> None:
+    with started(server, [command] * 2, tmp_path) as processes:
+        processes[0].read_until("epoch 4/")
+        processes[rank].send_signal(number)
+        endings = finish(processes)
+    assert all(code != 0 for code, *_ in endings)
+    assert endings[1 - rank][0] == {signal.SIGKILL: 1}.get(number, -signal.SIGTERM)
+    if number != signal.SIGKILL:
+        assert "stopped after " in endings[0][2].splitlines()[-1]
+    elif rank == 1:
+        assert "another process of this training ended, so all do" in endings[0][2].splitlines()[-1]
+    assert endings[1][2] == ""
+    assert not (tmp_path / "vae.safetensors").exists()
+    if not (tmp_path / STATE).exists():
+        return  # killed before the first state was due
+    (code, _, err), _ = train(server, [*command, "--resume"], tmp_path)
+    assert code == 0, err
+    assert (tmp_path / "vae.safetensors").read_bytes() == whole.read_bytes()
+
+
+def test_a_run_resumes_with_another_number_of_processes_and_says_so(
+    server: ForkServer, command: list[str], run: Call, tmp_path: Path
+) -> None:
+    with started(server, [command] * 2, tmp_path) as processes:
+        processes[0].read_until("epoch 4/")
+        processes[0].send_signal(signal.SIGTERM)
+        finish(processes)
+    result = run(*command, "--resume")
+    assert b"the run began with another number of processes: the result will not be bit-identical" in result.stderr
+
+
+def failing(server: ForkServer, commands: Sequence[Sequence[str]], cwd: Path) -> str:
+    """The one line that processes print which cannot train."""
+    with started(server, commands, cwd) as processes:
+        endings = finish(processes)
+    assert all(code for code, *_ in endings)
+    assert not any(out for _, out, _ in endings)
+    (line,) = "".join(err for *_, err in endings).splitlines()
+    return line
+
+
+def test_an_error_of_all_processes_is_one_line(server: ForkServer, command: list[str], tmp_path: Path) -> None:
+    assert "lower --lr" in failing(server, [[*command, "--lr", "1e30", "-q"]] * 2, tmp_path)
+    assert "'no.npz': no such file" in failing(server, [["train", "vae", "--data", "no.npz"]] * 2, tmp_path)
+    assert "one sample is not importance-weighted" in failing(server, [["train", "vae", "--objective", "iwae"]] * 2, tmp_path)
+    (tmp_path / "vae.safetensors").touch()
+    assert "'vae.safetensors' already exists" in failing(server, [command] * 2, tmp_path)
+
+
+def test_an_error_of_one_process_is_told_by_the_first(server: ForkServer, command: list[str], tmp_path: Path) -> None:
+    other = [word if not word.endswith(".npz") else "no.npz" for word in command]
+    assert "process 1: 'no.npz': no such file" in failing(server, [command, other], tmp_path)
+    np.savez(tmp_path / "other.npz", x_train=np.zeros((200, 12, 12), np.uint8))
+    other = [word if not word.endswith(".npz") else "other.npz" for word in command]
+    line = failing(server, [command, other], tmp_path)
+    assert "process 1 has other data than process 0: give all processes the same files" in line
+    assert "process 1 has another beta" in failing(server, [command, [*command, "--beta", "2"]], tmp_path)
+    assert os.listdir(tmp_path) == ["other.npz"]
+
+
+def test_torchrun_starts_it(command: list[str], whole: Path, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    result = subprocess.run([*torchrun, "-m", "vaectl", *command], cwd=tmp_path, env=environment(), capture_output=True)
+    assert result.returncode == 0, result.stderr.decode()
+    assert result.stdout == b"vae.safetensors\n"
+    assert (tmp_path / "vae.safetensors").read_bytes() == whole.read_bytes()
