@@ -279,8 +279,7 @@ class Autoencoder:
         """
         channels = self.image_shape[2]
         if sources := as_sources(values):
-            for batch in self.read(sources, skip_bad=skip_bad):
-                yield batch.map(lambda stack: stack[..., :channels])
+            yield from (batch.map(self.without_alpha) for batch in self.read(sources, skip_bad=skip_bad))
             return
         array = as_numbers(values, "images")
         if self.network.has_latent:
@@ -288,6 +287,10 @@ class Autoencoder:
         else:
             shape = images.photo_stack_shape(array.shape, channels, "images")
         yield Batch([f"image-{index:05d}" for index in range(shape[0])], images.to_pixels(array.reshape(shape)))
+
+    def without_alpha(self, images: Array) -> Array:
+        """Images without the channel that photos may have beside those of the model."""
+        return images[..., : self.image_shape[2]]
 
     def require_latent(self) -> None:
         """Raise a VaectlError if the model has no latent."""

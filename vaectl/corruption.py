@@ -46,7 +46,7 @@ class Random(Protocol):
 class NumpyRandom:
     """Random NumPy arrays."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | tuple[int, ...]) -> None:
         self.rng = np.random.default_rng(seed)
 
     def normal(self, shape: Shape) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import imagecodecs
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 from support import write_png
 
 from vaectl.errors import VaectlError, VaectlWarning
-from vaectl.io import inputs
+from vaectl.io import inputs, outputs
 from vaectl.io.files import PeekableReader
 from vaectl.io.images import ResizeSpec
 from vaectl.io.inputs import Batch
@@ -304,3 +304,40 @@ def test_folders_may_be_nested_deeper_than_the_recursion_limit(tmp_path: Path) -
     while deep != tmp_path:  # pytest removes folders recursively
         deep.rmdir()
         deep = deep.parent
+
+
+def test_a_parquet_table_holds_latents_names_and_labels(tmp_path: Path) -> None:
+    from pyarrow import parquet as pq
+
+    latents = Batch(["a.png", "b\udcff.png"], np.array([[1, -2e-3], [3, 4]], np.float32), labels=["cat", None])
+    outputs.write_latents([latents, latents], outputs.Destination(str(tmp_path / "z.parquet"), "parquet"))
+    table = pq.read_table(tmp_path / "z.parquet")
+    assert table.column_names == ["name", "label", "z"] and table.schema.field("z").type.list_size == 2
+    (found,) = inputs.read_latents(sources(tmp_path / "z.parquet"), 2)
+    assert list(found.names) == ["a.png", "b?.png"] * 2 and list(found.labels) == ["cat", None] * 2
+    assert found.arrays.tolist() == [*latents.arrays.tolist(), *latents.arrays.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"name": "a"}], "has no column z, only name"),
+        ([{"z": "a"}], "is damaged, or no table of latents"),
+        ([{"z": [1.0, None]}], "NaN"),
+        ([{"z": [1.0, 2.0]}, {"z": [1.0]}], "latents of shape"),
+        ([{"z": None}], "latents"),
+    ],
+)
+def test_a_parquet_table_without_latents_is_refused(rows: list[dict[str, Any]], message: str, tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet as pq
+
+    pq.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "z.parquet")
+    with pytest.raises(VaectlError, match=message):
+        list(inputs.read_latents(sources(tmp_path / "z.parquet"), 2))
+
+
+def test_a_cut_parquet_table_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "z.parquet").write_bytes(b"PAR1 and no end")
+    with pytest.raises(VaectlError, match="is damaged, or no table of latents"):
+        list(inputs.read_latents(sources(tmp_path / "z.parquet"), 2))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaectl.commands import options
-from vaectl.errors import VaectlError, warn
+from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.text import list_names
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def denoise(
     inputs: options.Images = None,
     corrupt: options.Corrupt = None,
     compare: Annotated[bool, typer.Option("--compare", help="Stack the clean, the corrupted and the denoised image.")] = False,
+    shard: options.Shard = None,
     invert: options.Invert = False,
     skip_bad: options.SkipBad = False,
     checkpoint: options.CheckpointFile = None,
@@ -50,11 +51,15 @@ def denoise(
     from vaectl.corruption import NumpyRandom, apply_corruptions, parse_corruptions
     from vaectl.datasets.named import open_sources
     from vaectl.io.outputs import IMAGE_FORMATS, Layout, parse_destination, write_images
+    from vaectl.io.sources import parse_shard
 
+    part = parse_shard(shard) if shard else None
     destination = parse_destination(output, format, IMAGE_FORMATS, animate=animate, keep_format=keep_format)
+    if part and not destination.is_folder:
+        raise UsageError("--shard is for a folder of results: use it as in --shard 2/8 -o clean/")
     model = load_denoiser(checkpoint, device)
     corruptions = parse_corruptions(corrupt or [], on_crops=not model.network.has_latent)
-    random = NumpyRandom(seed)
+    random = NumpyRandom((seed, part.index) if part else seed)
 
     def denoised(images: "Array") -> "Array":
         channels = model.image_shape[2]
@@ -64,7 +69,7 @@ def denoise(
         shown = ([clean, corrupted, result] if corruptions else [clean, result]) if compare else [result]
         return np.concatenate([np.concatenate([stack, alpha], axis=3) for stack in shown], axis=1)
 
-    sources = open_sources(inputs or [], "an IMAGE, a folder or an NPY")
+    sources = open_sources(inputs or [], "an IMAGE, a folder or an NPY", part)
     tracked = console.track(model.read(sources, invert=invert, skip_bad=skip_bad), sources, quiet)
     monitor = NoiseMonitor(model)
     write_images((batch.map(denoised) for batch in monitor.watch(tracked)), destination, Layout(columns, scale, fps))

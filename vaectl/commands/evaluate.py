@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vaectl import ranks
 from vaectl.commands import options
 from vaectl.commands.options import option
 from vaectl.errors import UsageError
@@ -33,6 +34,7 @@ def evaluate(
     samples: Annotated[int, SAMPLES] = 1000,
     binarize: Annotated[bool | None, BINARIZE] = None,
     corrupt: options.Corrupt = None,
+    shard: options.Shard = None,
     skip_bad: options.SkipBad = False,
     per_image: Annotated[bool, PER_IMAGE] = False,
     as_json: Annotated[bool, JSON] = False,
@@ -59,11 +61,14 @@ def evaluate(
         raise UsageError(f"{output!r}: evaluate writes {kind} here: change the suffix of -o")
     if noisy and not data:
         raise UsageError("--noisy goes with --data, the folder of the clean images")
+    if per_image and ranks.world_size() > 1:
+        raise UsageError("--per-image is for one process: use --shard, as in --shard 2/8, in each of several")
     if output:
         files.check_writable(output)
     path = options.find_checkpoint(checkpoint)
 
     from vaectl.commands import console
+    from vaectl.io.sources import parse_shard
     from vaectl.training import evaluation
     from vaectl.training.metrics import join_metrics
 
@@ -71,7 +76,8 @@ def evaluate(
     splits: list[str] = []  # of a folder that was learned from
     parts: list[Metrics] = []
 
-    with console.counter(quiet) as count:
+    speaks = ranks.rank() == 0
+    with console.counter(quiet or not speaks) as count:
 
         def on_batch(batch: Sequence[str], metrics: "Metrics", total: int | None, learned_split: str | None) -> None:
             count(len(batch), lambda: total)
@@ -88,11 +94,14 @@ def evaluate(
             samples=samples,
             binarize=binarize,
             corrupt=corrupt,
+            shard=parse_shard(shard) if shard else None,
             skip_bad=skip_bad,
             seed=seed,
             device=device,
             on_batch=on_batch,
         )
+    if not speaks:
+        return
     if not quiet:
         console.print_evaluation(result)
 

@@ -71,9 +71,9 @@ NOISY = option(
 )
 IMAGES_HELP = "Images, folders, NPY arrays, or a data set such as mnist:test or mnist:17; - or a pipe is stdin."
 IMAGES = typer.Argument(metavar="[IMAGE|DIR|NPY]...", autocompletion=complete_inputs, help=IMAGES_HELP)
-LATENTS = typer.Argument(metavar="[NPY|CSV]...", help="Latents as encode writes them; - or a pipe is stdin.")
+LATENTS = typer.Argument(metavar="[NPY|CSV|PARQUET]...", help="Latents as encode writes them; - or a pipe is stdin.")
 POINTS_HELP = "Images, latents as encode writes them, or a data set such as mnist:17; - or a pipe is stdin."
-POINTS = typer.Argument(metavar="[IMAGE|NPY|CSV]...", autocompletion=complete_inputs, help=POINTS_HELP)
+POINTS = typer.Argument(metavar="[IMAGE|NPY|CSV|PARQUET]...", autocompletion=complete_inputs, help=POINTS_HELP)
 CHECKPOINT = option(
     "-c",
     "--checkpoint",
@@ -84,11 +84,14 @@ CHECKPOINT = option(
     "a ready-made denoiser.",
 )
 OUTPUT = option("-o", "--output", metavar="PATH", help="Where to write: a file, DIR/ or numbered%03d.png; - is stdout.")
-LATENT_OUTPUT = option("-o", "--output", metavar="FILE", help="The .npy or .csv to write; - is stdout.")
+LATENT_OUTPUT = option("-o", "--output", metavar="FILE", help="The .npy, .csv or .parquet to write; - is stdout.")
 FORMAT = option("--format", help="Output format, whatever the suffix of -o.")
 ANIMATE = typer.Option("--animate", help="Animate a .webp; .gif and .apng are always animated.")
 FPS = typer.Option("--fps", min=0.1, max=100, metavar="X", help="Frames per second.")
 KEEP_FORMAT = typer.Option("--keep-format", help="Write photos into a folder in the formats they came in.")
+SHARD = option(
+    "--shard", metavar="I/N", help="Read part I of N only, as each job of an array of N does; joined they are the whole."
+)
 INVERT = typer.Option("--invert", help="Swap black and white first, for dark ink on white paper.")
 SKIP_BAD = typer.Option("--skip-bad", help="List and skip images that cannot be read.")
 CORRUPT_HELP = (
@@ -112,13 +115,14 @@ ImagesOrLatents = Annotated[list[str] | None, POINTS]
 CheckpointFile = Annotated[str | None, CHECKPOINT]
 Output = Annotated[str | None, OUTPUT]
 LatentOutput = Annotated[str | None, LATENT_OUTPUT]
-LatentFormat = Annotated[Literal["npy", "csv"] | None, FORMAT]
+LatentFormat = Annotated[Literal["npy", "csv", "parquet"] | None, FORMAT]
 StillFormat = Annotated[Literal["png", "jpg", "webp", "tif"] | None, FORMAT]
 ImageFormat = Annotated[Literal["png", "jpg", "webp", "tif", "gif", "apng"] | None, FORMAT]
-AnyFormat = Annotated[Literal["npy", "csv", "png", "jpg", "webp", "tif", "gif", "apng"] | None, FORMAT]
+AnyFormat = Annotated[Literal["npy", "csv", "parquet", "png", "jpg", "webp", "tif", "gif", "apng"] | None, FORMAT]
 Animate = Annotated[bool, ANIMATE]
 KeepFormat = Annotated[bool, KEEP_FORMAT]
 FramesPerSecond = Annotated[float, FPS]
+Shard = Annotated[str | None, SHARD]
 Invert = Annotated[bool, INVERT]
 SkipBad = Annotated[bool, SKIP_BAD]
 Corrupt = Annotated[list[str] | None, CORRUPT]

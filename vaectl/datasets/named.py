@@ -18,7 +18,7 @@ from vaectl.datasets.catalogue import BUNDLED, DOWNLOADABLE, NAMES, SPLITS
 from vaectl.errors import VaectlError
 from vaectl.io import arrays, files
 from vaectl.io.images import from_uint8, is_gray
-from vaectl.io.sources import File, Folder, SkipPolicy, Source, StoredImage
+from vaectl.io.sources import File, Folder, Shard, SkipPolicy, Source, StoredImage
 from vaectl.types import UInt8Array
 
 REFERENCE = re.compile(rf"[^:]+(?::({'|'.join(SPLITS)}))?(?::(\d{{1,9}}))?")
@@ -26,11 +26,13 @@ REFERENCE = re.compile(rf"[^:]+(?::({'|'.join(SPLITS)}))?(?::(\d{{1,9}}))?")
 
 @dataclass(frozen=True)
 class DatasetImages:
-    """The images of a split of a data set, or the one at `index`."""
+    """The images of a split of a data set, or the one at `index`, or those from `start` to `stop`."""
 
     name: str
     split: str = "test"
     index: int | None = None
+    start: int = 0
+    stop: int | None = None
 
     @cached_property
     def torchvision_split(self) -> Any:
@@ -43,7 +45,7 @@ class DatasetImages:
         return f"{self.name}:{self.split}"
 
     def count(self) -> int:
-        return self.total() if self.index is None else 1
+        return len(range(self.total())[self.start : self.stop]) if self.index is None else 1
 
     def total(self) -> int:
         """The number of images in the split."""
@@ -57,7 +59,7 @@ class DatasetImages:
 
     def named(self) -> Iterator[tuple[str, UInt8Array, str | None]]:
         """The images with their names, as in `mnist-test-00017`, and their labels; raises VaectlError as `labeled`."""
-        for index, (pixels, label) in enumerate(self.labeled(), self.index or 0):
+        for index, (pixels, label) in enumerate(self.labeled(), self.index or self.start):
             yield f"{self.name}-{self.split}-{index:05d}", pixels, label
 
     def labeled(self) -> Iterator[tuple[UInt8Array, str | None]]:
@@ -71,7 +73,7 @@ class DatasetImages:
             raise VaectlError(f"{self.name}:{self.split} has {total} images, counted from 0: there is no {index}")
         if self.name != BUNDLED:
             images = self.torchvision_split
-            for item in images if index is None else [images[index]]:
+            for item in (images[number] for number in self.numbers()):
                 yield to_array(item[0], transpose=DOWNLOADABLE[self.name].transposed), label_of(item[1], images)
             return
         with open_bundled("x", self.split) as (header, reader), open_bundled("y", self.split) as (label_header, label_reader):
@@ -81,7 +83,14 @@ class DatasetImages:
             )
             pixels, labels = (chain.from_iterable(values) for values in blocks)
             found = zip(pixels, map(str, labels), strict=True)
-            yield from found if index is None else islice(found, index, index + 1)
+            yield from islice(found, self.numbers().start, self.numbers().stop)
+
+    def numbers(self) -> range:
+        """The numbers of the images in the split."""
+        return range(self.total())[self.start : self.stop] if self.index is None else range(self.index, self.index + 1)
+
+    def part(self, start: int, stop: int) -> "DatasetImages":
+        return self if self.index is not None else DatasetImages(self.name, self.split, None, start, stop)
 
 
 def label_of(target: Any, images: Any) -> str | None:
@@ -107,15 +116,17 @@ def open_bundled(kind: str, split: str) -> Iterator[tuple[arrays.Header, files.P
         yield arrays.read_header(array), array
 
 
-def open_sources(paths: Sequence[str], expected: str) -> list[Source]:
-    """What a command's arguments stand for; without any, stdin, of which `expected` is what it should hold.
+def open_sources(paths: Sequence[str], expected: str, shard: Shard | None = None) -> list[Source]:
+    """What a command's arguments stand for, or a shard of it; without any, stdin, of which `expected` is what it should hold.
 
     An existing file or folder wins over a data set of the same name.
 
     Raises:
         UsageError: no arguments, and stdin is a terminal.
+        VaectlError: it cannot be divided into shards.
     """
-    return [open_source(path) for path in paths or [files.stdin_or_usage_error(expected)]]
+    sources = [open_source(path) for path in paths or [files.stdin_or_usage_error(expected)]]
+    return shard.take(sources) if shard else sources
 
 
 def open_source(path: str) -> Source:

@@ -30,6 +30,7 @@ SIGNATURES = {
     b"MM\0+": "TIFF",
     b"\x93NUMPY": "NPY",
     b"PK\x03\x04": "NPZ",
+    b"PAR1": "PARQUET",
     # With and without the byte order mark that Excel writes.
     **{mark + start: "CSV" for mark in (b"", b"\xef\xbb\xbf") for start in (b"name,", b'"name",', b"z0", b'"z0"')},
 }
@@ -118,7 +119,7 @@ class PeekableReader:
 
 
 def sniff_format(reader: PeekableReader) -> str:
-    """Recognize what comes next by its first bytes: one of READABLE_FORMATS, "NPY", "NPZ", "CSV", "empty" or "unknown"."""
+    """Recognize what comes next by its first bytes: a value of SIGNATURES, "WEBP", "empty" or "unknown"."""
     head = reader.peek(MAX_SIGNATURE_BYTES)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"

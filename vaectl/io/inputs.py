@@ -230,8 +230,13 @@ def array_rows(
     header = arrays.read_header(reader)
     start = 0
     for block in arrays.read_blocks(reader, header, stack_shape(header.shape, label)):
-        yield from (Item(input.numbered_name(), row) for row in check(block, label, start))
+        first, last = max(input.rows.start, start), min(start + len(block), input.rows.stop or start + len(block))
+        if first < last:
+            wanted = check(block[first - start : last - start], label, first)
+            yield from (Item(input.numbered_name(), row) for row in wanted)
         start += len(block)
+        if input.rows.stop is not None and start >= input.rows.stop:
+            return
     if input.format == "NPZ" and reader.peek(1):
         raise VaectlError(f"{reader.name} has other data after its array: save it again")
 
@@ -258,6 +263,15 @@ def table_rows(input: Input, check_dim: Callable[[int, str], None]) -> Iterator[
             known = dict(zip(leading, fields, strict=False))
             z = parse_latent(fields[len(leading) :], where)
             yield Item(known.get("name") or input.numbered_name(), z, known.get("label") or None)
+
+
+def parquet_rows(input: Input, check_dim: Callable[[int, str], None]) -> Iterator[Item]:
+    """The latents of a Parquet table with their names and labels, after `check_dim` has checked their dimension."""
+    from vaectl.io import parquet
+
+    for name, label, z in parquet.read_rows(input.reader):
+        check_dim(z.size if z.ndim == 1 else 0, f"{input.reader.name} has latents of shape (N, {z.size})")
+        yield Item(name or input.numbered_name(), arrays.to_finite(z[np.newaxis], input.reader.name)[0], label)
 
 
 def parse_latent(fields: Sequence[str], where: str) -> Array:
@@ -305,6 +319,9 @@ def latent_items(
             continue
         if isinstance(input, Input) and input.format == "CSV":
             yield from table_rows(input, check_dim)
+            continue
+        if isinstance(input, Input) and input.format == "PARQUET":
+            yield from parquet_rows(input, check_dim)
             continue
         if encode is None:
             is_image = isinstance(input, StoredImage) or input.format in READABLE_FORMATS

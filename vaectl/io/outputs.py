@@ -11,12 +11,12 @@ from tempfile import SpooledTemporaryFile
 import numpy as np
 
 from vaectl.errors import UsageError, VaectlError, warn
-from vaectl.io import arrays, codecs, files, sheets, tables, terminal
+from vaectl.io import arrays, codecs, files, parquet, sheets, tables, terminal
 from vaectl.io.encoding import Encoding
 from vaectl.io.inputs import Batch
 from vaectl.types import Array
 
-LATENT_FORMATS = ("npy", "csv")
+LATENT_FORMATS = ("npy", "csv", "parquet")
 STILL_FORMATS = ("png", "jpg", "webp", "tif")
 IMAGE_FORMATS = (*STILL_FORMATS, "gif", "apng")
 ALL_FORMATS = LATENT_FORMATS + IMAGE_FORMATS
@@ -26,7 +26,13 @@ ANIMATED_FORMATS = ("gif", "apng", "webp")
 SUFFIXES = {".jpeg": "jpg", ".tiff": "tif", ".htm": "html"} | {
     f".{format}": format for format in ALL_FORMATS + MODEL_FORMATS + PAGE_FORMATS
 }
-EXAMPLES = {"npy": "z.npy", "csv": "z.csv", "onnx": "model.onnx", "html": "latent.html"}  # file names, for messages
+EXAMPLES = {
+    "npy": "z.npy",
+    "csv": "z.csv",
+    "parquet": "z.parquet",
+    "onnx": "model.onnx",
+    "html": "latent.html",
+}  # file names, for messages
 NUMBER = re.compile(r"%0?\d{0,2}d")
 MAX_SPOOL_BYTES = 1 << 20
 ANIMATION_SIDE = 256  # pixels; people watch animations, and digits of 28 pixels would be stamps
@@ -122,7 +128,7 @@ def parse_destination(
 
 def write_latents(batches: Iterable[Batch], destination: Destination) -> None:
     """Write batches of latents (N, D)."""
-    {"npy": write_npy, "csv": write_csv}[destination.format](batches, destination.path)
+    {"npy": write_npy, "csv": write_csv, "parquet": write_parquet}[destination.format](batches, destination.path)
 
 
 def write_images(batches: Iterable[Batch], destination: Destination, layout: Layout) -> None:
@@ -188,6 +194,12 @@ def write_csv(batches: Iterable[Batch], path: str) -> None:
             labels = batch.labels or [None] * len(batch)
             for name, label, z in zip(batch.names, labels, batch.arrays, strict=True):
                 stream.write(tables.format_record(name, *[label or ""] * labeled, *map(str, z)))
+
+
+def write_parquet(batches: Iterable[Batch], path: str) -> None:
+    """Write a table of the names, the labels if the first items have any, and the latents."""
+    with files.open_output(path) as stream:
+        parquet.write_batches(batches, stream)
 
 
 def write_each(batches: Iterable[Batch], destination: Destination) -> None:

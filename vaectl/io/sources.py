@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from PIL import Image
 
-from vaectl.errors import VaectlError, warn
+from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io import arrays, codecs, files, streams
 from vaectl.io.files import READABLE_FORMATS, PeekableReader
 from vaectl.text import list_names
@@ -57,7 +57,7 @@ class SkipPolicy:
 
 @dataclass
 class Input:
-    """One image or array about to be read: its reader, its format, and a name for what it holds.
+    """One image or array about to be read: its reader, its format, and a name for what it holds; `rows` of an array are wanted.
 
     Whoever finds it `damaged` says so; the next one is then searched for in what is left of the stream.
     """
@@ -66,6 +66,7 @@ class Input:
     format: str
     name: str
     numbers: Iterator[int]
+    rows: slice = field(default_factory=lambda: slice(0, None))
     damaged: bool = field(default=False, init=False)
 
     def next_name(self) -> str:
@@ -83,6 +84,7 @@ class Input:
             "unknown": "neither an image nor an array",
             "NPY": "an NPY array",
             "CSV": "a CSV table",
+            "PARQUET": "a Parquet table",
         }
         return f"{self.reader.name} is {descriptions.get(self.format, f'a {self.format} file')}"
 
@@ -112,12 +114,20 @@ class Source(Protocol):
     def inputs(self, policy: SkipPolicy) -> Iterator[Input | StoredImage]:
         """The inputs in order, each to be read before the next is asked for."""
 
+    def part(self, start: int, stop: int) -> "Source":
+        """What it holds from `start` to `stop`, of as many as `count` says."""
+
 
 @dataclass(frozen=True)
 class File:
-    """A file, stdin ("-") or a pipe; a stream may hold several images or arrays one after another."""
+    """A file, stdin ("-") or a pipe; a stream may hold several images or arrays one after another.
+
+    Of an array, only the rows from `start` to `stop`; None is the end, with the arrays that follow.
+    """
 
     path: str
+    start: int = 0
+    stop: int | None = None
 
     def describe(self) -> str:
         return files.STDIN_NAME if self.path == files.STDIN else repr(self.path)
@@ -127,28 +137,36 @@ class File:
             return None
         with files.open_reader(self.path) as reader:
             format = files.sniff_format(reader)
-            if format == "CSV":
+            if format in ("CSV", "PARQUET"):
                 return None
             return next(iter(arrays.read_header(reader).shape), 1) if format == "NPY" else 1
 
     def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
-        numbers = count()
+        numbers, rows = count(self.start), slice(self.start, self.stop)
         name = files.STDIN_NAME if self.path == files.STDIN else os.path.basename(self.path)
         with files.open_reader(self.path) as reader:
             while True:
-                input = Input(reader, files.sniff_format(reader), name, numbers)
+                input = Input(reader, files.sniff_format(reader), name, numbers, rows)
                 yield input
+                if rows.stop is not None:
+                    return
+                rows = slice(0, None)
                 if input.damaged and reader.is_stream:
                     reader.skip_to(streams.NEXT_START)
                 if (input.damaged and not reader.is_stream) or not reader.peek(1):
                     return
 
+    def part(self, start: int, stop: int) -> "File":
+        return File(self.path, start, None if stop == self.count() else stop)
+
 
 @dataclass(frozen=True)
 class Folder:
-    """All images under a folder, sorted by path; it is listed once."""
+    """All images under a folder, or from `start` to `stop`, sorted by path; it is listed once."""
 
     path: str
+    start: int = 0
+    stop: int | None = None
 
     def describe(self) -> str:
         return repr(self.path)
@@ -171,7 +189,7 @@ class Folder:
                 if not inner:
                     raise
                 errors.append(error)
-        return sorted(found), errors
+        return sorted(found)[self.start : self.stop], errors
 
     def files(self, policy: SkipPolicy) -> list[str]:
         """The regular files under it; what happens to subfolders that cannot be listed is said once."""
@@ -198,18 +216,22 @@ class Folder:
                         others.append(path)
             except VaectlError as error:
                 policy.handle(error)
-        if not found:
+        if not found and self.stop is None:
             raise no_images(self.path)
         if others:
             what = "1 file that is not an image" if len(others) == 1 else f"{len(others):,} files that are not images"
             warn(f"{self.path!r}: ignored {what} ({list_names(others)})")
 
+    def part(self, start: int, stop: int) -> "Folder":
+        return Folder(self.path, start, stop)
+
 
 @dataclass(frozen=True)
 class ImageList:
-    """Pillow images in memory."""
+    """Pillow images in memory, numbered from `start`."""
 
     images: Sequence[Image.Image]
+    start: int = 0
 
     def describe(self) -> str:
         return "the list of images"
@@ -218,7 +240,63 @@ class ImageList:
         return len(self.images)
 
     def inputs(self, policy: SkipPolicy) -> Iterator[StoredImage]:
-        return (StoredImage(f"image-{index:05d}", codecs.flatten(image)) for index, image in enumerate(self.images))
+        return (StoredImage(f"image-{index:05d}", codecs.flatten(image)) for index, image in enumerate(self.images, self.start))
+
+    def part(self, start: int, stop: int) -> "ImageList":
+        return ImageList(self.images[start:stop], start)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part number `index`, from 1, of `count` parts of what is to be read."""
+
+    index: int
+    count: int
+
+    def numbers(self, total: int) -> range:
+        """The numbers, of `total` images, in this part.
+
+        Raises:
+            VaectlError: fewer images than parts.
+        """
+        if total < self.count:
+            raise VaectlError(f"{total} images do not make {self.count} shards: use fewer")
+        return range(total * (self.index - 1) // self.count, total * self.index // self.count)
+
+    def take(self, sources: Sequence[Source]) -> list[Source]:
+        """This part of the sources; the parts, one after another, are the whole.
+
+        Raises:
+            VaectlError: a source whose size only reading would tell, or as `numbers`.
+        """
+        counts = []
+        for source in sources:
+            total = source.count()
+            if total is None:
+                raise VaectlError(
+                    f"{source.describe()} cannot be divided: its size is unknown: give images, folders or NPY files"
+                )
+            counts.append(total)
+        wanted = self.numbers(sum(counts))
+        taken, before = [], 0
+        for source, total in zip(sources, counts, strict=True):
+            first, last = max(wanted.start - before, 0), min(wanted.stop - before, total)
+            if first < last:
+                taken.append(source if (first, last) == (0, total) else source.part(first, last))
+            before += total
+        return taken
+
+
+def parse_shard(text: str) -> Shard:
+    """The shard in "2/8".
+
+    Raises:
+        UsageError: anything else.
+    """
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise UsageError(f"--shard {text!r}: give a number and how many there are, as in --shard 2/8, from 1/8 to 8/8")
+    return Shard(int(index), int(count))
 
 
 def folder_label(name: str) -> str | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations  # so that help() shows the names of types
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple, TypeGuard, cast
 
 import numpy as np
@@ -17,8 +18,11 @@ from vaectl.datasets.named import DatasetImages, open_source
 from vaectl.datasets.pairs import match_pairs
 from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io.images import to_uint8
-from vaectl.io.sources import Folder, SkipPolicy, count_inputs
+from vaectl.io.inputs import Batch
+from vaectl.io.sources import Folder, Shard, SkipPolicy, count_inputs
 from vaectl.networks.device import resolve_device
+from vaectl.ranks import rank, world_size
+from vaectl.training.distributed import join_world
 from vaectl.training.losses import make_likelihood
 from vaectl.training.metrics import AverageMeter, EvalConfig, Evaluator, Metrics, RunningVariance
 from vaectl.types import UInt8Array
@@ -78,6 +82,7 @@ def evaluate(
     samples: int = 1000,
     binarize: bool | None = None,
     corrupt: Sequence[str] | None = None,
+    shard: Shard | None = None,
     skip_bad: bool = False,
     seed: int = 0,
     device: str = "auto",
@@ -94,6 +99,7 @@ def evaluate(
         samples: K of importance sampling; 0 skips the NLL.
         binarize: sample each pixel once as 0 or 1; None does as in training.
         corrupt: corruptions as in "gaussian:0.25"; None does as in training.
+        shard: evaluate this part of the images only. Processes that torchrun started share them out by themselves.
         skip_bad: list and skip files that cannot be read; files skipped in training are skipped again.
         on_batch: called with the names and the metrics of a few images at a time, the number of all images if it is known, and of
             a folder that the model was trained on, the split that they were in then.
@@ -104,6 +110,9 @@ def evaluate(
     """
     if split not in SPLITS or samples < 0:
         raise UsageError(f"split={split!r}, samples={samples}: choose a split from {', '.join(SPLITS)}, and 0 or more samples")
+    if shard and world_size() > 1:
+        raise UsageError("--shard is for separate processes: those of torchrun share out the images by themselves")
+    own = Shard(rank() + 1, world_size()) if world_size() > 1 else shard
     path = None if isinstance(model, Autoencoder) else os.fspath(model)
     model = model if isinstance(model, Autoencoder) else load(model, device)
     card, has_latent = model.card, model.network.has_latent
@@ -125,15 +134,16 @@ def evaluate(
     if isinstance(data, str | os.PathLike) and explicit and isinstance(noisy, str | os.PathLike):
         split, (batches, total) = (
             "whole",
-            pair_batches(Folder(os.fspath(data)), Folder(os.fspath(noisy)), model, skip_bad=skip_bad),
+            pair_batches(Folder(os.fspath(data)), Folder(os.fspath(noisy)), model, own, skip_bad=skip_bad),
         )
     elif explicit and noisy is None and is_one_split(data):
         learned = load_learned(data, model, skip_bad=skip_bad)
-        found = learned_batches(learned) if learned else whole_batches(data, model, skip_bad=skip_bad)
+        found = learned_batches(learned, own) if learned else whole_batches(data, model, own, skip_bad=skip_bad)
         split, (batches, total) = "whole", found
     else:
-        split, batches, total = split_batches(data, noisy, split, model, skip_bad=skip_bad)
-    meter, variance, prior, hits = AverageMeter(), RunningVariance(), model.checkpoint.prior, []
+        split, batches, total = split_batches(data, noisy, split, model, own, skip_bad=skip_bad)
+    prior = model.checkpoint.prior
+    meter, variance, hits = AverageMeter(), RunningVariance(), list[bool]()
     for names, stack, labels, learned_split in batches:
         start = 0
         for metrics, mu in evaluator.compute_metrics(stack):
@@ -145,6 +155,9 @@ def evaluate(
                 hits += [guess == label for guess, label in guesses if label is not None]
             on_batch(names[start:end], metrics, total, learned_split)
             start = end
+    with join_world(resolve_device(device)) as world:
+        meters, variances, hit_lists = zip(*world.gather((meter, variance, hits)), strict=True)
+    meter, variance, hits = AverageMeter.merge(meters), RunningVariance.merge(variances), [*chain(*hit_lists)]
     return Evaluation(
         checkpoint=path,
         model=card.model,
@@ -171,11 +184,39 @@ def is_one_split(data: Data | Images) -> TypeGuard[Images]:
     return isinstance(source, Folder) or (isinstance(source, DatasetImages) and source.index is not None)
 
 
-def whole_batches(data: Images, model: Autoencoder, *, skip_bad: bool) -> tuple[Iterator[NamedBatch], int | None]:
-    """All images, and about how many there are if that is known."""
-    batches = model.batches(data, skip_bad=skip_bad)
-    named = (NamedBatch(batch.names, to_uint8(batch.arrays), batch.labels) for batch in batches)
-    return named, count_inputs(as_sources(data)) or None
+def whole_batches(
+    data: Images, model: Autoencoder, shard: Shard | None, *, skip_bad: bool
+) -> tuple[Iterator[NamedBatch], int | None]:
+    """All images, or a shard of them, and about how many there are if that is known."""
+
+    def named(batches: Iterable[Batch]) -> Iterator[NamedBatch]:
+        return (NamedBatch(batch.names, to_uint8(batch.arrays), batch.labels) for batch in batches)
+
+    sources = as_sources(data)
+    if not sources:
+        stacks = [*named(model.batches(data))]
+        return select_shard(iter(stacks), sum(len(batch.images) for batch in stacks), shard)
+    sources = shard.take(sources) if shard else sources
+    batches = (batch.map(model.without_alpha) for batch in model.read(sources, skip_bad=skip_bad))
+    return named(batches), count_inputs(sources) or None
+
+
+def select_shard(batches: Iterator[NamedBatch], total: int, shard: Shard | None) -> tuple[Iterator[NamedBatch], int]:
+    """The images of a shard of `total` images, and their number."""
+    if not shard:
+        return batches, total
+    wanted = shard.numbers(total)
+
+    def select() -> Iterator[NamedBatch]:
+        start = 0
+        for batch in batches:
+            part = slice(max(wanted.start - start, 0), max(wanted.stop - start, 0))
+            names, stack, labels = batch.names[part], batch.images[part], batch.labels[part]
+            start += len(batch.images)
+            if len(stack):
+                yield NamedBatch(names, stack, labels, batch.learned_split)
+
+    return select(), len(wanted)
 
 
 def load_learned(data: Images, model: Autoencoder, *, skip_bad: bool) -> Dataset | None:
@@ -193,15 +234,20 @@ def load_learned(data: Images, model: Autoencoder, *, skip_bad: bool) -> Dataset
     return None
 
 
-def learned_batches(dataset: Dataset) -> tuple[Iterator[NamedBatch], int]:
-    """All images of the data set that a model was trained on, and their number."""
+def learned_batches(dataset: Dataset, shard: Shard | None) -> tuple[Iterator[NamedBatch], int]:
+    """All images of the data set that a model was trained on, or a shard of them, and their number."""
     batches = (batch._replace(learned_split=split) for split in SPLITS for batch in dataset_batches(dataset, split))
-    return batches, len(dataset.train) + len(dataset.test)
+    return select_shard(batches, len(dataset.train) + len(dataset.test), shard)
 
 
-def pair_batches(clean: Folder, noisy: Folder, model: Autoencoder, *, skip_bad: bool) -> tuple[Iterator[NamedBatch], int]:
-    """All pairs of two folders, and their number."""
+def pair_batches(
+    clean: Folder, noisy: Folder, model: Autoencoder, shard: Shard | None, *, skip_bad: bool
+) -> tuple[Iterator[NamedBatch], int]:
+    """All pairs of two folders, or a shard of them, and their number."""
     pairs = match_pairs(clean, noisy, SkipPolicy(skip_bad, "paired"))
+    if shard:
+        wanted = shard.numbers(len(pairs))
+        pairs = pairs[wanted.start : wanted.stop]
 
     def read() -> Iterator[NamedBatch]:
         for pair in pairs:
@@ -213,7 +259,7 @@ def pair_batches(clean: Folder, noisy: Folder, model: Autoencoder, *, skip_bad: 
 
 
 def split_batches(
-    data: Data | Images, noisy: Data | None, split: str, model: Autoencoder, *, skip_bad: bool
+    data: Data | Images, noisy: Data | None, split: str, model: Autoencoder, shard: Shard | None, *, skip_bad: bool
 ) -> tuple[str, Iterator[NamedBatch], int]:
     """The split that `data` name ("mnist:train"), else `split`; its images, and their number.
 
@@ -229,7 +275,7 @@ def split_batches(
     count = len(dataset.test if split == "test" else dataset.train)
     if not count:
         raise VaectlError(f"{dataset.name!r} has no {split} images: try --split train")
-    return split, dataset_batches(dataset, split), count
+    return split, *select_shard(dataset_batches(dataset, split), count, shard)
 
 
 def make_preprocessing(model: Autoencoder, *, skip_bad: bool) -> Preprocessing:

@@ -190,6 +190,16 @@ class AverageMeter:
         for name, values in metrics.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(values.sum())
 
+    @classmethod
+    def merge(cls, meters: Sequence["AverageMeter"]) -> "AverageMeter":
+        """The meter of all images of several."""
+        merged = cls()
+        for meter in meters:
+            merged.count += meter.count
+            for name, total in meter.sums.items():
+                merged.sums[name] = merged.sums.get(name, 0.0) + total
+        return merged
+
     def means(self) -> dict[str, float]:
         """The mean of each metric."""
         return {name: total / self.count for name, total in self.sums.items()}
@@ -235,6 +245,16 @@ class RunningVariance:
         self.count += len(z)
         self.sum = self.sum + z.sum(0, np.float64)
         self.sum_of_squares = self.sum_of_squares + np.square(z, dtype=np.float64).sum(0)
+
+    @classmethod
+    def merge(cls, variances: Sequence["RunningVariance"]) -> "RunningVariance":
+        """The variance over all images of several."""
+        merged = cls()
+        for variance in variances:
+            merged.count += variance.count
+            merged.sum = merged.sum + variance.sum
+            merged.sum_of_squares = merged.sum_of_squares + variance.sum_of_squares
+        return merged
 
     def active_units(self) -> int:
         """The number of dimensions whose mu has a variance above 0.01 (Burda et al. 2016, section 4.2)."""
