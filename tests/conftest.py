@@ -205,3 +205,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(f"{len(passed)} of the {len(FAULTS)} faults are handled")
     for number in sorted(FAULTS.keys() - passed):
         terminalreporter.write_line(f"{'failed' if number in failed else 'not tested'}: {number}, {FAULTS[number]}")
+
+
+@pytest.fixture
+def without(tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """The variables with which a new process cannot import a module."""
+
+    def hide(module: str) -> dict[str, str]:
+        (tmp_path / "hidden").mkdir()
+        (tmp_path / "hidden" / f"{module}.py").write_text(f"raise ModuleNotFoundError('hidden', name={module!r})")
+        return {"PYTHONPATH": os.pathsep.join([str(tmp_path / "hidden"), os.environ.get("PYTHONPATH", "")])}
+
+    return hide

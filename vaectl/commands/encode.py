@@ -5,6 +5,12 @@ from typing import Annotated
 import typer
 
 from vaectl.commands import options
+from vaectl.commands.options import option
+from vaectl.errors import UsageError
+from vaectl.io import files
+
+RAY_HELP = "Encode on a Ray cluster, into a folder of Parquet tables: local starts one here, auto joins the running one."
+RAY = option("--ray", metavar="ADDRESS", help=RAY_HELP)
 
 
 def encode(
@@ -14,6 +20,7 @@ def encode(
     format: options.LatentFormat = None,
     sample: Annotated[bool, typer.Option("--sample", help="Sample from q(z|x) instead of taking its mean (VAE only).")] = False,
     shard: options.Shard = None,
+    ray: Annotated[str | None, RAY] = None,
     invert: options.Invert = False,
     skip_bad: options.SkipBad = False,
     seed: options.Seed = 0,
@@ -28,6 +35,7 @@ def encode(
       vaectl encode mnist:test -o z.npy
       vaectl encode faces/ -o faces.csv
       vaectl encode faces/ --shard 2/8 -o faces-2.npy
+      vaectl encode faces/ --ray local -o latents/
     """
     import numpy as np
 
@@ -37,6 +45,14 @@ def encode(
     from vaectl.io.outputs import LATENT_FORMATS, parse_destination, write_latents
     from vaectl.io.sources import parse_shard
 
+    if ray:
+        if shard or sample or not (output or "").endswith("/"):
+            raise UsageError(
+                "--ray writes tables into a folder, without --shard and --sample: use it as in --ray local -o latents/"
+            )
+        files.check_folder_writable(output or "")
+        encode_on_ray(ray, options.find_checkpoint(checkpoint), inputs or [], output or "", invert, skip_bad, device, quiet)
+        return
     part = parse_shard(shard) if shard else None
     destination = parse_destination(output, format, LATENT_FORMATS)
     model = autoencoder.load(options.find_checkpoint(checkpoint), device)
@@ -45,3 +61,23 @@ def encode(
     sources = open_sources(inputs or [], "an IMAGE, a folder or an NPY", part)
     tracked = console.track(model.read(sources, invert=invert, skip_bad=skip_bad), sources, quiet)
     write_latents((batch.map(lambda stack: model.encode(stack, rng=rng)) for batch in tracked), destination)
+
+
+def encode_on_ray(
+    address: str, checkpoint: str, inputs: list[str], folder: str, invert: bool, skip_bad: bool, device: str, quiet: bool
+) -> None:
+    """Encode on a Ray cluster, with a bar on a terminal."""
+    from vaectl import on_ray
+    from vaectl.commands import console
+
+    with console.counter(quiet) as count:
+        on_ray.encode(
+            address,
+            checkpoint,
+            inputs,
+            folder,
+            invert=invert,
+            skip_bad=skip_bad,
+            device=device,
+            on_part=lambda images, total: count(images, lambda: total),
+        )

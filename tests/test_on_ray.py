@@ -1,0 +1,101 @@
+"""--ray on a real cluster of this machine: no image is lost, whoever is killed, and what is there is not made again."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pyarrow import parquet
+from support import VAECTL, Result, environment, one_line, write_png
+
+Call = Callable[..., Result]
+
+
+def encode(*arguments: object, cwd: Path) -> subprocess.Popen[bytes]:
+    """A running `vaectl encode --ray local`."""
+    command = [str(VAECTL), "encode", *map(str, arguments), "--ray", "local", "-o", "latents/"]
+    return subprocess.Popen(command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def find_actors(ancestor: int) -> list[int]:
+    """The processes below one that hold a model."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (entry / "cmdline").read_bytes()
+            session = os.getsid(int(entry.name))
+        except OSError:
+            continue
+        if title.startswith(b"ray::MapWorker") and session and is_below(int(entry.name), ancestor):
+            found.append(int(entry.name))
+    return found
+
+
+def is_below(process: int, ancestor: int) -> bool:
+    """Whether a process is a descendant of another."""
+    while process > 1:
+        if process == ancestor:
+            return True
+        try:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+    return False
+
+
+@pytest.mark.long
+def test_a_killed_worker_loses_nothing(vae: Path, run: Call, tmp_path: Path) -> None:
+    running = encode("mnist:train", "-c", vae, cwd=tmp_path)
+    kills = 0
+    while kills < 3 and running.poll() is None:
+        time.sleep(0.5)
+        if any((tmp_path / "latents").glob("part-*")) and (actors := find_actors(running.pid)):
+            os.kill(actors[0], signal.SIGKILL)
+            kills += 1
+    _, err = running.communicate(timeout=120)
+    assert running.returncode == 0 and kills, err.decode()
+    run("encode", "mnist:train", "-c", vae, "-o", "z.npy")
+    table = parquet.read_table(tmp_path / "latents")
+    np.testing.assert_allclose(np.array(table["z"].to_pylist()), np.load(tmp_path / "z.npy"), atol=1e-5)
+
+
+def test_tables_that_are_there_are_kept_and_the_others_made(vae: Path, run: Call, tmp_path: Path) -> None:
+    _, err = encode("mnist:test", "mnist:train:7", "-c", vae, cwd=tmp_path).communicate()
+    parts = sorted((tmp_path / "latents").glob("part-*"))
+    assert len(parts) == 10, err.decode()
+    run("encode", "mnist:test", "mnist:train:7", "-c", vae, "-o", "z.npy")
+    table = parquet.read_table(tmp_path / "latents")
+    assert table["name"].to_pylist()[::10000] == ["mnist-test-00000", "mnist-train-00007"]
+    np.testing.assert_allclose(np.array(table["z"].to_pylist()), np.load(tmp_path / "z.npy"), atol=1e-5)
+    before = {part: part.stat().st_mtime_ns for part in parts}
+    parts[3].unlink()
+    encode("mnist:test", "mnist:train:7", "-c", vae, cwd=tmp_path).communicate()
+    after = {part: part.stat().st_mtime_ns for part in parts}
+    assert [part for part in parts if before[part] != after[part]] == [parts[3]]
+    result = run("encode", "mnist:test", "-c", vae, "--ray", "local", "-o", "latents/", code=1)
+    one_line(result, "'latents/' holds tables of a run with other inputs", "name another folder, or remove it")
+
+
+def test_images_that_cannot_be_read_are_listed(vae: Path, digits: NDArray[np.uint8], tmp_path: Path) -> None:
+    for index in range(3):
+        write_png(tmp_path / "digits" / f"{index}.png", digits[index])
+    (tmp_path / "digits" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    running = encode("digits", "-c", vae, "--skip-bad", cwd=tmp_path)
+    _, err = running.communicate()
+    assert running.returncode == 0
+    assert b"broken.png' is damaged" in err and b": skipped" in err and b"skipped 1 image that could not be read" in err
+    assert parquet.read_table(tmp_path / "latents")["name"].to_pylist() == ["0.png", "1.png", "2.png"]
+
+
+def test_ray_that_cannot_run_is_told_in_words(
+    vae: Path, run: Call, shell: Call, without: Callable[[str], dict[str, str]]
+) -> None:
+    for others in (["-o", "z.npy"], ["-o", "z/", "--shard", "1/2"], ["-o", "z/", "--sample"], []):
+        one_line(run("encode", "mnist:0", "-c", vae, "--ray", "local", *others, code=2), "as in --ray local -o latents/")
+    result = shell(f"vaectl encode mnist:0 -c {vae} --ray local -o z/", **without("ray"))
+    one_line(result, "ray is not installed: pip install 'vaectl[ray]'")
