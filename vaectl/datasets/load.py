@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import repeat
 from math import prod
 from typing import Any, NamedTuple
@@ -23,11 +24,12 @@ from vaectl.datasets.catalogue import NAMES, SPLITS
 from vaectl.datasets.named import DatasetImages, open_source
 from vaectl.datasets.pairs import match_pairs, pair_samples
 from vaectl.errors import VaectlError
-from vaectl.io import arrays, codecs, files, images
+from vaectl.io import arrays, codecs, files, images, remote
 from vaectl.io.images import ResizeSpec
 from vaectl.io.inputs import decode_task
 from vaectl.io.prefetch import prefetch
 from vaectl.io.sources import Folder, SkipPolicy, folder_label, no_images
+from vaectl.io.tars import Shards
 from vaectl.networks.layers import Shape
 from vaectl.text import list_names
 from vaectl.types import UInt8Array
@@ -43,6 +45,7 @@ IN_MEMORY = "array"  # the name of data that are arrays
 IN_NPZ = "x_train_noisy"  # the name of noisy partners that are in the same file
 HELD_OUT_ONE_IN = 10  # one image in ten is held out, if the data have no test split
 DEFAULT_LONG_SIDE = 64  # pixels, if images are larger or their sizes differ
+N_REMOTE_HEADERS = 32  # images of a folder at a URL whose sizes tell the common one
 SIDE_MULTIPLE = 4  # the shorter side is then rounded to a multiple of this
 
 
@@ -197,6 +200,8 @@ def open_samples(name: str, preprocessing: Preprocessing, pairs_in_npz: bool) ->
     source = open_source(name)
     if isinstance(source, Folder):
         return ImageStream(name, folder_samples(source, preprocessing), source.count())
+    if isinstance(source, Shards):
+        return ImageStream(name, streamed_samples(source, preprocessing))
     if isinstance(source, DatasetImages):
         return ImageStream(
             name,
@@ -204,7 +209,7 @@ def open_samples(name: str, preprocessing: Preprocessing, pairs_in_npz: bool) ->
             source.count(),
             True,
         )
-    if os.path.exists(name):
+    if os.path.exists(name) or remote.is_url(name):
         return file_stream(name, pairs_in_npz)
     if os.sep in name or "." in name:
         raise VaectlError(f"{name!r}: no such file or directory: check the name")
@@ -338,14 +343,42 @@ def stack_shape(shape: Shape, name: str) -> Shape:
 def folder_samples(folder: Folder, preprocessing: Preprocessing) -> Iterator[Sample]:
     """The samples under a folder, decoded and resized ahead in threads."""
     policy = SkipPolicy(preprocessing.skip_bad)
-    spec = folder_spec(folder, preprocessing, policy)
+    decode = make_decoder(folder_spec(folder, preprocessing, policy), preprocessing)
+    return policy.filter(prefetch(decode_task(input, decode) for input in folder.inputs(policy)))
+
+
+def streamed_samples(shards: Shards, preprocessing: Preprocessing) -> Iterator[Sample]:
+    """The samples in tar files, decoded and resized ahead in threads, to the size and channels that the first image suggests."""
+    policy = SkipPolicy(preprocessing.skip_bad)
+
+    def tasks() -> Iterator[Sample | VaectlError | Callable[[], Sample | VaectlError]]:
+        decode = None
+        for input in shards.inputs(policy):
+            if decode is None:
+                found = codecs.peek_size(BytesIO(input.reader.peek(files.MAX_IMAGE_BYTES)))
+                if not found:
+                    yield decode_task(input, lambda name, label, data: damaged(label))
+                    continue
+                decode = make_decoder(preprocessing.resize_spec(common_size(Counter([found[:2]])), found[2]), preprocessing)
+            yield decode_task(input, decode)
+
+    return policy.filter(prefetch(tasks()))
+
+
+def damaged(label: str) -> Sample:
+    """Raise the VaectlError for an image whose header cannot be read."""
+    raise VaectlError(f"{label} is damaged", "save it again")
+
+
+def make_decoder(spec: ResizeSpec, preprocessing: Preprocessing) -> Callable[[str, str, bytes], Sample]:
+    """The function from an image's name, its label in errors and its bytes to a sample of the spec."""
 
     def decode(name: str, label: str, data: bytes) -> Sample:
         pixels = codecs.decode_resized(data, label, spec, keep_size=preprocessing.keep_size)
         # By the file's bytes: the choice stays at any size.
         return Sample(images.to_uint8(pixels), is_held_out(data), folder_label(name), name)
 
-    return policy.filter(prefetch(decode_task(input, decode) for input in folder.inputs(policy)))
+    return decode
 
 
 def folder_spec(folder: Folder, preprocessing: Preprocessing, policy: SkipPolicy) -> ResizeSpec:
@@ -354,14 +387,24 @@ def folder_spec(folder: Folder, preprocessing: Preprocessing, policy: SkipPolicy
         return preprocessing.resize_spec(preprocessing.size, preprocessing.channels)
     sizes: Counter[tuple[int, int]] = Counter()
     channels = 1
-    for path in folder.files(policy):
-        found = codecs.peek_size(os.path.join(folder.path, path))
+    paths = folder.files(policy)
+    # Each header at a URL takes a request.
+    for path in paths[:: max(1, len(paths) // N_REMOTE_HEADERS)] if remote.is_url(folder.path) else paths:
+        found = peek_file(os.path.join(folder.path, path))
         if found:
             sizes[found[:2]] += 1
             channels = max(channels, found[2])
     if not sizes:
         raise no_images(folder.path)
     return preprocessing.resize_spec(common_size(sizes), channels)
+
+
+def peek_file(path: str) -> tuple[int, int, int] | None:
+    """(height, width, channels) from the header of an image file or URL, or None if it has none."""
+    if not remote.is_url(path):
+        return codecs.peek_size(path)
+    with files.open_reader(path) as reader:
+        return codecs.peek_size(BytesIO(reader.read(files.MAX_IMAGE_BYTES)))
 
 
 def common_size(sizes: Counter[tuple[int, int]]) -> tuple[int, int]:

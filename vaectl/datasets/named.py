@@ -16,9 +16,10 @@ from PIL.Image import Image
 
 from vaectl.datasets.catalogue import BUNDLED, DOWNLOADABLE, NAMES, SPLITS
 from vaectl.errors import VaectlError
-from vaectl.io import arrays, files
+from vaectl.io import arrays, files, remote
 from vaectl.io.images import from_uint8, is_gray
 from vaectl.io.sources import File, Folder, Shard, SkipPolicy, Source, StoredImage
+from vaectl.io.tars import Shards, is_shards
 from vaectl.types import UInt8Array
 
 REFERENCE = re.compile(rf"[^:]+(?::({'|'.join(SPLITS)}))?(?::(\d{{1,9}}))?")
@@ -130,14 +131,18 @@ def open_sources(paths: Sequence[str], expected: str, shard: Shard | None = None
 
 
 def open_source(path: str) -> Source:
-    """A folder, a file, or what `mnist`, `mnist:train`, `mnist:17` or `mnist:train:17` means; the split is "test" unless given.
+    """A folder, a file, tar files, or what `mnist`, `mnist:train`, `mnist:17` or `mnist:train:17` means.
+
+    The split is "test" unless given.
 
     Raises:
         VaectlError: a data set's name, but neither a split nor an image; or a misspelt name.
     """
-    if os.path.isdir(path):
+    if is_shards(path) and not os.path.isdir(path):
+        return Shards(path)
+    if os.path.isdir(path) or (remote.is_url(path) and not os.path.splitext(path)[1]):
         return Folder(path)
-    if os.path.lexists(path):
+    if os.path.lexists(path) or remote.is_url(path):
         return File(path)
     name = path.partition(":")[0]
     if name not in NAMES:

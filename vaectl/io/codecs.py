@@ -9,7 +9,7 @@ from functools import cache
 from glob import glob
 from io import BytesIO
 from math import ceil, prod
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import PIL
@@ -236,7 +236,7 @@ def unpacked_size(image: Image.Image) -> int:
     return prod(image.size) * len(image.getbands()) * (4 if image.mode in DEEP_MODES else 1)
 
 
-def peek_size(path: str) -> tuple[int, int, int] | None:
+def peek_size(path: str | BinaryIO) -> tuple[int, int, int] | None:
     """(height, width, channels) from the header of an image file, or None if it is damaged or not an image."""
     try:
         with Image.open(path, formats=READABLE_FORMATS) as image:

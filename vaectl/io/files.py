@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import BinaryIO
 
 from vaectl.errors import UsageError, VaectlError
-from vaectl.io import locks
+from vaectl.io import locks, remote
 
 STDIN = STDOUT = "-"
 STDIN_NAME = "stdin"
@@ -129,11 +129,15 @@ def sniff_format(reader: PeekableReader) -> str:
 
 @contextmanager
 def open_reader(path: str) -> Iterator[PeekableReader]:
-    """Open a file for reading, or stdin for "-".
+    """Open a file or a URL for reading, or stdin for "-".
 
     Raises:
         VaectlError: the file is missing, a folder, or unreadable.
     """
+    if remote.is_url(path):
+        with remote.open_reading(path) as file:
+            yield PeekableReader(file, repr(path), is_stream=not file.seekable())
+        return
     is_stdin = path == STDIN
     name = STDIN_NAME if is_stdin else repr(path)
     with translate_errors(name), open(0 if is_stdin else path, "rb", closefd=not is_stdin) as stream:
@@ -167,6 +171,9 @@ def check_writable(path: str) -> None:
     """
     if path in STDOUT_NAMES:
         return
+    if remote.is_url(path):
+        remote.find_filesystem(path)
+        return
     with translate_errors(repr(path)):
         target = os.path.realpath(path) if is_regular_target(path) else os.path.abspath(path)
     folder = os.path.dirname(target)
@@ -180,7 +187,7 @@ def check_writable(path: str) -> None:
 
 def is_regular_target(path: str) -> bool:
     """Whether `path` is, or will be, a regular file. It is replaced atomically; a device or a FIFO is written in place."""
-    return path not in STDOUT_NAMES and (os.path.isfile(path) or not os.path.exists(path))
+    return path not in STDOUT_NAMES and not remote.is_url(path) and (os.path.isfile(path) or not os.path.exists(path))
 
 
 def check_folder_writable(path: str) -> None:
@@ -189,6 +196,9 @@ def check_folder_writable(path: str) -> None:
     Raises:
         VaectlError: a file is in the way, or the permission is missing.
     """
+    if remote.is_url(path):
+        remote.find_filesystem(path)
+        return
     with translate_errors(repr(path)):
         existing = os.path.abspath(path)
     while not os.path.lexists(existing):
@@ -204,13 +214,18 @@ def open_output(path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
     """Open the file `path` for writing: it appears complete when the block succeeds, and stays as it was otherwise.
 
     "-", /dev/stdout and /dev/fd/1 are stdout. A symlink stays and its target is replaced; an existing file keeps its mode;
-    a device or a FIFO is written in place. A `durable` file survives a power failure once the block has ended.
+    a device or a FIFO is written in place; a URL is uploaded at the end. A `durable` file survives a power failure once the block
+    has ended.
 
     Raises:
         VaectlError: the disk is full, the path cannot be written, or stdout is closed.
     """
     if path in STDOUT_NAMES:
         with translate_errors("stdout"), open(1, "wb", closefd=False) as stream:
+            yield stream
+        return
+    if remote.is_url(path):
+        with remote.open_writing(path) as stream:
             yield stream
         return
     with translate_errors(repr(path)):

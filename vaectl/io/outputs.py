@@ -11,7 +11,7 @@ from tempfile import SpooledTemporaryFile
 import numpy as np
 
 from vaectl.errors import UsageError, VaectlError, warn
-from vaectl.io import arrays, codecs, files, parquet, sheets, tables, terminal
+from vaectl.io import arrays, codecs, files, parquet, remote, sheets, tables, terminal
 from vaectl.io.encoding import Encoding
 from vaectl.io.inputs import Batch
 from vaectl.types import Array
@@ -213,8 +213,9 @@ def write_each(batches: Iterable[Batch], destination: Destination) -> None:
                 check_name(name, destination.path)
                 path = os.path.join(destination.path, unique_name(name, format, taken, destination.keeps_format))
                 folder = os.path.dirname(path)
-                with files.translate_errors(repr(folder)):
-                    os.makedirs(folder, exist_ok=True)
+                if not remote.is_url(folder):
+                    with files.translate_errors(repr(folder)):
+                        os.makedirs(folder, exist_ok=True)
             else:
                 folder, file = os.path.split(destination.path)
                 path = os.path.join(folder, insert_number(file, next(numbers)))

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from PIL import Image
 
 from vaectl.errors import UsageError, VaectlError, warn
-from vaectl.io import arrays, codecs, files, streams
+from vaectl.io import arrays, codecs, files, remote, streams
 from vaectl.io.files import READABLE_FORMATS, PeekableReader
 from vaectl.text import list_names
 
@@ -174,6 +174,8 @@ class Folder:
     @cached_property
     def listing(self) -> tuple[list[str], list[VaectlError]]:
         """The regular files under it by their path within it, sorted; and an error for each subfolder that cannot be listed."""
+        if remote.is_url(self.path):
+            return remote.list_files(self.path)[self.start : self.stop], []
         found, errors, folders = [], [], [""]
         while folders:
             inner = folders.pop()

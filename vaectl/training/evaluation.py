@@ -20,6 +20,7 @@ from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io.images import to_uint8
 from vaectl.io.inputs import Batch
 from vaectl.io.sources import Folder, Shard, SkipPolicy, count_inputs
+from vaectl.io.tars import Shards
 from vaectl.networks.device import resolve_device
 from vaectl.ranks import rank, world_size
 from vaectl.training.distributed import join_world
@@ -177,11 +178,11 @@ def evaluate(
 
 
 def is_one_split(data: Data | Images) -> TypeGuard[Images]:
-    """Whether data have no splits to choose from: an array, a folder, or one image of a data set."""
+    """Whether data have no splits to choose from: an array, a folder, tar files, or one image of a data set."""
     if not isinstance(data, str | os.PathLike):
         return not isinstance(data, tuple)
     source = open_source(os.fspath(data))
-    return isinstance(source, Folder) or (isinstance(source, DatasetImages) and source.index is not None)
+    return isinstance(source, Folder | Shards) or (isinstance(source, DatasetImages) and source.index is not None)
 
 
 def whole_batches(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vaectl import format1
 from vaectl.checkpoint import STATE_KEY
 from vaectl.errors import UsageError, VaectlError, warn
-from vaectl.io import files, locks, safetensors
+from vaectl.io import files, locks, remote, safetensors
 from vaectl.io.safetensors import check_type, integers
 from vaectl.networks.network import network_from_json
 from vaectl.signals import INTERRUPTIONS, DeferredSignal, Terminated
@@ -115,6 +115,8 @@ def checkpointing(output: str | None, command: str, *, resume: bool, force: bool
             `resume` nor `force` is given; or there is nothing to resume.
     """
     if output is None or not files.is_regular_target(output):
+        if output is not None and remote.is_url(output) and not force and remote.exists(output):
+            raise VaectlError(f"{output!r} already exists: replace it with --force, or name another file with -o")
         if resume:
             name = "no output" if output is None else f"{output!r}"
             raise UsageError(f"{name} is not a file: to resume, name the checkpoint that the interrupted run was to write")

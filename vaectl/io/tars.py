@@ -1,0 +1,150 @@
+"""WebDataset shards: tar files of images, each with its class beside it (`0001.jpg`, `0001.cls`)."""
+
+import os
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from itertools import count, product
+
+from vaectl.errors import VaectlError
+from vaectl.io import files, remote
+from vaectl.io.files import MAX_IMAGE_BYTES, READABLE_FORMATS, PeekableReader
+from vaectl.io.sources import Input, SkipPolicy
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz")
+BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+CLASS_SUFFIX = "cls"
+TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error)
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """The names that `shards/{000..127}.tar` stands for, as in Bash."""
+    ranges = []
+    for first, last in BRACES.findall(pattern):
+        step = 1 if int(last) >= int(first) else -1
+        ranges.append([str(number).zfill(len(first)) for number in range(int(first), int(last) + step, step)])
+    parts = BRACES.sub("\0", pattern).split("\0")
+    return ["".join(part + number for part, number in zip(parts, [*numbers, ""], strict=True)) for numbers in product(*ranges)]
+
+
+def is_shards(path: str) -> bool:
+    """Whether a path names tar files."""
+    return path.endswith(SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The images of tar files, or from `start` to `stop`, one file after another, in constant memory."""
+
+    pattern: str
+    start: int = 0
+    stop: int | None = None
+
+    def describe(self) -> str:
+        return repr(self.pattern)
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """The tar files."""
+        return expand_braces(self.pattern)
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """The number of images in each tar file on this machine."""
+        return [sum(1 for _ in read_shard(path, SkipPolicy(), counting=True)) for path in self.paths]
+
+    def count(self) -> int | None:
+        if any(remote.is_url(path) or not os.path.isfile(path) for path in self.paths):
+            return None
+        return len(range(sum(self.sizes))[self.start : self.stop])
+
+    def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
+        number = 0
+        for index, path in enumerate(self.paths):
+            if self.stop is not None:
+                if number >= self.stop:
+                    return
+                if number + self.sizes[index] <= self.start:
+                    number += self.sizes[index]
+                    continue
+            try:
+                for name, data in read_shard(path, policy):
+                    wanted = self.start <= number and (self.stop is None or number < self.stop)
+                    number += 1
+                    if wanted:
+                        reader = PeekableReader(BytesIO(data), f"{path!r}: {name!r}")
+                        yield Input(reader, files.sniff_format(reader), name, count())
+            except VaectlError as error:
+                policy.handle(error)
+
+    def part(self, start: int, stop: int) -> "Shards":
+        return Shards(self.pattern, start, stop)
+
+
+def read_shard(path: str, policy: SkipPolicy, *, counting: bool = False) -> Iterator[tuple[str, bytes]]:
+    """The names and the bytes of the images in a tar file, or if only `counting`, of which the bytes are a few.
+
+    The name of an image with a class begins with it, as if the class were its folder.
+
+    Raises:
+        VaectlError: the file cannot be read, or ends early.
+    """
+    waiting: tuple[str, bytes] | None = None
+    key, label = "", ""
+
+    def finish() -> Iterator[tuple[str, bytes]]:
+        if waiting:
+            name, data = waiting
+            yield os.path.join(label, name) if label else name, data
+
+    with files.open_reader(path) as reader:
+        watched = WatchedEnd(reader)
+        try:
+            with tarfile.open(fileobj=watched, mode="r|*") as archive:  # type: ignore[call-overload]
+                for member in archive:
+                    archive.members = []  # or all names of a large file would stay in memory
+                    stream = archive.extractfile(member) if member.isfile() and member.size <= MAX_IMAGE_BYTES else None
+                    if not stream:
+                        continue
+                    folder, base = os.path.split(member.name)
+                    stem, _, suffix = base.partition(".")
+                    if os.path.join(folder, stem) != key:
+                        yield from finish()
+                        waiting, key, label = None, os.path.join(folder, stem), ""
+                    data = stream.read(files.MAX_SIGNATURE_BYTES if counting else member.size)
+                    if suffix == CLASS_SUFFIX:
+                        label = data.decode("utf-8", "replace").strip().replace(os.sep, "-")[:255]
+                    elif files.sniff_format(PeekableReader(BytesIO(data), member.name)) in READABLE_FORMATS:
+                        yield from finish()
+                        waiting = member.name.lstrip("/"), data
+        except VaectlError:
+            raise
+        except TAR_ERRORS as error:
+            raise VaectlError(f"{reader.name} is damaged or ends early ({error})", "copy it again") from error
+        if watched.is_cut:
+            raise VaectlError(f"{reader.name} ends early", "copy it again")
+    yield from finish()
+
+
+class WatchedEnd:
+    """A tar file that is read, and whether it ends without the empty blocks that end every one."""
+
+    def __init__(self, reader: PeekableReader) -> None:
+        self.reader = reader
+        self.is_plain = reader.peek(262)[257:262] == b"ustar"
+        self.tail = b""
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        data = self.reader.read(size)
+        self.tail = (self.tail + data)[-2 * tarfile.BLOCKSIZE :]
+        return data
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether all was read, and its end is not empty."""
+        return self.is_plain and not self.reader.peek(1) and bool(self.tail.strip(b"\0"))
