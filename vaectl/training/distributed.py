@@ -116,11 +116,14 @@ class World:
             raise self.error(PeerLostError("another process of this training ended, so all do")) from error
 
 
+ALONE = World()
+
+
 @contextmanager
 def join_world(device: str) -> Iterator[World]:
     """The processes of this run: those that torchrun started, if it started this one, which works on `device`, else it alone."""
     if world_size() == 1:
-        yield World()
+        yield ALONE
         return
     on_gpu = device.startswith("cuda")
     if on_gpu:

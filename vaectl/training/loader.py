@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from vaectl.networks.layers import Shape
-from vaectl.training.distributed import World
+from vaectl.training.distributed import ALONE, World
 from vaectl.types import UInt8Array
 
 N_INIT_IMAGES = 10_000  # images from which weights are initialized and latent statistics computed
@@ -37,7 +37,7 @@ class ImageDataset:
         """The images to evaluate on: all."""
         return self.images
 
-    def batches(self, batch_size: int, random: Generator, world: World) -> Iterator[Tensor]:
+    def batches(self, batch_size: int, random: Generator, world: World = ALONE) -> Iterator[Tensor]:
         """This process's shares of the batches of an epoch, (N, H, W, C), 0 to 255, in random order.
 
         An incomplete last batch is dropped.
@@ -68,7 +68,7 @@ class RandomCrops:
         """The crops to evaluate on: some, the same at every call."""
         return self.init_images()
 
-    def batches(self, batch_size: int, random: Generator, world: World) -> Iterator[Tensor]:
+    def batches(self, batch_size: int, random: Generator, world: World = ALONE) -> Iterator[Tensor]:
         """This process's shares of the batches of an epoch, (N, H, W, C), 0 to 255."""
         seed = int(torch.randint(1 << 62, (), generator=random, device=random.device))
         rng = np.random.default_rng(seed if world.size == 1 else (seed, world.rank))
@@ -116,12 +116,12 @@ class DataLoader:
     """
 
     def __init__(
-        self, dataset: ImageDataset | RandomCrops, batch_size: int, epochs: int, random: Generator, world: World | None = None
+        self, dataset: ImageDataset | RandomCrops, batch_size: int, epochs: int, random: Generator, world: World = ALONE
     ) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
         self.random = random
-        self.world = world or World()
+        self.world = world
         self.steps_per_epoch = len(dataset) // batch_size
         self.steps = epochs * self.steps_per_epoch
         self.step = 0

@@ -16,7 +16,7 @@ from vaectl.networks.network import Network, half_weights, split_pairs
 from vaectl.networks.torch import TorchRandom, build_module, translate_memory_errors
 from vaectl.training import losses
 from vaectl.training.config import TrainConfig
-from vaectl.training.distributed import World
+from vaectl.training.distributed import ALONE, World
 from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops, shift_images
 from vaectl.training.losses import Likelihood
 from vaectl.training.metrics import Metrics
@@ -100,7 +100,7 @@ def train_network(
     state: TrainState | None = None,
     validate: Validate = lambda weights, likelihood: {},
     initial: Mapping[str, Array] | None = None,
-    world: World | None = None,
+    world: World = ALONE,
 ) -> TrainResult:
     """Train a network, from `state` if given, else from the weights `initial` if given; with the other processes of `world`.
 
@@ -113,7 +113,7 @@ def train_network(
     """
     samples = f" or --samples (it is {config.samples})" if config.samples > 1 else ""
     with translate_memory_errors(f"lower --batch-size (it is {config.batch_size}){samples}"):
-        trainer = Trainer(network, dataset, config, corruptions, device, on_progress, validate, initial, world or World())
+        trainer = Trainer(network, dataset, config, corruptions, device, on_progress, validate, initial, world)
         if state:
             trainer.load_state_dict(state)
         on_step(trainer)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaectl.training.distributed import World
+from vaectl.training.distributed import ALONE, World
 
 Normal = Callable[[tuple[int, ...]], Tensor]
 
@@ -29,7 +29,7 @@ class Bernoulli:
         """The gradient of `nll` with respect to the logits, of their shape."""
         return torch.sigmoid(logits) - images
 
-    def update(self, logits: Tensor, images: Tensor, world: World) -> None:
+    def update(self, logits: Tensor, images: Tensor, world: World = ALONE) -> None:
         """Learn the likelihood's own parameters from a batch; it has none."""
 
     def state(self) -> Tensor:
@@ -83,7 +83,7 @@ class Gaussian:
         slope = 1 if self.outputs_pixels else mean * (1 - mean)
         return error * slope / self.variance.to(mean.device, mean.dtype)
 
-    def update(self, logits: Tensor, images: Tensor, world: World) -> None:
+    def update(self, logits: Tensor, images: Tensor, world: World = ALONE) -> None:
         if self.learns:
             mse = world.mean((self.mean(logits.float()) - images.float()).square().mean()).clamp(min=self.MIN_SIGMA**2)
             self.variance = torch.lerp(self.variance.to(mse.device), mse, self.rate)

@@ -60,6 +60,10 @@ class Checkpointer:
         """The setting of the interrupted run, whose default may have been another one; None if nothing is resumed."""
         return self.resumed.run_config.get(name) if self.resumed else None
 
+    def resumed_version(self, name: str) -> Any:
+        """What the bits of the interrupted run depended on; None if nothing is resumed, or it did not say."""
+        return self.resumed.versions.get(name) if self.resumed else None
+
     def start(self, run_config: Mapping[str, Any], versions: Mapping[str, Any]) -> TrainState | None:
         """The state from which this run resumes; None if it starts from scratch.
 

@@ -38,6 +38,7 @@ from vaectl.training.losses import Likelihood, calibrate, make_likelihood
 from vaectl.training.metrics import ACTIVE_VARIANCE, EvalConfig, Evaluator, Metrics, image_metrics, mean_metrics
 from vaectl.training.prior import fit_prior
 from vaectl.training.resume import Checkpointer, checkpointing
+from vaectl.training.threads import free_threads, read_cpu_times
 from vaectl.types import MAX_FLOAT32, Array, UInt8Array
 
 ModelName = Literal["ae", "dae", "vae"]
@@ -163,6 +164,7 @@ def train(
         raise UsageError("--objective iwae and --kl-warmup are for models with a KL: use a vae, or add --beta")
     if objective == "iwae" and samples < 2:
         raise UsageError("one sample is not importance-weighted: add --samples, as in --objective iwae --samples 5")
+    cpu_times = read_cpu_times()
     torch_device = resolve_device(device)
     with join_world(torch_device) as world, ExitStack() as stack:
         with world.agreement():
@@ -194,6 +196,8 @@ def train(
             if log_folder is not None:
                 check_log(log_folder, replace=force or resume)
         checkpointer.resumed = world.broadcast(checkpointer.resumed)
+        if torch_device == "cpu" and world.size == 1:
+            stack.enter_context(free_threads(cpu_times, checkpointer.resumed_version("number of threads")))
         with world.agreement():
             # The data, and the network they suggest.
             resized = (sides[0], sides[1]) if sides and not is_unet else None
