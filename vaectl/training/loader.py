@@ -44,7 +44,7 @@ class ImageDataset:
         """
         order = torch.randperm(len(self), generator=random, device=random.device).to(self.tensor.device)
         for chosen in order[: len(self) // batch_size * batch_size].split(batch_size):
-            yield self.tensor[chosen[world.rank :: world.size]].to(random.device)
+            yield to_device(self.tensor[chosen[world.rank :: world.size]], random.device)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class RandomCrops:
         seed = int(torch.randint(1 << 62, (), generator=random, device=random.device))
         rng = np.random.default_rng(seed if world.size == 1 else (seed, world.rank))
         for _ in range(len(self) // batch_size):
-            yield torch.from_numpy(self.crop_batch(world.count(batch_size), rng)).to(random.device)
+            yield to_device(torch.from_numpy(self.crop_batch(world.count(batch_size), rng)), random.device)
 
     def crop_batch(self, count: int, rng: np.random.Generator) -> UInt8Array:
         """Random crops, (count, H, W, C), of one photo as often as of another: pixel by pixel, small ones show more."""
@@ -91,6 +91,13 @@ class RandomCrops:
         crop = photo[top : top + height, left : left + width]
         turns = rng.integers(4) if height == width else 2 * rng.integers(2)
         return np.rot90(crop, int(turns))[:, :: rng.choice((-1, 1))]
+
+
+def to_device(batch: Tensor, device: torch.device) -> Tensor:
+    """The batch on a device; a GPU copies it from pinned memory while it still works on the one before."""
+    if device.type == "cuda" and batch.device.type == "cpu":
+        return batch.pin_memory().to(device, non_blocking=True)
+    return batch.to(device)
 
 
 def make_dataset(images: Sequence[UInt8Array] | UInt8Array, shape: Shape, device: str) -> ImageDataset | RandomCrops:

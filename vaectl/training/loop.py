@@ -190,7 +190,8 @@ class Trainer:
         message.mul_(weight)
         message[-1] = self.interrupted
         self.world.sum(message)
-        self.stops = bool(message[-1] > 0)
+        if message.device.type == "cpu" or self.loader.step % LOG_EVERY == 0:  # looking at it makes a GPU wait
+            self.stops = bool(message[-1] > 0)
 
     def end_epoch(self) -> None:
         """Validate, and keep the weights if no epoch was better."""

@@ -195,6 +195,8 @@ def train(
             )
             if log_folder is not None:
                 check_log(log_folder, replace=force or resume)
+        if world.size == 1:
+            advise_torchrun(device, torch_device)
         checkpointer.resumed = world.broadcast(checkpointer.resumed)
         if torch_device == "cpu" and world.size == 1:
             stack.enter_context(free_threads(cpu_times, checkpointer.resumed_version("number of threads")))
@@ -346,6 +348,13 @@ def train(
     autoencoder = from_checkpoint(trained, device)
     on_end(autoencoder, split_pairs(held_out, network)[1])
     return autoencoder
+
+
+def advise_torchrun(wanted: str, device: str) -> None:
+    """Say how to use all GPUs of this machine, if it has several and none was named."""
+    count = torch.cuda.device_count() if device.startswith("cuda") and wanted in ("auto", "cuda") else 1
+    if count > 1:
+        warn(f"training on 1 of {count} GPUs: torchrun --nproc-per-node {count} -m vaectl train ... uses all")
 
 
 def load_start(path: str, *, variational: bool) -> Checkpoint:
