@@ -158,6 +158,7 @@ class PartEncoder:
         os.chdir(working_folder)
         self.model = autoencoder.load(model, device)
         self.folder, self.encoding, self.skip_bad = folder, encoding, skip_bad
+        self.sources = open_sources(encoding.inputs, "images")
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Encode one part: the number of its images, what was skipped, and why it failed if it did."""
@@ -167,7 +168,7 @@ class PartEncoder:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", VaectlWarning)
             try:
-                sources = open_sources(self.encoding.inputs, "images", Shard(part, self.encoding.parts))
+                sources = Shard(part, self.encoding.parts).take(self.sources)
                 batches = [*self.model.read(sources, invert=self.encoding.invert, skip_bad=self.skip_bad)]
                 images = sum(map(len, batches))
                 encoded = (batch.map(self.model.encode) for batch in batches)

@@ -225,7 +225,10 @@ class Folder:
             warn(f"{self.path!r}: ignored {what} ({list_names(others)})")
 
     def part(self, start: int, stop: int) -> "Folder":
-        return Folder(self.path, start, stop)
+        found, errors = self.listing
+        part = Folder(self.path, self.start + start, self.start + stop)
+        part.__dict__["listing"] = found[start:stop], errors  # or it would be listed again
+        return part
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from itertools import count, product
+from typing import BinaryIO
 
 from vaectl.errors import VaectlError
 from vaectl.io import files, remote
@@ -18,6 +19,7 @@ from vaectl.io.sources import Input, SkipPolicy
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 CLASS_SUFFIX = "cls"
+MAX_IMAGES = 1 << 62
 TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error)
 
 
@@ -55,7 +57,7 @@ class Shards:
     @cached_property
     def sizes(self) -> list[int]:
         """The number of images in each tar file on this machine."""
-        return [sum(1 for _ in read_shard(path, SkipPolicy(), counting=True)) for path in self.paths]
+        return [sum(1 for _ in read_shard(path, MAX_IMAGES)) for path in self.paths]
 
     def count(self) -> int | None:
         if any(remote.is_url(path) or not os.path.isfile(path) for path in self.paths):
@@ -72,21 +74,24 @@ class Shards:
                     number += self.sizes[index]
                     continue
             try:
-                for name, data in read_shard(path, policy):
-                    wanted = self.start <= number and (self.stop is None or number < self.stop)
-                    number += 1
-                    if wanted:
+                for name, data in read_shard(path, self.start - number):
+                    if self.stop is not None and number >= self.stop:
+                        return
+                    if number >= self.start:
                         reader = PeekableReader(BytesIO(data), f"{path!r}: {name!r}")
                         yield Input(reader, files.sniff_format(reader), name, count())
+                    number += 1
             except VaectlError as error:
                 policy.handle(error)
 
     def part(self, start: int, stop: int) -> "Shards":
-        return Shards(self.pattern, start, stop)
+        part = Shards(self.pattern, self.start + start, self.start + stop)
+        part.__dict__["sizes"] = self.sizes  # or they would be counted again
+        return part
 
 
-def read_shard(path: str, policy: SkipPolicy, *, counting: bool = False) -> Iterator[tuple[str, bytes]]:
-    """The names and the bytes of the images in a tar file, or if only `counting`, of which the bytes are a few.
+def read_shard(path: str, skipped: int = 0) -> Iterator[tuple[str, bytes]]:
+    """The names and the bytes of the images in a tar file; of the first `skipped`, the first bytes only.
 
     The name of an image with a class begins with it, as if the class were its folder.
 
@@ -95,6 +100,7 @@ def read_shard(path: str, policy: SkipPolicy, *, counting: bool = False) -> Iter
     """
     waiting: tuple[str, bytes] | None = None
     key, label = "", ""
+    images = 0
 
     def finish() -> Iterator[tuple[str, bytes]]:
         if waiting:
@@ -103,8 +109,10 @@ def read_shard(path: str, policy: SkipPolicy, *, counting: bool = False) -> Iter
 
     with files.open_reader(path) as reader:
         watched = WatchedEnd(reader)
+        # What is skipped in a file that is not compressed need not be read.
+        file = reader.seekable() if watched.is_plain and reader.stream.seekable() else None
         try:
-            with tarfile.open(fileobj=watched, mode="r|*") as archive:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=file or watched, mode="r:" if file else "r|*") as archive:  # type: ignore[call-overload]
                 for member in archive:
                     archive.members = []  # or all names of a large file would stay in memory
                     stream = archive.extractfile(member) if member.isfile() and member.size <= MAX_IMAGE_BYTES else None
@@ -115,17 +123,21 @@ def read_shard(path: str, policy: SkipPolicy, *, counting: bool = False) -> Iter
                     if os.path.join(folder, stem) != key:
                         yield from finish()
                         waiting, key, label = None, os.path.join(folder, stem), ""
-                    data = stream.read(files.MAX_SIGNATURE_BYTES if counting else member.size)
+                    data = stream.read(files.MAX_SIGNATURE_BYTES)
+                    is_image = files.sniff_format(PeekableReader(BytesIO(data), member.name)) in READABLE_FORMATS
+                    images += is_image
+                    if images > skipped or not is_image:
+                        data += stream.read()
                     if suffix == CLASS_SUFFIX:
                         label = data.decode("utf-8", "replace").strip().replace(os.sep, "-")[:255]
-                    elif files.sniff_format(PeekableReader(BytesIO(data), member.name)) in READABLE_FORMATS:
+                    elif is_image:
                         yield from finish()
                         waiting = member.name.lstrip("/"), data
         except VaectlError:
             raise
         except TAR_ERRORS as error:
             raise VaectlError(f"{reader.name} is damaged or ends early ({error})", "copy it again") from error
-        if watched.is_cut:
+        if is_cut(file) if file else watched.is_cut:
             raise VaectlError(f"{reader.name} ends early", "copy it again")
     yield from finish()
 
@@ -148,3 +160,10 @@ class WatchedEnd:
     def is_cut(self) -> bool:
         """Whether all was read, and its end is not empty."""
         return self.is_plain and not self.reader.peek(1) and bool(self.tail.strip(b"\0"))
+
+
+def is_cut(stream: BinaryIO) -> bool:
+    """Whether the end of a tar file is not empty."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - 2 * tarfile.BLOCKSIZE))
+    return bool(stream.read().strip(b"\0"))
