@@ -67,16 +67,16 @@ def test_a_killed_worker_loses_nothing(vae: Path, run: Call, tmp_path: Path) -> 
 def test_tables_that_are_there_are_kept_and_the_others_made(vae: Path, run: Call, tmp_path: Path) -> None:
     _, err = encode("mnist:test", "mnist:train:7", "-c", vae, cwd=tmp_path).communicate()
     parts = sorted((tmp_path / "latents").glob("part-*"))
-    assert len(parts) == 10, err.decode()
+    assert len(parts) == 3, err.decode()
     run("encode", "mnist:test", "mnist:train:7", "-c", vae, "-o", "z.npy")
     table = parquet.read_table(tmp_path / "latents")
     assert table["name"].to_pylist()[::10000] == ["mnist-test-00000", "mnist-train-00007"]
     np.testing.assert_allclose(np.array(table["z"].to_pylist()), np.load(tmp_path / "z.npy"), atol=1e-5)
     before = {part: part.stat().st_mtime_ns for part in parts}
-    parts[3].unlink()
+    parts[1].unlink()
     encode("mnist:test", "mnist:train:7", "-c", vae, cwd=tmp_path).communicate()
     after = {part: part.stat().st_mtime_ns for part in parts}
-    assert [part for part in parts if before[part] != after[part]] == [parts[3]]
+    assert [part for part in parts if before[part] != after[part]] == [parts[1]]
     result = run("encode", "mnist:test", "-c", vae, "--ray", "local", "-o", "latents/", code=1)
     one_line(result, "'latents/' holds tables of a run with other inputs", "name another folder, or remove it")
 

@@ -18,7 +18,7 @@ from vaectl.io import files
 from vaectl.io.outputs import Destination, write_latents
 from vaectl.io.sources import Shard, count_inputs
 
-IMAGES_PER_PART = 1024  # so many are encoded again where a worker is lost
+IMAGES_PER_PART = 4096  # so many are encoded again where a worker is lost
 MANIFEST = "_encoding.json"  # readers of tables pass over what begins so
 LOCAL = "local"
 
