@@ -16,7 +16,7 @@ from vaectl.errors import VaectlError, VaectlWarning, warn
 from vaectl.extras import importing
 from vaectl.io import files
 from vaectl.io.outputs import Destination, write_latents
-from vaectl.io.sources import Shard, count_inputs
+from vaectl.io.sources import Shard, Source, count_inputs
 
 IMAGES_PER_PART = 4096  # so many are encoded again where a worker is lost
 MANIFEST = "_encoding.json"  # readers of tables pass over what begins so
@@ -88,8 +88,8 @@ def encode(
         resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         workers = max(1, min(len(missing), int(resources.get("CPU", 1))))
         on_gpu = resources.get("GPU", 0) >= 1
-        arguments = {"model": os.path.abspath(model), "folder": os.path.abspath(folder), "encoding": encoding}
-        settings = {"skip_bad": skip_bad, "device": device, "working_folder": os.getcwd()}
+        arguments = {"model": os.path.abspath(model), "folder": os.path.abspath(folder), "encoding": encoding, "sources": sources}
+        settings = {"skip_bad": skip_bad, "device": device, "origin": os.getcwd()}
         results = ray.data.from_items([{"part": part} for part in missing], override_num_blocks=len(missing)).map_batches(
             PartEncoder,
             fn_constructor_kwargs=arguments | settings,
@@ -154,11 +154,13 @@ def start(encoding: Encoding, folder: str) -> None:
 class PartEncoder:
     """An actor that holds the model, and encodes parts."""
 
-    def __init__(self, model: str, folder: str, encoding: Encoding, skip_bad: bool, device: str, working_folder: str) -> None:
-        os.chdir(working_folder)
+    def __init__(
+        self, model: str, folder: str, encoding: Encoding, sources: Sequence[Source], skip_bad: bool, device: str, origin: str
+    ) -> None:
+        os.chdir(origin)  # where the names of the sources are valid
         self.model = autoencoder.load(model, device)
         self.folder, self.encoding, self.skip_bad = folder, encoding, skip_bad
-        self.sources = open_sources(encoding.inputs, "images")
+        self.sources = sources
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Encode one part: the number of its images, what was skipped, and why it failed if it did."""

@@ -14,7 +14,8 @@ from support import Result, one_line
 
 from vaectl import checkpoint
 from vaectl.datasets.load import load_dataset
-from vaectl.io.sources import SkipPolicy
+from vaectl.io import tars
+from vaectl.io.sources import Input, SkipPolicy, Source
 from vaectl.io.tars import Shards, expand_braces
 
 Call = Callable[..., Result]
@@ -109,3 +110,25 @@ def test_members_of_a_large_shard_do_not_stay_in_memory(digits: NDArray[np.uint8
     assert sum(1 for _ in Shards(str(tmp_path / "large.tar")).inputs(SkipPolicy())) == 5000
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_any_part_of_a_shard_is_found(
+    suffix: str, digits: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tars, "IMAGES_PER_MARK", 3)
+    members = [("readme.txt", b"none")]
+    for index in range(20):
+        image, label = (f"{index:02d}.png", png(digits[index])), (f"{index:02d}.cls", b"a")
+        members += [label, image] if index % 3 else [image, label] if index % 2 else [image, (f"{index:02d}.b.png", image[1])]
+    write_tar(tmp_path / f"x{suffix}", members, "w:gz" if suffix.endswith("gz") else "w")
+    whole = Shards(str(tmp_path / f"x{suffix}"))
+
+    def read(source: Source) -> list[tuple[str, bytes]]:
+        return [(found.name, found.reader.read(1 << 20)) for found in source.inputs(SkipPolicy()) if isinstance(found, Input)]
+
+    everything = read(whole)
+    assert len(everything) == whole.count() == 24
+    for start in range(24):
+        for stop in range(start + 1, 25, 4):
+            assert read(whole.part(start, stop)) == everything[start:stop]

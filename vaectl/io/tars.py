@@ -4,12 +4,12 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from itertools import count, product
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from vaectl.errors import VaectlError
 from vaectl.io import files, remote
@@ -19,7 +19,7 @@ from vaectl.io.sources import Input, SkipPolicy
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 CLASS_SUFFIX = "cls"
-MAX_IMAGES = 1 << 62
+IMAGES_PER_MARK = 256
 TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error)
 
 
@@ -55,29 +55,34 @@ class Shards:
         return expand_braces(self.pattern)
 
     @cached_property
-    def sizes(self) -> list[int]:
-        """The number of images in each tar file on this machine."""
-        return [sum(1 for _ in read_shard(path, MAX_IMAGES)) for path in self.paths]
+    def indices(self) -> list["Index"]:
+        """The images of each tar file on this machine."""
+        return [index_shard(path) for path in self.paths]
 
     def count(self) -> int | None:
         if any(remote.is_url(path) or not os.path.isfile(path) for path in self.paths):
             return None
-        return len(range(sum(self.sizes))[self.start : self.stop])
+        return len(range(sum(index.images for index in self.indices))[self.start : self.stop])
 
     def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
         number = 0
-        for index, path in enumerate(self.paths):
+        for place, path in enumerate(self.paths):
+            mark = START
             if self.stop is not None:
                 if number >= self.stop:
                     return
-                if number + self.sizes[index] <= self.start:
-                    number += self.sizes[index]
+                index = self.indices[place]
+                if number + index.images <= self.start:
+                    number += index.images
                     continue
+                mark = max(mark for mark in index.marks if mark.image <= max(0, self.start - number))
             try:
-                for name, data in read_shard(path, self.start - number):
+                number += mark.image
+                for image in read_shard(path, mark):
                     if self.stop is not None and number >= self.stop:
                         return
                     if number >= self.start:
+                        name, data = image.name, image.data
                         reader = PeekableReader(BytesIO(data), f"{path!r}: {name!r}")
                         yield Input(reader, files.sniff_format(reader), name, count())
                     number += 1
@@ -86,31 +91,68 @@ class Shards:
 
     def part(self, start: int, stop: int) -> "Shards":
         part = Shards(self.pattern, self.start + start, self.start + stop)
-        part.__dict__["sizes"] = self.sizes  # or they would be counted again
+        part.__dict__["indices"] = self.indices  # or they would be counted again
         return part
 
 
-def read_shard(path: str, skipped: int = 0) -> Iterator[tuple[str, bytes]]:
-    """The names and the bytes of the images in a tar file; of the first `skipped`, the first bytes only.
+class Mark(NamedTuple):
+    """Where an image is: its number in the tar file, and the byte at which it begins."""
+
+    image: int
+    offset: int
+
+
+START = Mark(0, 0)
+
+
+class Index(NamedTuple):
+    """The number of images in a tar file, and where some of them are."""
+
+    images: int
+    marks: Sequence[Mark]
+
+
+class Member(NamedTuple):
+    """An image in a tar file, with its class in its name, and the byte at which it begins, if it is known."""
+
+    name: str
+    data: bytes
+    offset: int | None
+
+
+def index_shard(path: str) -> Index:
+    """Count the images of a tar file, and mark one in many."""
+    marks = [START]
+    images = 0
+    for member in read_shard(path, only_beginnings=True):
+        if member.offset is not None and images >= marks[-1].image + IMAGES_PER_MARK:
+            marks.append(Mark(images, member.offset))
+        images += 1
+    return Index(images, marks)
+
+
+def read_shard(path: str, mark: Mark = START, *, only_beginnings: bool = False) -> Iterator[Member]:
+    """The images in a tar file from a mark on, or only their first bytes.
 
     The name of an image with a class begins with it, as if the class were its folder.
 
     Raises:
         VaectlError: the file cannot be read, or ends early.
     """
-    waiting: tuple[str, bytes] | None = None
+    waiting: Member | None = None
     key, label = "", ""
-    images = 0
+    start = 0  # of the current key
 
-    def finish() -> Iterator[tuple[str, bytes]]:
+    def finish() -> Iterator[Member]:
         if waiting:
-            name, data = waiting
-            yield os.path.join(label, name) if label else name, data
+            yield waiting._replace(name=os.path.join(label, waiting.name)) if label else waiting
 
     with files.open_reader(path) as reader:
         watched = WatchedEnd(reader)
         # What is skipped in a file that is not compressed need not be read.
         file = reader.seekable() if watched.is_plain and reader.stream.seekable() else None
+        if file:
+            file.seek(mark.offset)
         try:
             with tarfile.open(fileobj=file or watched, mode="r:" if file else "r|*") as archive:  # type: ignore[call-overload]
                 for member in archive:
@@ -122,17 +164,18 @@ def read_shard(path: str, skipped: int = 0) -> Iterator[tuple[str, bytes]]:
                     stem, _, suffix = base.partition(".")
                     if os.path.join(folder, stem) != key:
                         yield from finish()
-                        waiting, key, label = None, os.path.join(folder, stem), ""
+                        waiting, key, label, start = None, os.path.join(folder, stem), "", member.offset
                     data = stream.read(files.MAX_SIGNATURE_BYTES)
                     is_image = files.sniff_format(PeekableReader(BytesIO(data), member.name)) in READABLE_FORMATS
-                    images += is_image
-                    if images > skipped or not is_image:
+                    if not (is_image and only_beginnings):
                         data += stream.read()
                     if suffix == CLASS_SUFFIX:
                         label = data.decode("utf-8", "replace").strip().replace(os.sep, "-")[:255]
                     elif is_image:
                         yield from finish()
-                        waiting = member.name.lstrip("/"), data
+                        waiting = Member(
+                            member.name.lstrip("/"), data, member.offset if file and member.offset == start else None
+                        )
         except VaectlError:
             raise
         except TAR_ERRORS as error:
