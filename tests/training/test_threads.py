@@ -77,4 +77,4 @@ def test_the_system_tells_what_programs_use() -> None:
     after = read_cpu_times()
     assert before and after
     assert after.all - before.all >= after.own - before.own - 0.1
-    assert after.own - before.own >= 0.3
+    assert after.own - before.own > 0.29
