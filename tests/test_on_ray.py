@@ -95,7 +95,13 @@ def test_images_that_cannot_be_read_are_listed(vae: Path, digits: NDArray[np.uin
 def test_ray_that_cannot_run_is_told_in_words(
     vae: Path, run: Call, shell: Call, without: Callable[[str], dict[str, str]]
 ) -> None:
-    for others in (["-o", "z.npy"], ["-o", "z/", "--shard", "1/2"], ["-o", "z/", "--sample"], []):
+    for others in (
+        ["-o", "z.npy"],
+        ["-o", "z/", "--shard", "1/2"],
+        ["-o", "z/", "--sample"],
+        ["-o", "z/", "--format", "csv"],
+        [],
+    ):
         one_line(run("encode", "mnist:0", "-c", vae, "--ray", "local", *others, code=2), "as in --ray local -o latents/")
     result = shell(f"vaectl encode mnist:0 -c {vae} --ray local -o z/", **without("ray"))
     one_line(result, "ray is not installed: pip install 'vaectl[ray]'")

@@ -46,9 +46,9 @@ def encode(
     from vaectl.io.sources import parse_shard
 
     if ray:
-        if shard or sample or not (output or "").endswith("/"):
+        if shard or sample or format or not (output or "").endswith("/"):
             raise UsageError(
-                "--ray writes tables into a folder, without --shard and --sample: use it as in --ray local -o latents/"
+                "--ray writes tables into a folder, without --shard, --sample and --format: use it as in --ray local -o latents/"
             )
         files.check_folder_writable(output or "")
         encode_on_ray(ray, options.find_checkpoint(checkpoint), inputs or [], output or "", invert, skip_bad, device, quiet)

@@ -247,6 +247,8 @@ def train(
                 precision=precision,
                 seed=seed,
             )
+            if config.batch_size < world.size:
+                raise UsageError(f"a batch of {config.batch_size} cannot be divided among {world.size} processes: start fewer")
             run_config = {
                 "data": dataset.describe(),
                 "model": model,
