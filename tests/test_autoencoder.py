@@ -177,9 +177,19 @@ def test_a_unet_denoises_arrays_paths_and_pillow_images_of_any_size(unet: Autoen
 
 
 def test_a_unet_refuses_arrays_that_are_not_images_of_its_channels(unet: Autoencoder) -> None:
-    for shape in ((18, 20), (2, 18, 20, 1), (0, 18, 20, 3)):
-        with pytest.raises(VaectlError, match=r"images of shape \(N, height, width, 3\), channels last, are expected"):
+    for shape in ((3, 18, 20), (18, 20, 4), (2, 18, 20, 2), (0, 18, 20, 3), (18,)):
+        with pytest.raises(
+            VaectlError, match=r"of shape \(N, height, width, 3\), channels last, or gray ones of \(N, height, width, 1\)"
+        ):
             unet.denoise(np.zeros(shape, np.uint8))
+
+
+def test_a_unet_of_color_takes_gray_arrays(unet: Autoencoder) -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (2, 18, 20, 1), np.uint8)
+    expected = unet.denoise(np.repeat(gray, 3, axis=3))
+    np.testing.assert_array_equal(unet.denoise(gray), expected)
+    for first in (gray[0], gray[0, ..., 0]):
+        np.testing.assert_array_equal(unet.denoise(first), expected[:1])
 
 
 def test_a_unet_has_no_latent(unet: Autoencoder) -> None:

@@ -151,7 +151,8 @@ class Autoencoder:
         """Encode images and decode their latents.
 
         Args:
-            images: as for `encode`; for a unet of any size, all of one size: (N, H, W, C), or one of (H, W, C).
+            images: as for `encode`; for a unet of any size, all of one size: (N, H, W, C), or one of (H, W, C) or (H, W); gray
+                ones become color if the model takes color.
 
         Returns:
             (N, H, W, C) float32 in [0, 1].
@@ -286,7 +287,8 @@ class Autoencoder:
             shape = images.stack_shape(array.shape, self.image_shape, "images")
         else:
             shape = images.photo_stack_shape(array.shape, channels, "images")
-        yield Batch([f"image-{index:05d}" for index in range(shape[0])], images.to_pixels(array.reshape(shape)))
+        pixels = images.convert_channels(images.to_pixels(array.reshape(shape)), channels)
+        yield Batch([f"image-{index:05d}" for index in range(shape[0])], pixels)
 
     def without_alpha(self, images: Array) -> Array:
         """Images without the channel that photos may have beside those of the model."""

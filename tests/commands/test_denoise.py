@@ -26,6 +26,15 @@ def test_a_folder_is_denoised_under_the_same_names(run: Call, dae: Path, tmp_pat
     np.testing.assert_allclose(found, vaectl.load(dae).denoise(digits[1])[0, ..., 0], atol=0.51 / 255)
 
 
+def test_gray_stays_gray_from_an_array_as_from_a_picture(run: Call, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    write_png(tmp_path / "0.png", digits[0, ..., 0])
+    np.save(tmp_path / "0.npy", digits[0, ..., 0])
+    of_array, of_picture = (run("denoise", name, "-c", "photo").stdout for name in ("0.npy", "0.png"))
+    assert of_array == of_picture
+    run("denoise", "0.npy", "-c", "photo", "-o", "of_array.png")
+    assert Image.open(tmp_path / "of_array.png").mode == "L"
+
+
 def test_denoising_removes_noise(run: Call, dae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
     np.save(tmp_path / "x.npy", digits)
     run("denoise", "x.npy", "--corrupt", "gaussian:0.25", "--compare", "-o", "compared.png", "--columns", 64, "-c", dae)

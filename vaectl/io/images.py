@@ -48,11 +48,11 @@ def convert_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def convert_channels(pixels: Array, channels: int) -> Array:
-    """Convert color to gray or gray to color: (H, W, C) to (H, W, channels)."""
-    if pixels.shape[2] > channels:
+    """Convert color to gray or gray to color: (..., C) to (..., channels)."""
+    if pixels.shape[-1] > channels:
         gray: Array = pixels @ np.array(LUMINANCE, np.float32)
         return gray[..., np.newaxis]
-    return np.broadcast_to(pixels, (*pixels.shape[:2], channels))
+    return pixels if pixels.shape[-1] == channels else np.repeat(pixels, channels, axis=-1)
 
 
 def premultiply(image: Image.Image, channels: int) -> Array:
@@ -172,17 +172,21 @@ def stack_shape(found: tuple[int, ...], image_shape: tuple[int, ...], name: str)
 
 
 def photo_stack_shape(found: tuple[int, ...], channels: int, name: str) -> tuple[int, ...]:
-    """The shape (N, H, W, channels) that an array of shape `found` stands for: one image or many, of any size.
+    """The shape (N, H, W, C) that an array of shape `found` stands for: one image or many, of any size, gray or of `channels`.
+
+    Gray ones need no channel axis. Where color is expected, only a single one can do without: (3, H, W) may be one color image
+    with channels first.
 
     Raises:
         VaectlError: another number of axes or channels, or no pixels.
     """
-    full = (*found, 1) if channels == 1 and found[-1:] != (1,) else found
+    without_axis = len(found) == 2 or (channels == 1 and found[-1:] != (1,))
+    full = (*found, 1) if without_axis else found
     full = (1, *full) if len(full) == 3 else full
-    if len(full) != 4 or full[-1] != channels or not prod(full):
-        raise VaectlError(
-            f"{name} is an array of shape {found}: images of shape (N, height, width, {channels}), channels last, are expected"
-        )
+    if len(full) != 4 or full[-1] not in (1, channels) or not prod(full):
+        gray = ", or gray ones of (N, height, width, 1)," if channels > 1 else ","
+        expected = f"images of shape (N, height, width, {channels}), channels last{gray} are expected"
+        raise VaectlError(f"{name} is an array of shape {found}: {expected}")
     return full
 
 

@@ -103,13 +103,14 @@ def read_photos(
     def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
         return images.photo_stack_shape(found, channels, path)
 
+    def wrap(name: str, row: Array) -> Batch:
+        return Batch([name], images.convert_channels(row, channels)[np.newaxis], Encoding(gray=row.shape[2] == 1))
+
     def swap(pixels: Array) -> Array:
         return np.concatenate([images.invert(pixels[..., :channels]), pixels[..., channels:]], axis=3)
 
     # Photos are large: they are not gathered into batches, and few are decoded ahead.
-    rows = read_items(
-        sources, decode, convert, lambda name, row: Batch([name], row[np.newaxis]), stack_shape, SkipPolicy(skip_bad), ahead=1
-    )
+    rows = read_items(sources, decode, convert, wrap, stack_shape, SkipPolicy(skip_bad), ahead=1)
     batches = require_nonempty(rows, sources, "images")
     return (batch.map(swap) for batch in batches) if invert else batches
 
