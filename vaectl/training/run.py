@@ -6,9 +6,9 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
-from math import ceil, prod
+from math import prod
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -31,14 +31,15 @@ from vaectl.signals import defer_signals
 from vaectl.training import loop
 from vaectl.training.config import make_config
 from vaectl.training.distributed import World, check_equal, join_world
-from vaectl.training.loader import make_dataset
+from vaectl.training.loader import ImageDataset, RandomCrops, make_dataset
 from vaectl.training.log import TrainLog, check_log
-from vaectl.training.loop import Progress
-from vaectl.training.losses import Likelihood, calibrate, make_likelihood
-from vaectl.training.metrics import ACTIVE_VARIANCE, EvalConfig, Evaluator, Metrics, image_metrics, mean_metrics
+from vaectl.training.loop import Progress, TrainResult
+from vaectl.training.losses import Likelihood, make_likelihood
+from vaectl.training.metrics import ACTIVE_VARIANCE, Evaluator, Metrics, mean_metrics
 from vaectl.training.prior import fit_prior
 from vaectl.training.resume import Checkpointer, checkpointing
 from vaectl.training.threads import free_threads, read_cpu_times
+from vaectl.training.validation import Validation
 from vaectl.types import MAX_FLOAT32, Array, UInt8Array
 
 ModelName = Literal["ae", "dae", "vae"]
@@ -56,8 +57,6 @@ CHOICES = {
     "precision": Precision,
 }
 
-VALIDATED = ("loss", "neg_elbo", "psnr", "psnr_before")  # what each epoch tells of held-out images
-N_VALIDATION_VALUES = 1 << 21  # pixel values of them: some 2,700 digits, or 170 crops
 N_LOGGED_IMAGES = 8
 N_PRIOR_IMAGES = 60_000  # whose latents the prior is fitted to
 N_MEMORIZED = 500  # training images that tell whether they are known by heart
@@ -171,14 +170,16 @@ def train(
             start = load_start(os.fspath(init_from), variational=beta > 0) if init_from is not None else None
             if start:
                 card = start.card
-                found = (networks.architecture(card.network), card.network.latent_dim, card.network.image_shape[2], None)
-                if sides or any(
-                    given not in (None, own) for given, own in zip((net, latent_dim, channels, hidden), found, strict=True)
+                own = (networks.architecture(card.network), card.network.latent_dim, card.network.image_shape[2])
+                if (
+                    sides
+                    or hidden
+                    or any(given not in (None, value) for given, value in zip((net, latent_dim, channels), own, strict=True))
                 ):
                     raise UsageError(
                         "--from takes the network of its FILE: leave out --net, --latent, --hidden, --size and --gray"
                     )
-                net, likelihood = found[0], likelihood or cast(LikelihoodName, card.likelihood)
+                net, likelihood = own[0], likelihood or cast(LikelihoodName, card.likelihood)
                 (*sides, channels), fit = card.network.image_shape, cast(Fit, card.fit)
             is_unet = net == "unet"  # which learns from crops of photos
             corruptions = parse_corruptions(specs, on_crops=is_unet)
@@ -259,26 +260,12 @@ def train(
                 "device": torch_device if world.size == 1 else torch_device.partition(":")[0],
                 "precision": str(loop.resolve_dtype(precision, torch_device)).removeprefix("torch."),
             }
-            eval_config = EvalConfig(corruptions, binarize=binarize, seed=seed)
-            validation_config = replace(eval_config, samples=samples if objective == "iwae" else 0)
             state = checkpointer.start(run_config, versions() | describe_machine(torch_device, world))
 
         check_equal(world, world.gather(run_config))
 
         train_log = TrainLog(log_folder, state.epochs if state else []) if log_folder is not None else None
-
-        def measure(evaluator: Evaluator, images: UInt8Array) -> Metrics:
-            """The metrics of every image, each process computing its share."""
-            parts = image_metrics(evaluator, world.part(images))
-            return {name: world.interleave(values) for name, values in parts.items()}
-
-        def calibrated(weights: Mapping[str, Array], likelihood: Likelihood, images: UInt8Array) -> Likelihood:
-            """With the sigma of held-out images, if it is learned: that of images learned by heart is too small for others."""
-            if sigma or likelihood.sigma is None or not len(dataset.test):
-                return likelihood
-            evaluator = Evaluator(network, weights, likelihood, torch_device, eval_config)
-            nll = float(measure(evaluator, images)["reconstruction"].mean())
-            return make_likelihood("gaussian", calibrate(likelihood.sigma, nll, prod(image_shape)), network.outputs_pixels)
+        validation = Validation(network, held_out, len(dataset.test) > 0, config, corruptions, torch_device, world)
 
         # A signal waits for the end of the step.
         with defer_signals(patient=world.size > 1) as interruption, train_log or nullcontext():
@@ -287,17 +274,11 @@ def train(
                 checkpointer.on_step(trainer, interruption)
 
             def validate(weights: Mapping[str, Array], likelihood: Likelihood) -> Metrics:
-                if not len(dataset.test):
-                    return {}
-                images = held_out[:: ceil(held_out.size / N_VALIDATION_VALUES)]
-                likelihood = calibrated(weights, likelihood, images)
-                evaluator = Evaluator(network, weights, likelihood, torch_device, validation_config)
-                metrics = measure(evaluator, images)
-                metrics["loss"] = metrics["nll"] if objective == "iwae" else metrics["reconstruction"] + beta * metrics["kl"]
-                if train_log and len(train_log.epochs) < config.epochs:  # at an epoch, not when the best one is chosen
+                # At an epoch, not when the best one is chosen.
+                if train_log and validation.held_out and len(train_log.epochs) < config.epochs:
                     shown = held_out[:N_LOGGED_IMAGES]
-                    train_log.add_images(evaluator.reconstruct(shown), columns=len(shown))
-                return {name: metrics[name] for name in VALIDATED if name in metrics}
+                    train_log.add_images(validation.evaluator(weights, likelihood).reconstruct(shown), columns=len(shown))
+                return validation.validate(weights, likelihood)
 
             def report(progress: Progress) -> None:
                 if train_log and progress.ends_epoch:
@@ -317,39 +298,51 @@ def train(
                 start.weights if start else None,
                 world,
             )
-
-        # The checkpoint: the weights, and how good they are on images that were held out.
-        fitted = make_likelihood(likelihood_name, result.sigma, network.outputs_pixels)
-        fitted = calibrated(result.weights, fitted, held_out)
-        evaluator = Evaluator(network, result.weights, fitted, torch_device, eval_config)
-        latents = evaluator.encode(split_pairs(train_images.init_images(), network)[0])[:, : network.latent_dim]
-        prior = learn_prior(evaluator, dataset, seed) if network.has_latent else None
-        evaluator = Evaluator(network, result.weights, fitted, torch_device, eval_config, prior)
-        metrics = {name: float(values.mean()) for name, values in measure(evaluator, held_out).items()}
-        warn_if_worse(metrics)
-        if len(dataset.test) and network.has_latent:
-            warn_if_memorized(evaluator, dataset.train, metrics["psnr"])
-        card = Card(
-            model=model,
-            network=network,
-            fit=fit,
-            likelihood=likelihood_name,
-            sigma=fitted.sigma,
-            beta=beta,
-            corrupt=list(specs),
-            latent_stats=compute_stats(latents),
-            training={name: value for name, value in asdict(config).items() if name not in ON_CARD} | {"betas": [*config.betas]},
-            data=dataset.describe() | {"skip_bad": skip_bad},
-            metrics={"split": dataset.held_out_split, "images": len(held_out), "epoch": result.epoch, **metrics},
-            epochs=result.epochs,
-            versions=versions(),
-        )
-        trained = Checkpoint(card, result.weights, prior)
+        trained = make_checkpoint(model, fit, skip_bad, dataset, train_images, validation, result)
         if path is not None:
             checkpoint.save(path, trained)
     autoencoder = from_checkpoint(trained, device)
     on_end(autoencoder, split_pairs(held_out, network)[1])
     return autoencoder
+
+
+def make_checkpoint(
+    model: str,
+    fit: str,
+    skip_bad: bool,
+    dataset: Dataset,
+    train_images: ImageDataset | RandomCrops,
+    validation: Validation,
+    result: TrainResult,
+) -> Checkpoint:
+    """The checkpoint of a run: the weights, the prior of their latents, and how good they are on images that were held out."""
+    network, config, held_out = validation.network, validation.config, validation.images
+    likelihood = make_likelihood(config.likelihood, result.sigma, network.outputs_pixels)
+    likelihood = validation.calibrate(result.weights, likelihood, held_out)
+    evaluator = validation.evaluator(result.weights, likelihood)
+    latents = evaluator.encode(split_pairs(train_images.init_images(), network)[0])[:, : network.latent_dim]
+    prior = learn_prior(evaluator, dataset, config.seed) if network.has_latent else None
+    evaluator = validation.evaluator(result.weights, likelihood, prior=prior)
+    metrics = {name: float(values.mean()) for name, values in validation.measure(evaluator, held_out).items()}
+    warn_if_worse(metrics)
+    if validation.held_out and network.has_latent:
+        warn_if_memorized(evaluator, dataset.train, metrics["psnr"])
+    card = Card(
+        model=model,
+        network=network,
+        fit=fit,
+        likelihood=config.likelihood,
+        sigma=likelihood.sigma,
+        beta=config.beta,
+        corrupt=list(config.corrupt),
+        latent_stats=compute_stats(latents),
+        training={name: value for name, value in asdict(config).items() if name not in ON_CARD} | {"betas": [*config.betas]},
+        data=dataset.describe() | {"skip_bad": skip_bad},
+        metrics={"split": dataset.held_out_split, "images": len(held_out), "epoch": result.epoch, **metrics},
+        epochs=result.epochs,
+        versions=versions(),
+    )
+    return Checkpoint(card, result.weights, prior)
 
 
 def advise_torchrun(wanted: str, device: str) -> None:
