@@ -2,11 +2,12 @@
 
 pip install scikit-image
 python recipes/photo.py PHOTOS --epochs 17 --lr 0.0017 [options of vaectl train, such as --resume]
-python recipes/photo.py PHOTOS --from photo --epochs 15 --lr 0.001
+python recipes/photo.py PHOTOS --from photo --epochs 60 --lr 0.0008 --precision bf16
 
-PHOTOS is the folder with the photographs named in vaectl/data/CREDITS-photo.md. They are learned from at a half to a sixth of
-their size: large photographs are smooth from pixel to pixel, the smaller ones of users are not. Beside them are pictures in the
-public domain that scikit-image ships, pages of text and line drawings, and gray copies of some.
+PHOTOS is the folder with the photographs named in vaectl/data/CREDITS-photo.md. They are learned from at a half to a tenth of
+their size: large photographs are smooth from pixel to pixel, the smaller ones of users are not. Since few photographs hold few
+textures, their most detailed parts are learned from once more, sharpened and in other colors. Beside them are pictures in the
+public domain that scikit-image ships, pages of text and line drawings, and "dead leaves": random shapes in front of each other.
 """
 
 import random
@@ -15,32 +16,43 @@ from collections.abc import Iterator
 from pathlib import Path
 from subprocess import run
 
+import numpy as np
 import skimage
-from PIL import Image, ImageDraw, ImageFont
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
-REDUCTIONS = (2, 2.5, 3, 4, 5, 6)
-GRAY_REDUCTION = 3
-GRAY_ONE_IN = 4
+REDUCTIONS = (2, 2.5, 3, 4, 5, 6, 8, 10)
+CRISP_REDUCTIONS = (3, 4, 5, 6, 8, 10)
+GRAY_ONE_IN = 8
 # In the public domain or CC0, as skimage.data says; the noisy ones only at half their size.
 PUBLIC_DOMAIN = {
-    "astronaut.png": (1, 2), "brick.png": (2,), "camera.png": (1, 2), "chelsea.png": (2,), "coffee.png": (1, 2),
-    "grass.png": (2,), "gravel.png": (2,), "retina.jpg": (2,), "rocket.jpg": (2,),
+    "astronaut.png": (1, 2), "brick.png": (1, 2), "camera.png": (1, 2), "chelsea.png": (2,), "coffee.png": (1, 2),
+    "grass.png": (1, 2), "gravel.png": (1, 2), "retina.jpg": (2,), "rocket.jpg": (2,),
 }  # fmt: skip
-N_DRAWINGS = 4
+TILE = 128
+N_TILES = 5  # of a crisp image, those with the most detail
+N_DRAWINGS = 8
+N_DEAD_LEAVES = 48
+LEAVES_SIDE = 256
 # Most images have noise, of any strength up to 55 of 255, and some a phone's; JPEG comes before, after, or not at all. One in
 # seven has none, so that clean photographs come back as they were.
-CORRUPT = ("camera@0.08", "jpeg:20-95@0.08", "gaussian:0-0.216@0.85", "jpeg:20-95@0.15")
+CORRUPT = ("camera@0.08", "jpeg:20-95@0.08", "gaussian:0-0.216@0.85", "jpeg:20-95@0.25")
+
+Pixels = NDArray[np.float32]  # (H, W, 3), 0 to 255
 
 
-def training_images(photos: Path) -> Iterator[tuple[str, Image.Image]]:
+def training_images(folder: Path) -> Iterator[tuple[str, Image.Image]]:
     """Each image to learn from, with its name."""
-    for index, path in enumerate(sorted(photos.glob("*.jpg"))):
-        photo = Image.open(path).convert("RGB")
+    rng = random.Random(0)
+    photos = {path.stem: Image.open(path).convert("RGB") for path in sorted(folder.glob("*.jpg"))}
+    smallest = [shrink(photo, CRISP_REDUCTIONS[-1]) for photo in photos.values()]
+    for name, photo in photos.items():
         for reduction in REDUCTIONS:
-            small = shrink(photo, reduction)
-            yield f"{path.stem}-{reduction}", small
-            if reduction == GRAY_REDUCTION and index % GRAY_ONE_IN == 0:
-                yield f"{path.stem}-{reduction}-gray", small.convert("L")
+            yield f"{name}-{reduction}", shrink(photo, reduction)
+        for reduction in CRISP_REDUCTIONS:
+            for index, tile in enumerate(most_detailed(crisp(shrink(photo, reduction), rng))):
+                is_gray = rng.randrange(GRAY_ONE_IN) == 0
+                yield f"{name}-{reduction}-crisp-{index}", tile.convert("L") if is_gray else tile
     for name, reductions in PUBLIC_DOMAIN.items():
         picture = Image.open(Path(skimage.data_dir) / name)
         picture = picture.convert("L" if picture.mode == "L" else "RGB")
@@ -48,11 +60,82 @@ def training_images(photos: Path) -> Iterator[tuple[str, Image.Image]]:
             yield f"{Path(name).stem}-{reduction}", shrink(picture, reduction)
     for seed in range(N_DRAWINGS):
         yield f"drawing-{seed}", draw_page(random.Random(seed))
+    for seed in range(N_DEAD_LEAVES):
+        yield f"leaves-{seed}", draw_leaves(np.random.default_rng(seed), smallest)
 
 
 def shrink(image: Image.Image, reduction: float) -> Image.Image:
     """The image at a fraction of its size."""
     return image.resize((round(image.width / reduction), round(image.height / reduction)), Image.Resampling.LANCZOS)
+
+
+def crisp(image: Image.Image, rng: random.Random) -> Image.Image:
+    """The image with more contrast and sharper edges, in other colors: what cameras and editors make of photographs."""
+    image = Image.merge("RGB", rng.sample(image.split(), 3))
+    image = ImageEnhance.Color(image).enhance(rng.uniform(0.3, 1.5))
+    image = ImageOps.autocontrast(image, cutoff=rng.uniform(0.5, 4))
+    return image.filter(ImageFilter.UnsharpMask(rng.uniform(0.5, 1.2), rng.randrange(30, 180), 0))
+
+
+def most_detailed(image: Image.Image) -> list[Image.Image]:
+    """The tiles with the largest differences between neighboring pixels."""
+    corners = [(x, y) for x in range(0, image.width - TILE + 1, TILE) for y in range(0, image.height - TILE + 1, TILE)]
+    tiles = [image.crop((x, y, x + TILE, y + TILE)) for x, y in corners]
+    return sorted(tiles, key=lambda tile: -float(np.abs(np.diff(np.asarray(tile.convert("L"), np.float32))).mean()))[:N_TILES]
+
+
+def draw_leaves(rng: np.random.Generator, palettes: list[Image.Image]) -> Image.Image:
+    """Discs and polygons that cover each other, of all sizes, in the colors of a photograph and with textures.
+
+    Such "dead leaves" have the edges and the spectrum of photographs, and are nobody's (Lee, Mumford & Huang 2001).
+    """
+    side = 2 * LEAVES_SIDE
+    palette = np.asarray(palettes[rng.integers(len(palettes))], np.float32).reshape(-1, 3)
+    canvas = np.empty((side, side, 3), np.float32)
+    canvas[:] = palette[rng.integers(len(palette))]
+    for radius in leaf_radii(rng, 2500, 3, side / 3):
+        paint_leaf(canvas, rng, radius, palette)
+    return shrink(Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8)), 2)
+
+
+def leaf_radii(rng: np.random.Generator, count: int, smallest: float, largest: float) -> NDArray[np.float64]:
+    """Radii whose density falls with their third power, which looks the same at all scales."""
+    return (smallest**-2 + rng.random(count) * (largest**-2 - smallest**-2)) ** -0.5
+
+
+def paint_leaf(canvas: Pixels, rng: np.random.Generator, radius: float, palette: Pixels) -> None:
+    """Paint one leaf over what is there."""
+    side = len(canvas)
+    center = rng.uniform(0, side, 2)
+    (top, left), (bottom, right) = (np.clip(center + sign * radius, 0, side).astype(int) for sign in (-1, 1))
+    y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
+    dy, dx = y - center[0], x - center[1]
+    corners = rng.choice((0, 3, 4, 5))
+    angle = np.arctan2(dy, dx) + rng.uniform(0, 2 * np.pi)
+    # The distance to the edge of a regular polygon, along each direction; 0 corners make a disc.
+    edge = np.cos(np.pi / corners) / np.cos(angle % (2 * np.pi / corners) - np.pi / corners) if corners else 1
+    inside = np.hypot(dy, dx) < radius * edge
+    color = palette[rng.integers(len(palette))]
+    leaf = color + texture(rng, dy, dx)[..., np.newaxis] * rng.normal(1, 0.3, 3).astype(np.float32)
+    canvas[top:bottom, left:right][inside] = leaf[inside]
+
+
+def texture(rng: np.random.Generator, y: Pixels, x: Pixels) -> Pixels:
+    """Nothing, a shade, stripes or grain, around 0."""
+    amplitude = rng.exponential(20)
+    match rng.integers(4):
+        case 0:
+            return np.zeros_like(y)
+        case 1:
+            return np.asarray(amplitude * (y * rng.normal() + x * rng.normal()) / (1 + np.abs(y).max(initial=0)), np.float32)
+        case 2:
+            frequency = rng.uniform(0.1, 1.5)
+            angle = rng.uniform(0, np.pi)
+            return np.asarray(amplitude * np.sin(frequency * (np.cos(angle) * y + np.sin(angle) * x)), np.float32)
+        case _:
+            size = rng.integers(2, 6)  # of a grain
+            grain = rng.normal(0, amplitude, (-(-y.shape[0] // size), -(-y.shape[1] // size)))
+            return np.kron(grain, np.ones((size, size)))[: y.shape[0], : y.shape[1]].astype(np.float32)
 
 
 def draw_page(rng: random.Random) -> Image.Image:
