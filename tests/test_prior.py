@@ -70,11 +70,11 @@ def test_what_is_not_a_mixture_is_refused(change: dict[str, Array], message: str
 # Fitting.
 
 
-def clusters(count: int, dims: int = 4) -> Array:
-    """Latents in ten clusters far from one another."""
+def clusters(count: int, dims: int = 4, n_clusters: int = 10) -> Array:
+    """Latents in clusters far from one another."""
     rng = np.random.default_rng(0)
-    centers = rng.normal(0, 4, (10, dims))
-    z = centers[rng.integers(10, size=count)] + rng.normal(0, 0.3, (count, dims))
+    centers = rng.normal(0, 4, (n_clusters, dims))
+    z = centers[rng.integers(n_clusters, size=count)] + rng.normal(0, 0.3, (count, dims))
     return z.astype(np.float32)
 
 
@@ -86,6 +86,19 @@ def test_a_fitted_mixture_explains_held_out_latents() -> None:
     entropy = 4 * 0.5 * np.log(2 * np.pi * np.e * 0.3**2) + np.log(10)
     assert found.log_prob(z[5000:]).mean() > normal.mean() + 10
     assert found.log_prob(z[5000:]).mean() == pytest.approx(-entropy, abs=0.25)
+
+
+def test_many_components_do_not_learn_latents_by_heart() -> None:
+    z = clusters(15_000, dims=8, n_clusters=150)
+    found = fit_prior(z[:12_000], seed=0)
+    assert found is not None and len(found) == 200
+    assert found.log_prob(z[:5000]).mean() - found.log_prob(z[12_000:]).mean() < 0.8
+
+
+def test_no_more_components_are_tried_than_a_short_training_pays_for() -> None:
+    z = clusters(12_000, n_clusters=150)
+    sizes = [len(fit_prior(z, seed=0, training_cost=cost) or ()) for cost in (1e8, 5e9, 1e12)]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[1] < sizes[2]
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isqrt, log, pi
+from functools import cached_property
+from math import inf, isqrt, log, pi
 from typing import Any
 
 import numpy as np
@@ -13,23 +14,29 @@ from torch import Generator, Tensor
 from vaectl.prior import Mixture
 from vaectl.types import Array
 
-SIZES = (1, 3, 10, 50)  # components to choose from, by held-out likelihood
+SIZES = (1, 3, 10, 50, 200)  # components to choose from, by held-out likelihood
 HELD_OUT_ONE_IN = 10
 MIN_HELD_OUT = 10  # latents that can tell which size is better
-MAX_LATENTS = 30_000
+MAX_LATENTS = 60_000
 ITERATIONS = 30
-MIN_GAIN = 1e-3  # nats per latent and iteration, below which fitting ends
+CANDIDATES = 50  # latents among which each first center is chosen
+MAX_COST = 0.1  # of the multiplications of the training, which is up to a tenth of its time
+EXPONENTIAL = 64  # multiplications that take as long as an exponential
+MIN_GAIN = 4e-3  # nats per latent and iteration, below which fitting ends
 MIN_SHARE = 5  # latents per component and active dimension
+SHRINKAGE = 3  # latents per active dimension of the mean covariance, which are added to those of each component
 MIN_VARIANCE = 1e-4  # of a component, relative to that of all latents
-MAX_CHUNK_VALUES = 1 << 24
+MAX_CHUNK_VALUES = 1 << 20
 
 
-def fit_prior(z: Array, seed: int, active: NDArray[np.bool_] | None = None, labels: Sequence[str] = ()) -> Mixture | None:
+def fit_prior(
+    z: Array, seed: int, active: NDArray[np.bool_] | None = None, labels: Sequence[str] = (), training_cost: float = inf
+) -> Mixture | None:
     """Fit a mixture of full Gaussians to latents (N, D), one of each training image: z for an autoencoder, z ~ q(z|x) for a VAE.
 
     Its size is that of the best likelihood on latents that were held out; None if there are too few latents for any. `active`,
-    (D,), says which dimensions are modelled; `labels`, (N,) if given, become shares of the components. The same seed gives the
-    same bits.
+    (D,), says which dimensions are modelled; `labels`, (N,) if given, become shares of the components. Sizes are left out that
+    take long beside `training_cost`, weights times images. The same seed gives the same bits.
     """
     dims = np.flatnonzero(np.ones(z.shape[1], bool) if active is None else active)
     if len(z) < 2 * HELD_OUT_ONE_IN or not len(dims):
@@ -44,7 +51,8 @@ def fit_prior(z: Array, seed: int, active: NDArray[np.bool_] | None = None, labe
     groups = torch.from_numpy(indices)[is_train]
     best, best_likelihood = None, -np.inf
     for size in SIZES:
-        if size > 1 and (len(train) < MIN_SHARE * size * len(dims) or len(held_out) < MIN_HELD_OUT):
+        too_few = len(train) < MIN_SHARE * size * len(dims) or len(held_out) < MIN_HELD_OUT
+        if size > 1 and (too_few or fitting_cost(len(train), size, len(dims)) > MAX_COST * training_cost):
             break
         fitted = fit_mixture(train, size, seed, groups)
         likelihood = fitted.log_joint(held_out).logsumexp(1).mean().item()
@@ -57,6 +65,11 @@ def fit_prior(z: Array, seed: int, active: NDArray[np.bool_] | None = None, labe
     shares = np.zeros((len(weights), 0), np.float32)
     prior = Mixture(z.shape[1], dims, weights.numpy(), means.numpy(), factors.numpy(), shares)
     return replace(prior, **count_labels(prior, z[chosen], [labels[index] for index in chosen])) if len(labels) else prior
+
+
+def fitting_cost(count: int, size: int, active: int) -> float:
+    """The multiplications of each half of fitting: the log-densities, and the averages."""
+    return count * size * ITERATIONS * (count_features(active) + EXPONENTIAL)
 
 
 def count_labels(prior: Mixture, z: Array, labels: Sequence[str]) -> dict[str, Any]:
@@ -77,40 +90,47 @@ class GaussianMixture:
     means: Tensor
     factors: Tensor
 
-    def inverse_factors(self) -> Tensor:
-        """The inverses of the factors, (K, A, A)."""
-        identity = torch.eye(self.means.shape[1], device=self.means.device).expand_as(self.factors)
-        inverse: Tensor = torch.linalg.solve_triangular(self.factors, identity, upper=False)
-        return inverse
-
-    def log_scales(self) -> Tensor:
-        """The logarithm of each component's density at its mean times its weight, (K,)."""
-        active = self.means.shape[1]
-        return self.weights.log() - self.factors.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * active * log(2 * pi)
-
     def log_joint(self, z: Tensor) -> Tensor:
         """log p(component, z) of latents (N, A), (N, K) nats."""
-        count, active = self.means.shape
-        inverse = self.inverse_factors()
-        shift, scales = torch.einsum("kij,kj->ki", inverse, self.means), self.log_scales()
-        parts = []
-        for part in z.split(max(1, MAX_CHUNK_VALUES // (count * active))):
-            whitened = (part @ inverse.reshape(-1, active).T).view(-1, count, active) - shift
-            parts.append(scales - 0.5 * whitened.square().sum(2))
-        return torch.cat(parts)
+        coefficients = self.coefficients
+        return torch.cat([features(part) @ coefficients for part in chunk(z, len(self.weights))])
 
+    @cached_property
     def coefficients(self) -> Tensor:
-        """What `features` are multiplied by for the log-density of each component, (1 + A + A * A, K)."""
-        inverse = self.inverse_factors()
+        """What `features` are multiplied by for the log-density of each component, (F, K)."""
+        active, device = self.means.shape[1], self.means.device
+        identity = torch.eye(active, device=device).expand_as(self.factors)
+        inverse = torch.linalg.solve_triangular(self.factors, identity, upper=False)
         precision = inverse.mT @ inverse
         linear = torch.einsum("kij,kj->ki", precision, self.means)
-        constant = self.log_scales() - 0.5 * (linear * self.means).sum(1)
-        return torch.cat([constant[:, None], linear, -0.5 * precision.flatten(1)], 1).T
+        log_scales = self.weights.log() - self.factors.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * active * log(2 * pi)
+        constant = log_scales - 0.5 * (linear * self.means).sum(1)
+        row, column = (index.to(device) for index in pairs(active))
+        quadratic = -precision[:, row, column] * torch.where(row == column, 0.5, 1.0)
+        return torch.cat([constant[:, None], linear, quadratic], 1).T
+
+
+def pairs(active: int) -> tuple[Tensor, Tensor]:
+    """The indices of all products of two dimensions, each product once."""
+    row, column = torch.triu_indices(active, active)
+    return row, column
+
+
+def count_features(active: int) -> int:
+    """F, the number of `features` of A dimensions."""
+    return 1 + active + active * (active + 1) // 2
+
+
+def chunk(z: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Latents (N, A) in parts whose features and log-densities under K components stay in the cache."""
+    parts: tuple[Tensor, ...] = z.split(max(1, MAX_CHUNK_VALUES // (size + count_features(z.shape[1]))))
+    return parts
 
 
 def features(z: Tensor) -> Tensor:
-    """1, z and all products of two values of z, (N, 1 + A + A * A): the sufficient statistics of a Gaussian."""
-    return torch.cat([z.new_ones(len(z), 1), z, (z[:, :, None] * z[:, None]).flatten(1)], 1)
+    """1, z and all products of two values of z, (N, F): the sufficient statistics of a Gaussian."""
+    products = [z[:, index:] * z[:, index : index + 1] for index in range(z.shape[1])]  # as `pairs` has them
+    return torch.cat([z.new_ones(len(z), 1), z, *products], 1)
 
 
 def fit_mixture(z: Tensor, size: int, seed: int, groups: Tensor) -> GaussianMixture:
@@ -121,7 +141,7 @@ def fit_mixture(z: Tensor, size: int, seed: int, groups: Tensor) -> GaussianMixt
 
     The log-density is linear in the sufficient statistics, and so is what is averaged: each iteration is two matrix products.
     """
-    parts = z.split(max(1, MAX_CHUNK_VALUES // (1 + z.shape[1] + z.shape[1] ** 2)))
+    parts = chunk(z, size)
     each = size // (int(groups.max()) + 1)
     assigned = torch.zeros(len(z), dtype=torch.long) if each else assign(z, size, seed)
     for group in groups.unique() if each else ():
@@ -131,13 +151,13 @@ def fit_mixture(z: Tensor, size: int, seed: int, groups: Tensor) -> GaussianMixt
     mixture = maximize(sum(share.T @ features(part) for part, share in zip(parts, first, strict=True)))
     before = -np.inf
     for _ in range(ITERATIONS if size > 1 else 0):
-        coefficients = mixture.coefficients()
+        coefficients = mixture.coefficients
         statistics, likelihood = torch.zeros(coefficients.shape[::-1]), 0.0
         for part in parts:
             values = features(part)
             log_joint = values @ coefficients
             evidence = log_joint.logsumexp(1, keepdim=True)
-            statistics += (log_joint - evidence).exp().T @ values
+            statistics += log_joint.sub_(evidence).exp_().T @ values
             likelihood += evidence.sum().item() / len(z)
         if likelihood - before < MIN_GAIN:
             break
@@ -148,12 +168,13 @@ def fit_mixture(z: Tensor, size: int, seed: int, groups: Tensor) -> GaussianMixt
 def assign(z: Tensor, size: int, seed: int) -> Tensor:
     """The nearest of `size` centers for each latent, (N,): k-means++ (Arthur & Vassilvitskii 2007) and a few steps of k-means."""
     random = Generator().manual_seed(seed)
-    centers = z[torch.randint(len(z), (1,), generator=random)]
-    nearest = torch.full((len(z),), torch.inf)
+    candidates = z[: CANDIDATES * size]
+    centers = candidates[torch.randint(len(candidates), (1,), generator=random)]
+    nearest = torch.full((len(candidates),), torch.inf)
     while len(centers) < size:
-        nearest = torch.minimum(nearest, torch.cdist(z, centers[-1:])[:, 0].square())
+        nearest = torch.minimum(nearest, torch.cdist(candidates, centers[-1:])[:, 0].square())
         chosen = torch.multinomial(nearest + 1e-12, 1, generator=random)
-        centers = torch.cat([centers, z[chosen]])
+        centers = torch.cat([centers, candidates[chosen]])
     for _ in range(5):
         nearest_center = torch.cdist(z, centers).argmin(1)
         counts = torch.bincount(nearest_center, minlength=size)
@@ -163,13 +184,20 @@ def assign(z: Tensor, size: int, seed: int) -> Tensor:
 
 
 def maximize(statistics: Tensor) -> GaussianMixture:
-    """The mixture of the greatest likelihood for the sums of `features` in each component, (K, 1 + A + A * A)."""
-    active = isqrt(statistics.shape[1])  # 1 + A + A * A is less than (A + 1) squared
+    """The mixture of the greatest likelihood for the sums of `features` in each component, (K, F).
+
+    Covariances are shrunk to their mean, or many small components would know their latents by heart (Friedman 1989, RDA).
+    """
+    active = (isqrt(8 * statistics.shape[1] + 1) - 3) // 2
     counts = statistics[:, 0] + 1e-6
     means = statistics[:, 1 : 1 + active] / counts[:, None]
-    second = (statistics[:, 1 + active :] / counts[:, None]).view(-1, active, active)
-    covariances = (second - means[:, :, None] * means[:, None]).double()
-    covariances = (covariances + covariances.mT) / 2 + MIN_VARIANCE * torch.eye(active, dtype=torch.float64)
+    row, column = pairs(active)
+    scatter = torch.zeros(len(counts), active, active, dtype=torch.float64)
+    scatter[:, row, column] = scatter[:, column, row] = statistics[:, 1 + active :].double()
+    scatter -= counts[:, None, None] * means[:, :, None] * means[:, None]
+    mean_covariance, extra = scatter.sum(0) / counts.sum(), SHRINKAGE * active
+    covariances = (scatter + extra * mean_covariance) / (counts + extra)[:, None, None]
+    covariances += MIN_VARIANCE * torch.eye(active, dtype=torch.float64)
     factors, info = torch.linalg.cholesky_ex(covariances)
     failed = info > 0  # rounding made it indefinite: keep its variances
     variances = covariances[failed].diagonal(dim1=1, dim2=2).clamp(min=MIN_VARIANCE)

@@ -321,7 +321,9 @@ def make_checkpoint(
     likelihood = validation.calibrate(result.weights, likelihood, held_out)
     evaluator = validation.evaluator(result.weights, likelihood)
     latents = evaluator.encode(split_pairs(train_images.init_images(), network)[0])[:, : network.latent_dim]
-    prior = learn_prior(evaluator, dataset, config.seed) if network.has_latent else None
+    images_seen = config.epochs * len(train_images) * config.samples
+    training_cost = images_seen * sum(array.size for array in result.weights.values())
+    prior = learn_prior(evaluator, dataset, config.seed, training_cost) if network.has_latent else None
     evaluator = validation.evaluator(result.weights, likelihood, prior=prior)
     metrics = {name: float(values.mean()) for name, values in validation.measure(evaluator, held_out).items()}
     warn_if_worse(metrics)
@@ -390,7 +392,7 @@ def warn_of_surprises(network: Network, dataset: Dataset, *, denoises: bool) -> 
         warn(f"this denoiser works at {height} x {width}: --net unet denoises photos at their own size")
 
 
-def learn_prior(evaluator: Evaluator, dataset: Dataset, seed: int) -> Mixture | None:
+def learn_prior(evaluator: Evaluator, dataset: Dataset, seed: int, training_cost: float) -> Mixture | None:
     """The prior of the latents of the training images, or of many evenly spaced; None if there are too few.
 
     A dimension that the encoder of a VAE does not use stays N(0, 1) (Burda et al. 2016, section 4.2).
@@ -399,10 +401,10 @@ def learn_prior(evaluator: Evaluator, dataset: Dataset, seed: int) -> Mixture | 
     labels = dataset.train_labels[::step]
     encoded = evaluator.encode(split_pairs(np.asarray(dataset.train[::step]), evaluator.network)[0])
     if not evaluator.network.variational:
-        return fit_prior(encoded, seed, labels=labels)
+        return fit_prior(encoded, seed, None, labels, training_cost)
     mu, logvar = np.split(encoded, 2, axis=1)
     epsilon = np.random.default_rng(seed).standard_normal(mu.shape, np.float32)
-    return fit_prior(mu + np.exp(0.5 * logvar) * epsilon, seed, mu.var(0) > ACTIVE_VARIANCE, labels)
+    return fit_prior(mu + np.exp(0.5 * logvar) * epsilon, seed, mu.var(0) > ACTIVE_VARIANCE, labels, training_cost)
 
 
 def warn_if_worse(metrics: Mapping[str, float]) -> None:
