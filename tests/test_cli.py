@@ -87,7 +87,8 @@ def test_info_lists_the_ready_made_models_where_there_is_no_checkpoint(run: Call
     result = run("info")
     assert result.stdout.startswith(b"photo ") and not result.stderr
     one_line(run("info", "--json", code=1), "no checkpoint in this folder")
-    assert b"decoder " in run("info", "photo").stdout
+    decoder = next(line for line in run("info", "photo").stdout.decode().splitlines() if line.startswith("decoder "))
+    assert " > 3 x (push_skip > conv2d 64 64 3 1 > relu > conv2d 64 64 3 1 > add_skip) > " in decoder
     one_line(run("info", "Phot", code=1), "there is no checkpoint 'Phot'", "did you mean photo?")
     one_line(run("info", "digits", code=1), "there is no checkpoint 'digits'", "ready-made model (photo)")
 

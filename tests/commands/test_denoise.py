@@ -26,6 +26,15 @@ def test_a_folder_is_denoised_under_the_same_names(run: Call, dae: Path, tmp_pat
     np.testing.assert_allclose(found, vaectl.load(dae).denoise(digits[1])[0, ..., 0], atol=0.51 / 255)
 
 
+def test_an_error_in_a_folder_says_how_many_images_were_written(run: Call, tmp_path: Path) -> None:
+    for name, width in ("a.png", 20), ("b.png", 30), ("c.png", 40):
+        write_png(tmp_path / "noisy" / name, np.zeros((20, width, 3), np.uint8))
+    (tmp_path / "noisy" / "c.png").write_bytes((tmp_path / "noisy" / "c.png").read_bytes()[:60])
+    errors = run("denoise", "noisy/", "-o", "clean/", "-c", "photo", code=1).stderr.decode().splitlines()
+    assert len(errors) == 2 and "2 images were written to 'clean/'" in errors[0] and "'noisy/c.png' is damaged" in errors[1]
+    assert sorted(path.name for path in (tmp_path / "clean").iterdir()) == ["a.png", "b.png"]
+
+
 def test_gray_stays_gray_from_an_array_as_from_a_picture(run: Call, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
     write_png(tmp_path / "0.png", digits[0, ..., 0])
     np.save(tmp_path / "0.npy", digits[0, ..., 0])

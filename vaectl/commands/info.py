@@ -1,6 +1,6 @@
 """vaectl info."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +14,7 @@ from vaectl.text import escape
 
 if TYPE_CHECKING:
     from vaectl.checkpoint import Card
+    from vaectl.networks.layers import Layer
     from vaectl.networks.network import Network
     from vaectl.prior import Mixture
 
@@ -69,11 +70,11 @@ def describe_card(card: "Card") -> Iterator[tuple[str, str]]:
     if network.has_latent:
         yield "images", f"{height} x {width}, {colors}, resized by {card.fit}"
         yield "latent", f"{network.latent_dim} dimensions, {'a distribution' if network.variational else 'a point'}"
-        yield "encoder", " > ".join(describe_layer(layer) for layer in layers_to_json(network.encoder))
+        yield "encoder", describe_layers(network.encoder)
     else:
         yield "images", f"any size, {colors}, trained on crops of {height} x {width}"
         yield "latent", "none, maps images to images"
-    yield "decoder", " > ".join(describe_layer(layer) for layer in layers_to_json(network.decoder))
+    yield "decoder", describe_layers(network.decoder)
     yield "layout", "NHWC: flatten and unflatten run over height, width, channel"
     given = ", ".join(card.corrupt) or ("noisy" if card.denoises else "clean")
     yield "objective", f"{card.likelihood} likelihood, beta {card.beta:g}, input {given}"
@@ -82,9 +83,20 @@ def describe_card(card: "Card") -> Iterator[tuple[str, str]]:
         yield title, ", ".join(f"{name} {abbreviate(value)}" for name, value in values.items() if value is not None)
 
 
-def describe_layer(layer: Mapping[str, Any]) -> str:
-    """A layer in a few characters: `linear 784 500`."""
-    return " ".join(str(value) for value in layer.values())
+def describe_layers(layers: "Sequence[Layer]") -> str:
+    """Layers in a line, and blocks that repeat once: `linear 784 500 > 2 x (linear 500 500 > silu)`."""
+    words = [" ".join(str(value) for value in layer.values()) for layer in layers_to_json(layers)]
+    parts = []
+    while words:
+        lengths = range(2, len(words) // 2 + 1)
+        length = next((length for length in lengths if words[:length] == words[length : 2 * length]), 1)
+        times = 1
+        while length > 1 and words[:length] == words[times * length : (times + 1) * length]:
+            times += 1
+        block = " > ".join(words[:length])
+        parts.append(f"{times} x ({block})" if times > 1 else block)
+        words = words[times * length :]
+    return " > ".join(parts)
 
 
 def abbreviate(value: Any) -> str:

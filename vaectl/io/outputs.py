@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from shutil import copyfileobj
@@ -206,7 +206,7 @@ def write_each(batches: Iterable[Batch], destination: Destination) -> None:
     """Write each image to a file of its own, named after the input or numbered from 0."""
     numbers = count()
     taken: set[str] = set()
-    for batch in batches:
+    for batch in tell_written(batches, destination.path):
         format = batch.encoding.format if destination.keeps_format else destination.format
         for name, image in zip(batch.names, batch.arrays, strict=True):
             if destination.is_folder:
@@ -221,6 +221,19 @@ def write_each(batches: Iterable[Batch], destination: Destination) -> None:
                 path = os.path.join(folder, insert_number(file, next(numbers)))
             with files.open_output(path) as stream:
                 stream.write(codecs.encode_image(image, format, batch.encoding))
+
+
+def tell_written(batches: Iterable[Batch], path: str) -> Iterator[Batch]:
+    """The batches; where one cannot be made, a warning tells how many images have been written by then."""
+    written = 0
+    try:
+        for batch in batches:
+            yield batch
+            written += len(batch)
+    except VaectlError:
+        if written:
+            warn(f"{written} image{'s were' if written > 1 else ' was'} written to {path!r} before the error")
+        raise
 
 
 def check_name(name: str, folder: str) -> None:
