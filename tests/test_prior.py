@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 
 from vaectl.prior import Mixture
-from vaectl.training.prior import fit_prior
+from vaectl.training.prior import GaussianMixture, features, fit_prior, sum_features
 
 Array = NDArray[np.float32]
 
@@ -99,6 +99,18 @@ def test_no_more_components_are_tried_than_a_short_training_pays_for() -> None:
     z = clusters(12_000, n_clusters=150)
     sizes = [len(fit_prior(z, seed=0, training_cost=cost) or ()) for cost in (1e8, 5e9, 1e12)]
     assert sizes == sorted(sizes) and sizes[0] < sizes[1] < sizes[2]
+
+
+@pytest.mark.parametrize("size", [2, 5, 9])
+def test_few_and_many_components_are_computed_alike(size: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    z, means, lower = (torch.randn(*shape, generator=random) for shape in ((2500, 5), (size, 5), (size, 5, 5)))
+    shares = torch.rand(2500, size, generator=random)
+    factors = lower.tril(-1) * 0.3 + torch.eye(5)
+    found = GaussianMixture(torch.full((size,), 1 / size), means, factors)
+    normals = torch.distributions.MultivariateNormal(means, scale_tril=factors)
+    torch.testing.assert_close(found.log_joint(z), normals.log_prob(z[:, None]) - np.log(size), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(sum_features(z, shares), shares.T @ features(z), rtol=1e-4, atol=1e-2)
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:

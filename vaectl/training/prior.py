@@ -20,13 +20,13 @@ MIN_HELD_OUT = 10  # latents that can tell which size is better
 MAX_LATENTS = 60_000
 ITERATIONS = 30
 CANDIDATES = 50  # latents among which each first center is chosen
-MAX_COST = 0.1  # of the multiplications of the training, which is up to a tenth of its time
+MAX_COST = 0.03  # of the multiplications of the training, for each size: about a tenth of its time for all
 EXPONENTIAL = 64  # multiplications that take as long as an exponential
 MIN_GAIN = 4e-3  # nats per latent and iteration, below which fitting ends
-MIN_SHARE = 5  # latents per component and active dimension
+MIN_SHARE = 3  # latents per component and active dimension
 SHRINKAGE = 3  # latents per active dimension of the mean covariance, which are added to those of each component
 MIN_VARIANCE = 1e-4  # of a component, relative to that of all latents
-MAX_CHUNK_VALUES = 1 << 20
+CHUNK = 1000  # latents whose intermediate results stay in the cache
 
 
 def fit_prior(
@@ -35,8 +35,9 @@ def fit_prior(
     """Fit a mixture of full Gaussians to latents (N, D), one of each training image: z for an autoencoder, z ~ q(z|x) for a VAE.
 
     Its size is that of the best likelihood on latents that were held out; None if there are too few latents for any. `active`,
-    (D,), says which dimensions are modelled; `labels`, (N,) if given, become shares of the components. Sizes are left out that
-    take long beside `training_cost`, weights times images. The same seed gives the same bits.
+    (D,), says which dimensions are modelled; `labels`, (N,) if given, become shares of the components. Fewer latents are used
+    where fitting would take long beside the training, whose `training_cost` is weights times images. The same seed gives the same
+    bits.
     """
     dims = np.flatnonzero(np.ones(z.shape[1], bool) if active is None else active)
     if len(z) < 2 * HELD_OUT_ONE_IN or not len(dims):
@@ -51,10 +52,11 @@ def fit_prior(
     groups = torch.from_numpy(indices)[is_train]
     best, best_likelihood = None, -np.inf
     for size in SIZES:
-        too_few = len(train) < MIN_SHARE * size * len(dims) or len(held_out) < MIN_HELD_OUT
-        if size > 1 and (too_few or fitting_cost(len(train), size, len(dims)) > MAX_COST * training_cost):
+        affordable = MAX_COST * training_cost / (ITERATIONS * iteration_cost(size, len(dims)))
+        count = int(min(len(train), affordable)) if size > 1 else len(train)
+        if size > 1 and (count < MIN_SHARE * size * len(dims) or len(held_out) < MIN_HELD_OUT):
             break
-        fitted = fit_mixture(train, size, seed, groups)
+        fitted = fit_mixture(train[:count], size, seed, groups[:count])
         likelihood = fitted.log_joint(held_out).logsumexp(1).mean().item()
         if likelihood <= best_likelihood:
             break
@@ -65,11 +67,6 @@ def fit_prior(
     shares = np.zeros((len(weights), 0), np.float32)
     prior = Mixture(z.shape[1], dims, weights.numpy(), means.numpy(), factors.numpy(), shares)
     return replace(prior, **count_labels(prior, z[chosen], [labels[index] for index in chosen])) if len(labels) else prior
-
-
-def fitting_cost(count: int, size: int, active: int) -> float:
-    """The multiplications of each half of fitting: the log-densities, and the averages."""
-    return count * size * ITERATIONS * (count_features(active) + EXPONENTIAL)
 
 
 def count_labels(prior: Mixture, z: Array, labels: Sequence[str]) -> dict[str, Any]:
@@ -92,22 +89,47 @@ class GaussianMixture:
 
     def log_joint(self, z: Tensor) -> Tensor:
         """log p(component, z) of latents (N, A), (N, K) nats."""
-        coefficients = self.coefficients
-        return torch.cat([features(part) @ coefficients for part in chunk(z, len(self.weights))])
+        count, active = self.means.shape
+        if uses_features(count, active):
+            return torch.cat([features(part) @ self.coefficients for part in z.split(CHUNK)])
+        inverse = self.inverse_factors
+        whitening, shift = inverse.reshape(-1, active).T, torch.einsum("kij,kj->ki", inverse, self.means)
+        whitened = ((part @ whitening).view(-1, count, active) - shift for part in z.split(CHUNK))
+        return torch.cat([self.log_scales - 0.5 * part.square().sum(2) for part in whitened])
+
+    @cached_property
+    def inverse_factors(self) -> Tensor:
+        """The inverses of the factors, (K, A, A)."""
+        identity = torch.eye(self.means.shape[1], device=self.means.device).expand_as(self.factors)
+        inverse: Tensor = torch.linalg.solve_triangular(self.factors, identity, upper=False)
+        return inverse
+
+    @cached_property
+    def log_scales(self) -> Tensor:
+        """The logarithm of each component's density at its mean times its weight, (K,)."""
+        active = self.means.shape[1]
+        return self.weights.log() - self.factors.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * active * log(2 * pi)
 
     @cached_property
     def coefficients(self) -> Tensor:
         """What `features` are multiplied by for the log-density of each component, (F, K)."""
-        active, device = self.means.shape[1], self.means.device
-        identity = torch.eye(active, device=device).expand_as(self.factors)
-        inverse = torch.linalg.solve_triangular(self.factors, identity, upper=False)
-        precision = inverse.mT @ inverse
+        precision = self.inverse_factors.mT @ self.inverse_factors
         linear = torch.einsum("kij,kj->ki", precision, self.means)
-        log_scales = self.weights.log() - self.factors.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * active * log(2 * pi)
-        constant = log_scales - 0.5 * (linear * self.means).sum(1)
-        row, column = (index.to(device) for index in pairs(active))
+        constant = self.log_scales - 0.5 * (linear * self.means).sum(1)
+        row, column = (index.to(precision.device) for index in pairs(self.means.shape[1]))
         quadratic = -precision[:, row, column] * torch.where(row == column, 0.5, 1.0)
         return torch.cat([constant[:, None], linear, quadratic], 1).T
+
+
+def uses_features(size: int, active: int) -> bool:
+    """Whether computing all `features` of a latent costs less than going through the components one by one."""
+    return size >= active
+
+
+def iteration_cost(size: int, active: int) -> int:
+    """The multiplications for one latent in half an iteration: the log-densities, or the averages."""
+    products = active * (active + 1) // 2 if uses_features(size, active) else active**2
+    return size * (products + EXPONENTIAL)
 
 
 def pairs(active: int) -> tuple[Tensor, Tensor]:
@@ -116,21 +138,21 @@ def pairs(active: int) -> tuple[Tensor, Tensor]:
     return row, column
 
 
-def count_features(active: int) -> int:
-    """F, the number of `features` of A dimensions."""
-    return 1 + active + active * (active + 1) // 2
-
-
-def chunk(z: Tensor, size: int) -> tuple[Tensor, ...]:
-    """Latents (N, A) in parts whose features and log-densities under K components stay in the cache."""
-    parts: tuple[Tensor, ...] = z.split(max(1, MAX_CHUNK_VALUES // (size + count_features(z.shape[1]))))
-    return parts
-
-
 def features(z: Tensor) -> Tensor:
     """1, z and all products of two values of z, (N, F): the sufficient statistics of a Gaussian."""
     products = [z[:, index:] * z[:, index : index + 1] for index in range(z.shape[1])]  # as `pairs` has them
     return torch.cat([z.new_ones(len(z), 1), z, *products], 1)
+
+
+def sum_features(z: Tensor, shares: Tensor) -> Tensor:
+    """The sums of the `features` of latents (N, A) by their shares in each component, (N, K); (K, F)."""
+    size, active = shares.shape[1], z.shape[1]
+    if uses_features(size, active):
+        return shares.T @ features(z)
+    weighted = (shares[:, :, None] * z[:, None]).flatten(1)
+    row, column = pairs(active)
+    products = (weighted.T @ z).view(size, active, active)[:, row, column]
+    return torch.cat([shares.sum(0)[:, None], shares.T @ z, products], 1)
 
 
 def fit_mixture(z: Tensor, size: int, seed: int, groups: Tensor) -> GaussianMixture:
@@ -139,25 +161,24 @@ def fit_mixture(z: Tensor, size: int, seed: int, groups: Tensor) -> GaussianMixt
     It begins with components of one group each, if they are enough: the integers `groups`, (N,), stand for the labels. So most
     components end with images of one label.
 
-    The log-density is linear in the sufficient statistics, and so is what is averaged: each iteration is two matrix products.
+    With many components, the log-density is computed from the sufficient statistics, in which it is linear, as the averages are:
+    each iteration is two matrix products.
     """
-    parts = chunk(z, size)
+    parts = z.split(CHUNK)
     each = size // (int(groups.max()) + 1)
     assigned = torch.zeros(len(z), dtype=torch.long) if each else assign(z, size, seed)
     for group in groups.unique() if each else ():
         members = groups == group
         assigned[members] = assign(z[members], each, seed) + group * each
-    first = torch.nn.functional.one_hot(assigned).float().split(len(parts[0]))
-    mixture = maximize(sum(share.T @ features(part) for part, share in zip(parts, first, strict=True)))
+    first = torch.nn.functional.one_hot(assigned, size).float().split(CHUNK)
+    mixture = maximize(sum(map(sum_features, parts, first), torch.zeros(())))
     before = -np.inf
     for _ in range(ITERATIONS if size > 1 else 0):
-        coefficients = mixture.coefficients
-        statistics, likelihood = torch.zeros(coefficients.shape[::-1]), 0.0
+        statistics, likelihood = torch.zeros(()), 0.0
         for part in parts:
-            values = features(part)
-            log_joint = values @ coefficients
+            log_joint = mixture.log_joint(part)
             evidence = log_joint.logsumexp(1, keepdim=True)
-            statistics += log_joint.sub_(evidence).exp_().T @ values
+            statistics = statistics + sum_features(part, log_joint.sub_(evidence).exp_())
             likelihood += evidence.sum().item() / len(z)
         if likelihood - before < MIN_GAIN:
             break
