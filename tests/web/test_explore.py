@@ -298,10 +298,11 @@ def test_samples_of_a_label_look_like_it(browser: Browser, page: Path, vae: Path
     assert prior
     browser.run("document.getElementById('sample-label').value = '1'")
     drawn = []
-    for _ in range(12):
+    for _ in range(40):
         browser.click("sample")
         drawn.append(browser.latent()[0])
-    assert prior.classify(np.array(drawn)).count("1") >= 8
+    # Of samples of the label, two in three are classified as it, and one in eight of all samples: neither is likely to cross 16.
+    assert prior.classify(np.array(drawn)).count("1") >= 16
 
 
 def test_names_and_labels_are_text_whatever_they_contain(
