@@ -174,3 +174,13 @@ def test_torchrun_starts_it(command: list[str], whole: Path, tmp_path: Path) -> 
     assert result.returncode == 0, result.stderr.decode()
     assert result.stdout == b"vae.safetensors\n"
     assert (tmp_path / "vae.safetensors").read_bytes() == whole.read_bytes()
+
+
+def test_where_the_disk_is_full_all_processes_end_with_one_line(command: list[str], tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    limited = ["bash", "-c", 'ulimit -f 40 && exec "$@"', "bash", *torchrun, "-m", "vaectl", *command]
+    result = subprocess.run(limited, cwd=tmp_path, env=environment(), capture_output=True, timeout=60)
+    own = [line for line in result.stderr.decode().splitlines() if line.startswith("vaectl train:")]
+    assert result.returncode == 1
+    assert len(own) == 1 and own[0].endswith("file too large"), result.stderr
+    assert not [name for name in os.listdir(tmp_path) if not name.endswith(".lock")]
