@@ -3,6 +3,9 @@
 pip install scikit-image
 python recipes/photo.py PHOTOS --epochs 17 --lr 0.0017 [options of vaectl train, such as --resume]
 python recipes/photo.py PHOTOS --from photo --epochs 60 --lr 0.0008 --precision bf16
+python recipes/photo.py PHOTOS experts --epochs 14 --lr 0.0006 --precision bf16
+
+The last command trains an expert for each of the strengths of noise below, from photo.safetensors, and puts them into that file.
 
 PHOTOS is the folder with the photographs named in vaectl/data/CREDITS-photo.md. They are learned from at a half to a tenth of
 their size: large photographs are smooth from pixel to pixel, the smaller ones of users are not. Since few photographs hold few
@@ -12,7 +15,8 @@ public domain that scikit-image ships, pages of text and line drawings, and "dea
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from subprocess import run
 
@@ -20,6 +24,9 @@ import numpy as np
 import skimage
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
+
+from vaectl import checkpoint
+from vaectl.noise import Expert
 
 REDUCTIONS = (2, 2.5, 3, 4, 5, 6, 8, 10)
 CRISP_REDUCTIONS = (3, 4, 5, 6, 8, 10)
@@ -37,6 +44,12 @@ LEAVES_SIDE = 256
 # Most images have noise, of any strength up to 55 of 255, and some a phone's; JPEG comes before, after, or not at all. One in
 # seven has none, so that clean photographs come back as they were.
 CORRUPT = ("camera@0.08", "jpeg:20-95@0.08", "gaussian:0-0.216@0.85", "jpeg:20-95@0.25")
+# The range of noise of each expert, as it is estimated, and what it learns: a wider range, because estimates are off by a little,
+# some clean images and hardly any JPEG, whose noise is estimated to be weaker than it was.
+EXPERTS = (
+    (0.03, 0.075, ("gaussian:0.02-0.09@0.97", "jpeg:80-95@0.04")),
+    (0.075, 0.13, ("gaussian:0.06-0.15@0.97", "jpeg:80-95@0.04")),
+)
 
 Pixels = NDArray[np.float32]  # (H, W, 3), 0 to 255
 
@@ -161,15 +174,35 @@ def draw_page(rng: random.Random) -> Image.Image:
     return page
 
 
+def train(images: Path, corrupt: Sequence[str], output: str, *options: str) -> None:
+    """Train a denoiser of color photographs; the options are those of vaectl train."""
+    corruptions = [word for spec in corrupt for word in ("--corrupt", spec)]
+    command = [sys.executable, "-m", "vaectl", "train", "dae", "--net", "unet", "--data", str(images), *corruptions]
+    if code := run([*command, "--color", "-o", output, *options]).returncode:
+        sys.exit(code)
+
+
+def train_experts(images: Path, *options: str) -> None:
+    """Train the experts that are not there yet, and put them into photo.safetensors."""
+    experts = []
+    for index, (low, high, corrupt) in enumerate(EXPERTS):
+        path = f"expert-{index}.safetensors"
+        if not Path(path).exists():
+            train(images, corrupt, path, "--from", "photo.safetensors", *options)
+        experts.append(Expert(low, high, checkpoint.load(path).weights))
+    checkpoint.save("photo.safetensors", replace(checkpoint.load("photo.safetensors"), experts=experts))
+
+
 def main(photos: str, *options: str) -> None:
     """Write the images to learn from into photo-images/, and train."""
     folder = Path("photo-images")
     folder.mkdir(exist_ok=True)
     for name, image in training_images(Path(photos)):
         image.save(folder / f"{name}.png")
-    corrupt = [word for spec in CORRUPT for word in ("--corrupt", spec)]
-    command = [sys.executable, "-m", "vaectl", "train", "dae", "--net", "unet", "--data", str(folder), *corrupt]
-    sys.exit(run([*command, "--color", "-o", "photo.safetensors", *options]).returncode)
+    if options[:1] == ("experts",):
+        train_experts(folder, *options[1:])
+    else:
+        train(folder, CORRUPT, "photo.safetensors", *options)
 
 
 if __name__ == "__main__":

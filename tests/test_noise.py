@@ -1,9 +1,33 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from support import FORMAT1, Result
 
+import vaectl
+from vaectl import checkpoint
 from vaectl.corruption import noise_range
-from vaectl.noise import estimate_sigma
+from vaectl.noise import Expert, estimate_sigma
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def expert(tmp_path: Path) -> Path:
+    """A denoiser with an expert in noise of 0.05 to 0.15, whose weights are all 0."""
+    found = checkpoint.load(str(FORMAT1 / "unet.safetensors"))
+    zeros = {name: np.zeros_like(weight) for name, weight in found.weights.items()}
+    checkpoint.save(str(tmp_path / "expert.safetensors"), replace(found, experts=[Expert(0.05, 0.15, zeros)]))
+    return tmp_path / "expert.safetensors"
+
+
+def noisy_photos(*sigmas: float) -> list[np.ndarray]:
+    """Gray photos of one size with noise."""
+    rng = np.random.default_rng(0)
+    return [np.clip(0.5 + sigma * rng.standard_normal((40, 48, 3)), 0, 1).astype(np.float32) for sigma in sigmas]
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.02, 0.1, 0.2])
@@ -34,3 +58,34 @@ def test_an_image_of_one_pixel_has_no_noise() -> None:
 def test_the_noise_a_model_learned_is_in_its_specs(specs: list[str], expected: tuple[float, float] | None) -> None:
     found = noise_range(specs)
     assert (found and (found.low, found.high)) == (expected and pytest.approx(expected))
+
+
+def test_each_photo_is_denoised_by_the_expert_in_its_noise(expert: Path) -> None:
+    photos = noisy_photos(0.02, 0.1, 0.25)
+    general, model = vaectl.load(FORMAT1 / "unet.safetensors"), vaectl.load(expert)
+    weak, medium, strong = model.denoise(np.stack(photos))
+    np.testing.assert_allclose(np.stack([weak, strong]), general.denoise(np.stack(photos[::2])), atol=1e-6)
+    by_expert = vaectl.Autoencoder(model.checkpoint, model.encoder, model.experts[0][1]).denoise(photos[1])
+    np.testing.assert_allclose(medium, by_expert[0], atol=1e-6)
+    assert np.abs(medium - general.denoise(photos[1])[0]).max() > 0.01
+
+
+def test_evaluate_takes_the_expert_as_well(expert: Path) -> None:
+    photos = [np.rint(photo * 255).astype(np.uint8) for photo in noisy_photos(0.02, 0.1)]
+    general = FORMAT1 / "unet.safetensors"
+    weak, medium = (
+        [vaectl.evaluate(model, photo[np.newaxis], corrupt=[]).metrics["psnr"] for model in (expert, general)] for photo in photos
+    )
+    assert weak[0] == pytest.approx(weak[1], abs=1e-3)
+    assert abs(medium[0] - medium[1]) > 0.1
+    both = vaectl.evaluate(expert, np.stack(photos), corrupt=[]).metrics["psnr"]
+    assert both == pytest.approx((weak[0] + medium[0]) / 2, abs=1e-3)
+
+
+def test_experts_are_kept_in_the_checkpoint_and_told(expert: Path, run: Call) -> None:
+    model = vaectl.load(expert)
+    model.save(expert.with_name("copy.safetensors"))
+    (kept,) = checkpoint.load(str(expert.with_name("copy.safetensors"))).experts
+    assert (kept.low, kept.high) == (0.05, 0.15)
+    assert kept.weights.keys() == model.checkpoint.weights.keys() and not any(weight.any() for weight in kept.weights.values())
+    assert "other weights for photos with noise of sigma 0.05 to 0.15" in run("info", expert).stdout.decode()

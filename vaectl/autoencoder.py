@@ -26,6 +26,7 @@ from vaectl.networks.device import resolve_device
 from vaectl.networks.layers import Layer, Shape, count_macs
 from vaectl.networks.network import Network, half_weights
 from vaectl.networks.tiling import run_tiled
+from vaectl.noise import Expert, choose_expert
 from vaectl.text import list_names
 from vaectl.types import Array
 
@@ -51,6 +52,7 @@ class Autoencoder:
     checkpoint: Checkpoint
     encoder: Forward
     decoder: Forward
+    experts: Sequence[tuple[Expert, Forward]] = ()
 
     @property
     def card(self) -> Card:
@@ -166,7 +168,9 @@ class Autoencoder:
         for batch in self.batches(images):
             if stacks and batch.arrays.shape[1:] != stacks[0].shape[1:]:
                 raise VaectlError("the images differ in size: denoise them one by one, or in the shell into a folder")
-            stacks.append(run_tiled(self.decoder, self.network.decoder, batch.arrays))
+            for photos in batch.arrays[:, np.newaxis] if self.experts else [batch.arrays]:
+                decoder = choose_expert(photos[0], self.decoder, self.experts)
+                stacks.append(run_tiled(decoder, self.network.decoder, photos))
         return np.concatenate(stacks)
 
     def sample(
@@ -344,7 +348,10 @@ def from_checkpoint(found: Checkpoint, device: str = "auto") -> Autoencoder:
     """A checkpoint as a model ready to run; `device` is as in `load`."""
     network = found.card.network
     encoder, decoder = (make_forward(layers, half_weights(half, found.weights), device) for half, layers in network.halves())
-    return Autoencoder(found, encoder, decoder)
+    experts = [
+        (expert, make_forward(network.decoder, half_weights("decoder", expert.weights), device)) for expert in found.experts
+    ]
+    return Autoencoder(found, encoder, decoder, experts)
 
 
 def make_forward(layers: tuple[Layer, ...], weights: dict[str, Array], device: str) -> Forward:

@@ -16,6 +16,7 @@ from vaectl.io.images import ResizeSpec
 from vaectl.io.safetensors import check_type, floats, integers
 from vaectl.latents import LatentStats
 from vaectl.networks.network import Network, network_from_json, network_to_json
+from vaectl.noise import Expert
 from vaectl.pretrained import find_pretrained
 from vaectl.prior import Mixture
 from vaectl.types import MAX_FLOAT32, MIN_FLOAT32, Array
@@ -24,6 +25,7 @@ FORMAT = 2
 KEY = "vaectl"
 # No prior that was fitted comes near these limits.
 MAX_COMPONENTS, MAX_DIMS, MAX_LABELS = 1000, 10_000, 100_000
+MAX_EXPERTS = 100
 STATE_KEY = "vaectl-training"  # of the state of an unfinished run
 LAYOUT = "images are (N, height, width, channel); flatten and unflatten run over height, width, channel"
 
@@ -76,11 +78,15 @@ class Card:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A card, the weights it describes, named `encoder.<layer>.weight` and so on, and the learned prior, if there is one."""
+    """A card, the weights it describes, named `encoder.<layer>.weight` and so on, and the learned prior, if there is one.
+
+    A denoiser without a latent may have `experts`: other weights of the same names, for photos with the noise they are for.
+    """
 
     card: Card
     weights: Mapping[str, Array]
     prior: Mixture | None = None
+    experts: Sequence[Expert] = ()
 
 
 @dataclass(frozen=True)
@@ -99,13 +105,25 @@ class PriorSpec:
         return {f"prior.{name}": (shape, np.float32) for name, shape in shapes.items()}
 
 
+@dataclass(frozen=True)
+class Header:
+    """What the JSON of a checkpoint says: the format, the card, of the prior, and the noise that each expert is for."""
+
+    format: int
+    card: Card
+    prior: PriorSpec | None
+    experts: Sequence[tuple[float, float]]
+
+
 def save(path: str, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, atomically.
+    """Write a checkpoint, atomically; experts with 16 bits a weight, which costs them nothing measurable and halves the file.
 
     Raises:
         VaectlError: the file cannot be written.
     """
     tensors = {name: np.asarray(weight, np.float32) for name, weight in checkpoint.weights.items()}
+    for index, expert in enumerate(checkpoint.experts):
+        tensors |= {expert_tensor(index, name): np.asarray(weight, np.float16) for name, weight in expert.weights.items()}
     if prior := checkpoint.prior:
         tensors |= {name: getattr(prior, name.removeprefix("prior.")) for name in describe_prior(prior).tensors()}
     safetensors.write(path, tensors, KEY, to_json(checkpoint))
@@ -119,11 +137,17 @@ def load(path: str) -> Checkpoint:
     """
     path = find_pretrained(path)
     try:
-        (card, format, spec), tensors = safetensors.read(path, KEY, FORMAT, parse, expected_tensors)
-        weights = {name: tensors[name] for name in card.network.weight_shapes()}
-        if format == 1:
-            return Checkpoint(card, format1.upgrade_weights(card.network, weights))
-        return Checkpoint(card, weights, make_prior(card, spec, tensors) if spec else None)
+        header, tensors = safetensors.read(path, KEY, FORMAT, parse, expected_tensors)
+        network = header.card.network
+        weights = {name: tensors[name] for name in network.weight_shapes()}
+        if header.format == 1:
+            return Checkpoint(header.card, format1.upgrade_weights(network, weights))
+        prior = make_prior(header.card, header.prior, tensors) if header.prior else None
+        experts = [
+            Expert(low, high, {name: tensors[expert_tensor(index, name)].astype(np.float32) for name in weights})
+            for index, (low, high) in enumerate(header.experts)
+        ]
+        return Checkpoint(header.card, weights, prior, experts)
     except safetensors.CORRUPTION_ERRORS as error:
         if repr(STATE_KEY) in str(error):
             what = f"{path!r} is the state of an interrupted training run"
@@ -131,8 +155,12 @@ def load(path: str) -> Checkpoint:
         raise VaectlError(f"{path!r} is not a vaectl checkpoint: {error}: use one that vaectl train wrote") from error
 
 
-def parse(values: dict[str, Any]) -> tuple[Card, int, PriorSpec | None]:
-    """The card, the format in which it was written, and what it says about a prior."""
+def parse(values: dict[str, Any]) -> Header:
+    """All that the JSON says.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not what `to_json` wrote.
+    """
     format, prior = values["format"], values.get("prior")
     spec = None
     if prior is not None:
@@ -140,14 +168,26 @@ def parse(values: dict[str, Any]) -> tuple[Card, int, PriorSpec | None]:
         spec = PriorSpec(integers([prior["components"]])[0], integers(prior["dims"]), labels)
         if not 0 < spec.components <= MAX_COMPONENTS or len(spec.dims) > MAX_DIMS or len(labels) > MAX_LABELS:
             raise ValueError("its prior is too large")
-    return card_from_json(format1.upgrade_card(values) if format == 1 else values), format, spec
+    card = card_from_json(format1.upgrade_card(values) if format == 1 else values)
+    ranges = [floats([expert["low"], expert["high"]]) for expert in check_type(values.get("experts", []), list)]
+    if (ranges and card.network.has_latent) or len(ranges) > MAX_EXPERTS:
+        raise ValueError("experts are for networks without a latent, and few")
+    return Header(format, card, spec, [(low, high) for low, high in ranges])
 
 
-def expected_tensors(parsed: tuple[Card, int, PriorSpec | None]) -> safetensors.Expected:
-    """The weights a card's network needs, and the tensors of its prior."""
-    card, _, spec = parsed
-    weights: safetensors.Expected = {name: (shape, np.float32) for name, shape in card.network.weight_shapes().items()}
-    return {**weights, **(spec.tensors() if spec else {})}
+def expected_tensors(header: Header) -> safetensors.Expected:
+    """The weights a card's network needs, those of its experts, and the tensors of its prior."""
+    shapes = header.card.network.weight_shapes()
+    weights: safetensors.Expected = {name: (shape, np.float32) for name, shape in shapes.items()}
+    experts: safetensors.Expected = {
+        expert_tensor(index, name): (shape, np.float16) for index in range(len(header.experts)) for name, shape in shapes.items()
+    }
+    return {**weights, **experts, **(header.prior.tensors() if header.prior else {})}
+
+
+def expert_tensor(index: int, name: str) -> str:
+    """The name of a weight of an expert in the file."""
+    return f"experts.{index}.{name}"
 
 
 def make_prior(card: Card, spec: PriorSpec, tensors: Mapping[str, Array]) -> Mixture:
@@ -168,7 +208,8 @@ def describe_prior(prior: Mixture) -> PriorSpec:
 def to_json(checkpoint: Checkpoint) -> dict[str, Any]:
     """All of a checkpoint but its tensors, as JSON values."""
     prior = checkpoint.prior
-    return {**card_to_json(checkpoint.card), "prior": asdict(describe_prior(prior)) if prior else None}
+    experts = [{"low": expert.low, "high": expert.high} for expert in checkpoint.experts]
+    return {**card_to_json(checkpoint.card), "prior": asdict(describe_prior(prior)) if prior else None, "experts": experts}
 
 
 def card_to_json(card: Card) -> dict[str, Any]:

@@ -1,11 +1,40 @@
-"""How noisy a photo is, told from the photo alone."""
+"""How noisy a photo is, told from the photo alone, and which weights of a denoiser suit such noise."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from vaectl.types import Array
 
+T = TypeVar("T")
+
 MAX_BLOCKS = 1 << 18  # a few hundred thousand are as good as millions
 NORMAL_MEDIAN = 0.6745  # of the absolute value of N(0, 1)
+
+
+@dataclass(frozen=True)
+class Expert:
+    """Weights of a denoiser for photos with noise between two strengths, as `estimate_sigma` tells it.
+
+    Raises:
+        ValueError: strengths that are not increasing numbers in [0, 1].
+    """
+
+    low: float
+    high: float
+    weights: Mapping[str, Array]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 1:
+            raise ValueError(f"an expert for noise of {self.low} to {self.high}, which is no range in [0, 1]")
+
+
+def choose_expert(photo: Array, default: T, experts: Sequence[tuple[Expert, T]]) -> T:
+    """What goes with the first expert in the noise of a photo, (H, W, C) in [0, 1]; the default if there is no such expert."""
+    sigma = estimate_sigma(photo) if experts else 0.0
+    return next((found for expert, found in experts if expert.low <= sigma <= expert.high), default)
 
 
 def estimate_sigma(pixels: Array) -> float:

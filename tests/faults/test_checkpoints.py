@@ -6,6 +6,7 @@ import shutil
 import threading
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from support import FORMAT1, TINY_PRIOR, Edit, Result, edit_safetensors, write_p
 
 from vaectl import checkpoint
 from vaectl.errors import VaectlError
+from vaectl.noise import Expert
 
 Call = Callable[..., Result]
 Fails = Callable[..., str]
@@ -307,6 +309,34 @@ def test_an_invalid_description_of_a_prior_is_refused(edit: Edit, fails: Fails, 
     path = write_tiny_checkpoint(tmp_path / "m.safetensors", **TINY_PRIOR)
     edit_safetensors(path, edit)
     fails("sample", "-c", path.name, words=("is not a vaectl checkpoint",), memory=64 << 20)
+
+
+@pytest.mark.fault(62)
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda card, header: card["experts"][0].update(low=0.3), "an expert for noise of 0.3 to 0.2, which is no range"),
+        (lambda card, header: card["experts"][0].update(low=-0.1), "an expert for noise of -0.1 to 0.2"),
+        (lambda card, header: card["experts"][0].update(high="0.2"), "finite numbers"),
+        (lambda card, header: card["experts"][0].pop("high"), "'high'"),
+        (lambda card, header: card.update(experts={}), "is not a list"),
+        (lambda card, header: card.update(experts=[]), "the tensor 'experts.0.decoder."),
+        (lambda card, header: card.update(experts=card["experts"] * 2), "the tensor 'experts.1.decoder."),
+        (lambda card, header: card.update(experts=card["experts"] * 1000), "experts are for networks without a latent, and few"),
+    ],
+)
+def test_an_invalid_description_of_experts_is_refused(edit: Edit, words: str, fails: Fails, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    denoiser = checkpoint.load(str(FORMAT1 / "unet.safetensors"))
+    checkpoint.save(str(path), replace(denoiser, experts=[Expert(0.1, 0.2, denoiser.weights)]))
+    edit_safetensors(path, edit)
+    fails("info", path.name, words=(words,))
+
+
+@pytest.mark.fault(62)
+def test_a_latent_model_has_no_experts(tiny: Path, fails: Fails) -> None:
+    edit_safetensors(tiny, lambda card, header: card.update(experts=[{"low": 0.1, "high": 0.2}]))
+    fails("info", tiny.name, words=("experts are for networks without a latent",))
 
 
 @pytest.mark.fault(62)

@@ -346,10 +346,11 @@ def test_a_page_without_images_still_decodes(run: Call, vae: Path, browser: Brow
     assert browser.pixels("decoded").max() > 50
 
 
-def test_a_unet_denoises_photographs_as_vaectl_does(run: Call, browser: Browser, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sigma", [20, 60])  # for an expert, and for none
+def test_a_unet_denoises_photographs_as_vaectl_does(sigma: int, run: Call, browser: Browser, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     clean = np.linspace(40, 200, 37 * 61 * 3).reshape(37, 61, 3)
-    photo = write_png(tmp_path / "photo.png", np.clip(clean + rng.normal(0, 20, clean.shape), 0, 255).astype(np.uint8))
+    photo = write_png(tmp_path / "photo.png", np.clip(clean + rng.normal(0, sigma, clean.shape), 0, 255).astype(np.uint8))
     run("explore", "-c", "photo", "-o", "denoise.html")
     run("denoise", photo, "-c", "photo", "-o", "denoised.png")
     browser.open(tmp_path / "denoise.html")

@@ -49,7 +49,11 @@ def info(
 
         console.write_json(checkpoints.to_json(found))
         return
-    for name, value in (*describe_card(card), ("prior", describe_prior(found.prior, card.network))):
+    lines = [*describe_card(card), ("prior", describe_prior(found.prior, card.network))]
+    if found.experts:
+        ranges = ", ".join(f"{expert.low:g} to {expert.high:g}" for expert in found.experts)
+        lines.append(("experts", f"other weights for photos with noise of sigma {ranges}"))
+    for name, value in lines:
         files.write_line(f"{name:<12} {escape(value)}")
 
 

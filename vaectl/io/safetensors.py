@@ -18,7 +18,12 @@ T = TypeVar("T")
 # The shape and the dtype of each tensor.
 Expected = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
 
-DTYPES: Mapping[type[np.generic], str] = {np.float32: "F32", np.float64: "F64", np.uint8: "U8"}
+DTYPES: Mapping[type[np.generic], str] = {
+    np.float16: "F16",
+    np.float32: "F32",
+    np.float64: "F64",
+    np.uint8: "U8",
+}
 MAX_HEADER_BYTES = 1 << 20
 # Whatever is wrong with a file raises one of these.
 CORRUPTION_ERRORS = (ValueError, TypeError, LookupError, OverflowError, RecursionError, safetensors.SafetensorError)

@@ -128,8 +128,9 @@ def evaluate(
     corrupt = [*card.corrupt] * (noisy is None or not explicit) if corrupt is None else corrupt
     config = EvalConfig(parse_corruptions(corrupt, on_crops=not has_latent), samples, binarize, ssim=True, seed=seed)
     likelihood = make_likelihood(card.likelihood, card.sigma, card.network.outputs_pixels)
+    known = model.checkpoint
     evaluator = Evaluator(
-        card.network, model.checkpoint.weights, likelihood, resolve_device(device), config, model.checkpoint.prior
+        card.network, known.weights, likelihood, resolve_device(device), config, prior=known.prior, experts=known.experts
     )
     total: int | None
     if isinstance(data, str | os.PathLike) and explicit and isinstance(noisy, str | os.PathLike):

@@ -15,6 +15,7 @@ from vaectl.corruption import Corruption, apply_corruptions
 from vaectl.networks.network import Network, half_weights, split_pairs
 from vaectl.networks.tiling import run_tiled
 from vaectl.networks.torch import TorchRandom, build_module, translate_memory_errors
+from vaectl.noise import Expert, choose_expert
 from vaectl.prior import Mixture
 from vaectl.training import losses
 from vaectl.training.losses import Likelihood, LogDensity
@@ -58,6 +59,7 @@ class Evaluator:
         device: str,
         config: EvalConfig,
         prior: Mixture | None = None,
+        experts: Sequence[Expert] = (),
     ) -> None:
         self.network = network
         self.log_priors: dict[str, LogDensity] = {"": losses.log_normal}
@@ -70,6 +72,9 @@ class Evaluator:
         self.encoder, self.decoder = (
             build_module(layers, half_weights(half, weights)).to(device) for half, layers in network.halves()
         )
+        self.experts = [
+            (expert, build_module(network.decoder, half_weights("decoder", expert.weights)).to(device)) for expert in experts
+        ]
 
     def compute_metrics(self, images: UInt8Array) -> Iterator[tuple[Metrics, Array]]:
         """The metrics of every image, or pair, and its z, or mu, (N, D), a few at a time; D is 0 without a latent.
@@ -110,6 +115,12 @@ class Evaluator:
         stacks: Array = torch.cat([clean, *([corrupted] if corrupted is not clean else []), output]).cpu().numpy()
         return stacks
 
+    def restore(self, corrupted: Tensor) -> Iterator[Tensor]:
+        """The logits of a network without a latent; with experts, of one photo after another."""
+        for photos in corrupted.split(1) if self.experts else [corrupted]:
+            decoder = choose_expert(photos[0].cpu().numpy(), self.decoder, self.experts)
+            yield run_tiled(decoder[:-1], self.network.decoder, photos)
+
     def batch_metrics(self, clean: Tensor, corrupted: Tensor, mu: Tensor, logvar: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The metrics of one batch, (N,) each."""
         z, kl = mu, mu.new_zeros(len(mu))
@@ -118,7 +129,7 @@ class Evaluator:
         if self.network.has_latent:
             output, reconstruction = self.decoder(mu), self.likelihood.nll(self.decoder[:-1](z), clean)
         else:
-            logits = run_tiled(self.decoder[:-1], self.network.decoder, corrupted)
+            logits = torch.cat([*self.restore(corrupted)])
             output, reconstruction = self.decoder[-1](logits), self.likelihood.nll(logits, clean)
         yield from (("neg_elbo", reconstruction + kl), ("reconstruction", reconstruction), ("kl", kl))
         for name, log_prior in self.log_priors.items():

@@ -186,10 +186,14 @@ def build_denoiser(model: Autoencoder, name: str) -> bytes:
     multiple = required_multiple(layers)
     content = {
         "lead": "Drop a photograph on this page, or open one. It is denoised here and is sent nowhere.",
+        "experts": [(expert.low, expert.high) for expert in model.checkpoint.experts],
         "tiling": {"tile": TILE_SIZE, "margin": math.ceil(receptive_radius(layers) / multiple) * multiple, "multiple": multiple},
     }
     script = [*map(read_asset, ("shared.js", "denoise.js"))]
-    return render(read_asset("denoise.html"), f"{name}: denoise photographs", model, content, model.checkpoint.weights, script)
+    tensors = {**model.checkpoint.weights}
+    for index, expert in enumerate(model.checkpoint.experts):
+        tensors |= {f"experts.{index}.{name}": weight for name, weight in expert.weights.items()}
+    return render(read_asset("denoise.html"), f"{name}: denoise photographs", model, content, tensors, script)
 
 
 def encode_gallery(model: Autoencoder, batches: Iterable[Batch]) -> Gallery:

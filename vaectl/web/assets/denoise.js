@@ -2,6 +2,7 @@
 "use strict";
 
 const MAX_WORKERS = 8;
+const MAX_BLOCKS = 1 << 18, NORMAL_MEDIAN = 0.6745;
 
 async function main() {
   const tensors = await readTensors();
@@ -30,6 +31,7 @@ async function main() {
     byId("progress").hidden = false;
     show();
     const { tile, margin, multiple } = model.tiling;
+    const decoder = chooseDecoder(values, height, width);
     const tiles = [];
     for (let top = 0; top < height; top += tile) for (let left = 0; left < width; left += tile) tiles.push([top, left]);
     let done = 0;
@@ -37,7 +39,7 @@ async function main() {
     const work = async (engine) => {
       for (let next = tiles.shift(); next && current === version; next = tiles.shift()) {
         const rows = paddedRange(next[0], tile, margin, height, multiple), columns = paddedRange(next[1], tile, margin, width, multiple);
-        const { data } = await engine.run("decoder", cut(values, height, width, rows, columns), [1, rows.length, columns.length, CHANNELS]);
+        const { data } = await engine.run(decoder, cut(values, height, width, rows, columns), [1, rows.length, columns.length, CHANNELS]);
         if (current !== version) return;
         paste(data, rows, columns, next, bytes, height, width);
         byId("progress").value = ++done / (done + tiles.length);
@@ -72,6 +74,29 @@ async function main() {
   byId("save-image").addEventListener("click", () => saveCanvas(`${name}-denoised.png`, denoised));
   onFiles(openFile);
   document.body.dataset.ready = "true";
+}
+
+/** The decoder for the noise of a photograph: that of the first expert in it, or the one for all. */
+function chooseDecoder(values, height, width) {
+  if (!model.experts.length) return "decoder";
+  const sigma = estimateSigma(values, height, width) / 255;
+  const index = model.experts.findIndex(([low, high]) => low <= sigma && sigma <= high);
+  return index < 0 ? "decoder" : `experts.${index}.decoder`;
+}
+
+/** The sigma of white noise, from the median of the finest diagonal Haar coefficients, as in vaectl/noise.py. */
+function estimateSigma(values, height, width) {
+  const found = [];
+  const step = 2 * Math.max(1, Math.floor((Math.floor(height / 2) * Math.floor(width / 2)) / MAX_BLOCKS));
+  for (let row = 0; row + 1 < height; row += step)
+    for (let column = 0; column + 1 < width; column += 2)
+      for (let channel = 0; channel < CHANNELS; channel++) {
+        const at = (row * width + column) * CHANNELS + channel, below = at + width * CHANNELS;
+        found.push(Math.abs(values[at] - values[at + CHANNELS] - values[below] + values[below + CHANNELS]) / 2);
+      }
+  const sorted = Float32Array.from(found).sort(), middle = sorted.length >> 1;
+  if (!sorted.length) return 0;
+  return (sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2) / NORMAL_MEDIAN;
 }
 
 /** The pixels along one side that a tile reads, which may end beyond `size` to fill a multiple. */

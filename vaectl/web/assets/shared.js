@@ -44,10 +44,11 @@ class Engine {
     };
     this.worker.onerror = ({ message }) => this.waiting.forEach(({ reject }) => reject(new Error(message)));
     const halves = {};
-    for (const half of ["encoder", "decoder"]) {
+    const experts = (model.experts ?? []).map((_, index) => `experts.${index}.decoder`);
+    for (const half of ["encoder", "decoder", ...experts]) {
       const own = Object.entries(tensors).filter(([name]) => name.startsWith(`${half}.`));
       const weights = Object.fromEntries(own.map(([name, values]) => [name.slice(half.length + 1), values.slice()]));
-      halves[half] = { layers: model.network[half], weights };
+      halves[half] = { layers: model.network[half.split(".").pop()], weights };
     }
     this.worker.postMessage({ wasm: decodeBase64(byId("wasm").textContent), halves });
   }
