@@ -44,11 +44,11 @@ LEAVES_SIDE = 256
 # Most images have noise, of any strength up to 55 of 255, and some a phone's; JPEG comes before, after, or not at all. One in
 # seven has none, so that clean photographs come back as they were.
 CORRUPT = ("camera@0.08", "jpeg:20-95@0.08", "gaussian:0-0.216@0.85", "jpeg:20-95@0.25")
-# The range of noise of each expert, as it is estimated, and what it learns: a wider range, because estimates are off by a little,
-# some clean images and hardly any JPEG, whose noise is estimated to be weaker than it was.
+# The range of noise of each expert, as it is estimated, and what it learns: a wider range, because estimates are off by a little.
+# Hardly any JPEG: what it leaves of noise counts little in the estimate; below 0.045, an expert would get photos of a phone.
 EXPERTS = (
-    (0.03, 0.075, ("gaussian:0.02-0.09@0.97", "jpeg:80-95@0.04")),
-    (0.075, 0.13, ("gaussian:0.06-0.15@0.97", "jpeg:80-95@0.04")),
+    (0.045, 0.075, ("gaussian:0.015-0.085@0.98",)),
+    (0.075, 0.13, ("gaussian:0.07-0.14@0.97", "jpeg:80-95@0.04")),
 )
 
 Pixels = NDArray[np.float32]  # (H, W, 3), 0 to 255

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from support import FORMAT1, Result
 import vaectl
 from vaectl import checkpoint
 from vaectl.corruption import noise_range
-from vaectl.noise import Expert, estimate_sigma
+from vaectl.noise import Expert, estimate_sigma, estimate_white_sigma
 
 Call = Callable[..., Result]
 
@@ -43,6 +44,21 @@ def test_the_estimate_is_near_the_sigma_of_the_noise(sigma: float, shape: tuple[
 def test_an_image_of_one_pixel_has_no_noise() -> None:
     assert estimate_sigma(np.zeros((1, 1, 3), np.float32)) == 0
     assert estimate_sigma(np.ones((1, 9, 3), np.float32)) == 0
+
+
+def test_white_noise_is_told_from_texture_and_from_what_jpeg_leaves() -> None:
+    rng = np.random.default_rng(0)
+    texture = 0.5 + np.repeat(0.05 * rng.standard_normal((200, 300, 1)), 3, axis=2)
+    texture[..., 0] += 0.1  # it is not gray
+    noisy = texture + 0.1 * rng.standard_normal(texture.shape)
+    pixels = Image.fromarray(np.rint(noisy.clip(0, 1) * 255).astype(np.uint8))
+    pixels.save(stream := BytesIO(), "JPEG", quality=80)
+    after_jpeg = np.asarray(Image.open(stream), np.float32) / 255
+    assert estimate_white_sigma(noisy.astype(np.float32)) == pytest.approx(0.1, rel=0.05)
+    assert estimate_white_sigma(texture.astype(np.float32)) < 0.01 < 0.04 < estimate_sigma(texture.astype(np.float32))
+    assert estimate_white_sigma(after_jpeg) < 0.02 < 0.05 < estimate_sigma(after_jpeg)
+    gray = texture[..., 1:2].astype(np.float32)
+    assert estimate_white_sigma(gray) == estimate_white_sigma(np.repeat(gray, 3, axis=2)) == pytest.approx(0.05, rel=0.05)
 
 
 @pytest.mark.parametrize(

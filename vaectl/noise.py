@@ -16,7 +16,7 @@ NORMAL_MEDIAN = 0.6745  # of the absolute value of N(0, 1)
 
 @dataclass(frozen=True)
 class Expert:
-    """Weights of a denoiser for photos with noise between two strengths, as `estimate_sigma` tells it.
+    """Weights of a denoiser for photos with noise between two strengths, as `estimate_white_sigma` tells it.
 
     Raises:
         ValueError: strengths that are not increasing numbers in [0, 1].
@@ -33,7 +33,7 @@ class Expert:
 
 def choose_expert(photo: Array, default: T, experts: Sequence[tuple[Expert, T]]) -> T:
     """What goes with the first expert in the noise of a photo, (H, W, C) in [0, 1]; the default if there is no such expert."""
-    sigma = estimate_sigma(photo) if experts else 0.0
+    sigma = estimate_white_sigma(photo) if experts else 0.0
     return next((found for expert, found in experts if expert.low <= sigma <= expert.high), default)
 
 
@@ -48,3 +48,13 @@ def estimate_sigma(pixels: Array) -> float:
     top, bottom = pixels[:height:step, :width], pixels[1:height:step, :width]
     diagonal = (top[:, ::2] - top[:, 1::2] - bottom[:, ::2] + bottom[:, 1::2]) / 2
     return float(np.median(np.abs(diagonal))) / NORMAL_MEDIAN if diagonal.size else 0.0
+
+
+def estimate_white_sigma(photo: Array) -> float:
+    """The sigma of noise that differs from channel to channel, in a photo (H, W, C) in [0, 1]; in a gray one, of all noise.
+
+    It is estimated from the differences of channels. Texture is the same in all of them, and so is what JPEG leaves of noise,
+    since it halves the resolution of colors: neither counts.
+    """
+    differences = np.diff(photo, axis=2)
+    return estimate_sigma(differences) / 2**0.5 if differences.any() else estimate_sigma(photo)

@@ -79,18 +79,25 @@ async function main() {
 /** The decoder for the noise of a photograph: that of the first expert in it, or the one for all. */
 function chooseDecoder(values, height, width) {
   if (!model.experts.length) return "decoder";
-  const sigma = estimateSigma(values, height, width) / 255;
+  const sigma = estimateWhiteSigma(values, height, width) / 255;
   const index = model.experts.findIndex(([low, high]) => low <= sigma && sigma <= high);
   return index < 0 ? "decoder" : `experts.${index}.decoder`;
 }
 
-/** The sigma of white noise, from the median of the finest diagonal Haar coefficients, as in vaectl/noise.py. */
-function estimateSigma(values, height, width) {
+/** The sigma of noise that differs from channel to channel, or of a gray photograph of all noise, as in vaectl/noise.py. */
+function estimateWhiteSigma(values, height, width) {
+  const differences = values.map((value, at) => ((at + 1) % CHANNELS ? values[at + 1] - value : 0));
+  if (!differences.some(Boolean)) return estimateSigma(values, height, width, CHANNELS);
+  return estimateSigma(differences, height, width, CHANNELS - 1) / Math.SQRT2;
+}
+
+/** The sigma of white noise in the first `channels`, from the median of the finest diagonal Haar coefficients. */
+function estimateSigma(values, height, width, channels) {
   const found = [];
   const step = 2 * Math.max(1, Math.floor((Math.floor(height / 2) * Math.floor(width / 2)) / MAX_BLOCKS));
   for (let row = 0; row + 1 < height; row += step)
     for (let column = 0; column + 1 < width; column += 2)
-      for (let channel = 0; channel < CHANNELS; channel++) {
+      for (let channel = 0; channel < channels; channel++) {
         const at = (row * width + column) * CHANNELS + channel, below = at + width * CHANNELS;
         found.push(Math.abs(values[at] - values[at + CHANNELS] - values[below] + values[below + CHANNELS]) / 2);
       }
