@@ -46,19 +46,33 @@ def test_an_image_of_one_pixel_has_no_noise() -> None:
     assert estimate_sigma(np.ones((1, 9, 3), np.float32)) == 0
 
 
-def test_white_noise_is_told_from_texture_and_from_what_jpeg_leaves() -> None:
-    rng = np.random.default_rng(0)
-    texture = 0.5 + np.repeat(0.05 * rng.standard_normal((200, 300, 1)), 3, axis=2)
-    texture[..., 0] += 0.1  # it is not gray
-    noisy = texture + 0.1 * rng.standard_normal(texture.shape)
-    pixels = Image.fromarray(np.rint(noisy.clip(0, 1) * 255).astype(np.uint8))
-    pixels.save(stream := BytesIO(), "JPEG", quality=80)
-    after_jpeg = np.asarray(Image.open(stream), np.float32) / 255
-    assert estimate_white_sigma(noisy.astype(np.float32)) == pytest.approx(0.1, rel=0.05)
-    assert estimate_white_sigma(texture.astype(np.float32)) < 0.01 < 0.04 < estimate_sigma(texture.astype(np.float32))
-    assert estimate_white_sigma(after_jpeg) < 0.02 < 0.05 < estimate_sigma(after_jpeg)
-    gray = texture[..., 1:2].astype(np.float32)
+@pytest.fixture
+def texture() -> np.ndarray:
+    """The fine texture of a photo that is not gray."""
+    gray = 0.5 + np.repeat(0.05 * np.random.default_rng(1).standard_normal((200, 300, 1)), 3, axis=2)
+    return (gray + np.array([0.1, 0, 0])).astype(np.float32)
+
+
+def test_white_noise_is_told_from_texture(texture: np.ndarray) -> None:
+    noisy = texture + 0.1 * np.random.default_rng(0).standard_normal(texture.shape).astype(np.float32)
+    assert estimate_white_sigma(noisy) == pytest.approx(0.1, rel=0.05)
+    assert estimate_white_sigma(texture) < 0.01 < 0.04 < estimate_sigma(texture)
+
+
+def test_in_a_gray_photo_all_noise_is_white(texture: np.ndarray) -> None:
+    gray = texture[..., 1:2]
     assert estimate_white_sigma(gray) == estimate_white_sigma(np.repeat(gray, 3, axis=2)) == pytest.approx(0.05, rel=0.05)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_noise_that_went_through_jpeg_is_not_white(texture: np.ndarray, mode: str, subsampling: int) -> None:
+    noisy = texture + 0.1 * np.random.default_rng(0).standard_normal(texture.shape)
+    photo = Image.fromarray(np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)).convert(mode)
+    photo.save(stream := BytesIO(), "JPEG", quality=75, subsampling=subsampling)
+    before, after = (np.asarray(image, np.float32).reshape(200, 300, -1) / 255 for image in (photo, Image.open(stream)))
+    assert estimate_white_sigma(before) > 0.05
+    assert estimate_white_sigma(after) < 0.01 < 0.05 < estimate_sigma(after)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 "use strict";
 
 const MAX_WORKERS = 8;
-const MAX_BLOCKS = 1 << 18, NORMAL_MEDIAN = 0.6745;
+const MAX_BLOCKS = 1 << 18, NORMAL_MEDIAN = 0.6745, WHITE_SHARE = 0.7;
+const HAAR = [Math.SQRT1_2, -Math.SQRT1_2];
+const HIGHEST_COSINE = [1, 3, 5, 7, 9, 11, 13, 15].map((n) => Math.cos((n * 7 * Math.PI) / 16) / 2);
 
 async function main() {
   const tensors = await readTensors();
@@ -84,22 +86,26 @@ function chooseDecoder(values, height, width) {
   return index < 0 ? "decoder" : `experts.${index}.decoder`;
 }
 
-/** The sigma of noise that differs from channel to channel, or of a gray photograph of all noise, as in vaectl/noise.py. */
+/** The sigma of white noise that differs from channel to channel, or of a gray photograph of all, as in vaectl/noise.py. */
 function estimateWhiteSigma(values, height, width) {
-  const differences = values.map((value, at) => ((at + 1) % CHANNELS ? values[at + 1] - value : 0));
-  if (!differences.some(Boolean)) return estimateSigma(values, height, width, CHANNELS);
-  return estimateSigma(differences, height, width, CHANNELS - 1) / Math.SQRT2;
+  const differences = values.map((value, at) => ((at + 1) % CHANNELS ? (values[at + 1] - value) / Math.SQRT2 : 0));
+  const [signal, channels] = differences.some(Boolean) ? [differences, CHANNELS - 1] : [values, CHANNELS];
+  const [fine, highest] = [HAAR, HIGHEST_COSINE].map((kernel) => estimateSigma(signal, height, width, channels, kernel));
+  return highest > WHITE_SHARE * fine ? Math.min(fine, highest) : 0;
 }
 
-/** The sigma of white noise in the first `channels`, from the median of the finest diagonal Haar coefficients. */
-function estimateSigma(values, height, width, channels) {
-  const found = [];
-  const step = 2 * Math.max(1, Math.floor((Math.floor(height / 2) * Math.floor(width / 2)) / MAX_BLOCKS));
-  for (let row = 0; row + 1 < height; row += step)
-    for (let column = 0; column + 1 < width; column += 2)
+/** The sigma of white noise in the first `channels`, from the median of the coefficients of a separable kernel. */
+function estimateSigma(values, height, width, channels, kernel) {
+  const size = kernel.length, rows = Math.floor(height / size), columns = Math.floor(width / size);
+  const step = size * Math.max(1, Math.floor((rows * columns) / MAX_BLOCKS)), found = [];
+  for (let top = 0; top < rows * size; top += step)
+    for (let left = 0; left < columns * size; left += size)
       for (let channel = 0; channel < channels; channel++) {
-        const at = (row * width + column) * CHANNELS + channel, below = at + width * CHANNELS;
-        found.push(Math.abs(values[at] - values[at + CHANNELS] - values[below] + values[below + CHANNELS]) / 2);
+        let sum = 0;
+        for (let row = 0; row < size; row++)
+          for (let column = 0; column < size; column++)
+            sum += kernel[row] * kernel[column] * values[((top + row) * width + left + column) * CHANNELS + channel];
+        found.push(Math.abs(sum));
       }
   const sorted = Float32Array.from(found).sort(), middle = sorted.length >> 1;
   if (!sorted.length) return 0;
