@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from support import Result, one_line, write_png
 
-from vaectl.datasets.load import is_held_out, load_dataset
+from vaectl.datasets.load import load_dataset
+from vaectl.datasets.samples import is_held_out
 
 Call = Callable[..., Result]
 

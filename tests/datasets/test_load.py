@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from support import write_fashion_mnist, write_png
 
-from vaectl.datasets.load import Dataset, Preprocessing, common_size, load_dataset
+from vaectl.datasets.load import Dataset, load_dataset
+from vaectl.datasets.samples import Preprocessing, common_size
 from vaectl.errors import VaectlError, VaectlWarning
 
 

@@ -12,10 +12,12 @@ import numpy as np
 
 from vaectl.autoencoder import Autoencoder, Images, as_sources, load
 from vaectl.corruption import parse_corruptions
+from vaectl.datasets.arrays import IN_MEMORY, IN_NPZ
 from vaectl.datasets.catalogue import SPLITS
-from vaectl.datasets.load import IN_MEMORY, IN_NPZ, Data, Dataset, Preprocessing, load_dataset
+from vaectl.datasets.load import Data, Dataset, load_dataset
 from vaectl.datasets.named import DatasetImages, open_source
 from vaectl.datasets.pairs import match_pairs
+from vaectl.datasets.samples import Preprocessing
 from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io.images import to_uint8
 from vaectl.io.inputs import Batch

@@ -18,7 +18,8 @@ from vaectl import __version__, checkpoint, models
 from vaectl.autoencoder import Autoencoder, from_checkpoint
 from vaectl.checkpoint import Card, Checkpoint
 from vaectl.corruption import parse_corruptions
-from vaectl.datasets.load import Data, Dataset, ImageStack, OnRead, Preprocessing, load_dataset
+from vaectl.datasets.load import Data, Dataset, ImageStack, OnRead, load_dataset
+from vaectl.datasets.samples import Preprocessing
 from vaectl.errors import UsageError, warn
 from vaectl.io import files
 from vaectl.latents import compute_stats

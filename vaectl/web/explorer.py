@@ -12,8 +12,10 @@ from io import BytesIO
 import numpy as np
 
 from vaectl.autoencoder import Autoencoder, Images, as_sources, load
+from vaectl.datasets.arrays import IN_MEMORY
 from vaectl.datasets.catalogue import NAMES
-from vaectl.datasets.load import IN_MEMORY, Preprocessing, load_dataset
+from vaectl.datasets.load import load_dataset
+from vaectl.datasets.samples import Preprocessing
 from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io.images import from_uint8, to_pixels, to_uint8
 from vaectl.io.images import invert as invert_pixels

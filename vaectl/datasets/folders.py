@@ -1,0 +1,84 @@
+"""Samples in the files of a folder and in tar files, decoded and resized ahead in threads."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from io import BytesIO
+
+from vaectl.datasets.samples import Preprocessing, Sample, common_size, is_held_out
+from vaectl.errors import VaectlError
+from vaectl.io import codecs, files, images, remote
+from vaectl.io.images import ResizeSpec
+from vaectl.io.inputs import decode_task
+from vaectl.io.prefetch import prefetch
+from vaectl.io.sources import Folder, SkipPolicy, folder_label, no_images
+from vaectl.io.tars import Shards
+
+N_REMOTE_HEADERS = 32  # images of a folder at a URL whose sizes tell the common one
+
+
+def folder_samples(folder: Folder, preprocessing: Preprocessing) -> Iterator[Sample]:
+    """The samples under a folder, decoded and resized ahead in threads."""
+    policy = SkipPolicy(preprocessing.skip_bad)
+    decode = make_decoder(folder_spec(folder, preprocessing, policy), preprocessing)
+    return policy.filter(prefetch(decode_task(input, decode) for input in folder.inputs(policy)))
+
+
+def streamed_samples(shards: Shards, preprocessing: Preprocessing) -> Iterator[Sample]:
+    """The samples in tar files, decoded and resized ahead in threads, to the size and channels that the first image suggests."""
+    policy = SkipPolicy(preprocessing.skip_bad)
+
+    def tasks() -> Iterator[Sample | VaectlError | Callable[[], Sample | VaectlError]]:
+        decode = None
+        for input in shards.inputs(policy):
+            if decode is None:
+                found = codecs.peek_size(BytesIO(input.reader.peek(files.MAX_IMAGE_BYTES)))
+                if not found:
+                    yield decode_task(input, lambda name, label, data: damaged(label))
+                    continue
+                decode = make_decoder(preprocessing.resize_spec(common_size(Counter([found[:2]])), found[2]), preprocessing)
+            yield decode_task(input, decode)
+
+    return policy.filter(prefetch(tasks()))
+
+
+def damaged(label: str) -> Sample:
+    """Raise the VaectlError for an image whose header cannot be read."""
+    raise VaectlError(f"{label} is damaged", "save it again")
+
+
+def make_decoder(spec: ResizeSpec, preprocessing: Preprocessing) -> Callable[[str, str, bytes], Sample]:
+    """The function from an image's name, its label in errors and its bytes to a sample of the spec."""
+
+    def decode(name: str, label: str, data: bytes) -> Sample:
+        pixels = codecs.decode_resized(data, label, spec, keep_size=preprocessing.keep_size)
+        # By the file's bytes: the choice stays at any size.
+        return Sample(images.to_uint8(pixels), is_held_out(data), folder_label(name), name)
+
+    return decode
+
+
+def folder_spec(folder: Folder, preprocessing: Preprocessing, policy: SkipPolicy) -> ResizeSpec:
+    """How the images of a folder are resized: to their common size, and to gray if all are gray."""
+    if preprocessing.size and preprocessing.channels:
+        return preprocessing.resize_spec(preprocessing.size, preprocessing.channels)
+    sizes: Counter[tuple[int, int]] = Counter()
+    channels = 1
+    paths = folder.files(policy)
+    # Each header at a URL takes a request.
+    for path in paths[:: max(1, len(paths) // N_REMOTE_HEADERS)] if remote.is_url(folder.path) else paths:
+        found = peek_file(os.path.join(folder.path, path))
+        if found:
+            sizes[found[:2]] += 1
+            channels = max(channels, found[2])
+    if not sizes:
+        raise no_images(folder.path)
+    return preprocessing.resize_spec(common_size(sizes), channels)
+
+
+def peek_file(path: str) -> tuple[int, int, int] | None:
+    """(height, width, channels) from the header of an image file or URL, or None if it has none."""
+    if not remote.is_url(path):
+        return codecs.peek_size(path)
+    with files.open_reader(path) as reader:
+        return codecs.peek_size(BytesIO(reader.read(files.MAX_IMAGE_BYTES)))
