@@ -1,6 +1,7 @@
 """--ray on a real cluster of this machine: no image is lost, whoever is killed, and what is there is not made again."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -49,19 +50,23 @@ def is_below(process: int, ancestor: int) -> bool:
 
 
 @pytest.mark.long
-def test_a_killed_worker_loses_nothing(vae: Path, run: Call, tmp_path: Path) -> None:
-    running = encode("mnist:train", "-c", vae, cwd=tmp_path)
-    kills = 0
-    while kills < 3 and running.poll() is None:
-        time.sleep(0.5)
-        if any((tmp_path / "latents").glob("part-*")) and (actors := find_actors(running.pid)):
-            os.kill(actors[0], signal.SIGKILL)
-            kills += 1
-    _, err = running.communicate(timeout=120)
-    assert running.returncode == 0 and kills, err.decode()
+def test_fifty_killed_workers_lose_nothing(vae: Path, run: Call, tmp_path: Path) -> None:
     run("encode", "mnist:train", "-c", vae, "-o", "z.npy")
-    table = parquet.read_table(tmp_path / "latents")
-    np.testing.assert_allclose(np.array(table["z"].to_pylist()), np.load(tmp_path / "z.npy"), atol=1e-5)
+    latents, kills = np.load(tmp_path / "z.npy"), 0
+    while kills < 50:
+        running = encode("mnist:train", "-c", vae, cwd=tmp_path)
+        killed = 0
+        while killed < 5 and running.poll() is None:
+            time.sleep(0.5)
+            if any((tmp_path / "latents").glob("part-*")) and (actors := find_actors(running.pid)):
+                os.kill(actors[0], signal.SIGKILL)
+                killed += 1
+        _, err = running.communicate(timeout=120)
+        assert running.returncode == 0 and killed, err.decode()
+        kills += killed
+        table = parquet.read_table(tmp_path / "latents")
+        np.testing.assert_allclose(np.array(table["z"].to_pylist()), latents, atol=1e-5)
+        shutil.rmtree(tmp_path / "latents")
 
 
 def test_tables_that_are_there_are_kept_and_the_others_made(vae: Path, run: Call, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Processes that torchrun starts train as one: to the same bits each time, and all of them end where one does."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -121,6 +123,23 @@ def test_where_one_process_ends_all_do_and_the_run_resumes_to_the_same_bits(
         assert "another process of this training ended, so all do" in endings[0][2].splitlines()[-1]
     assert endings[1][2] == ""
     assert not (tmp_path / "vae.safetensors").exists()
+    (code, _, err), _ = train(server, [*command, "--resume"], tmp_path)
+    assert code == 0, err
+    assert (tmp_path / "vae.safetensors").read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(50))
+def test_a_process_killed_at_any_moment_ends_all_and_the_run_resumes_to_the_same_bits(
+    seed: int, server: ForkServer, command: list[str], whole: Path, tmp_path: Path
+) -> None:
+    rng = random.Random(seed)
+    with started(server, [command] * 2, tmp_path) as processes:
+        processes[0].read_until(f"epoch {rng.randrange(1, 11)}/")
+        time.sleep(rng.uniform(0, 0.2))
+        processes[rng.randrange(2)].send_signal(signal.SIGKILL)
+        endings = finish(processes)
+    assert all(code != 0 for code, *_ in endings), endings
     (code, _, err), _ = train(server, [*command, "--resume"], tmp_path)
     assert code == 0, err
     assert (tmp_path / "vae.safetensors").read_bytes() == whole.read_bytes()
