@@ -49,6 +49,7 @@ CORRUPT = ("camera@0.08", "jpeg:20-95@0.08", "gaussian:0-0.216@0.85", "jpeg:20-9
 EXPERTS = (
     (0.017, 0.075, ("gaussian:0.015-0.085@0.98",)),
     (0.075, 0.13, ("gaussian:0.07-0.14@0.97", "jpeg:80-95@0.04")),
+    (0.13, 0.25, ("gaussian:0.12-0.22@0.97", "jpeg:80-95@0.04")),
 )
 
 Pixels = NDArray[np.float32]  # (H, W, 3), 0 to 255

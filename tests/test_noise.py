@@ -92,7 +92,8 @@ def test_the_noise_a_model_learned_is_in_its_specs(specs: list[str], expected: t
 
 def test_each_photo_is_denoised_by_the_expert_in_its_noise(expert: Path) -> None:
     photos = noisy_photos(0.02, 0.1, 0.25)
-    general, model = vaectl.load(FORMAT1 / "unet.safetensors"), vaectl.load(expert)
+    model = vaectl.load(expert)
+    general = vaectl.Autoencoder(model.checkpoint, model.encoder, model.decoder)
     weak, medium, strong = model.denoise(np.stack(photos))
     np.testing.assert_allclose(np.stack([weak, strong]), general.denoise(np.stack(photos[::2])), atol=1e-6)
     by_expert = vaectl.Autoencoder(model.checkpoint, model.encoder, model.experts[0][1]).denoise(photos[1])
@@ -118,4 +119,5 @@ def test_experts_are_kept_in_the_checkpoint_and_told(expert: Path, run: Call) ->
     (kept,) = checkpoint.load(str(expert.with_name("copy.safetensors"))).experts
     assert (kept.low, kept.high) == (0.05, 0.15)
     assert kept.weights.keys() == model.checkpoint.weights.keys() and not any(weight.any() for weight in kept.weights.values())
+    assert b'"F16"' in expert.read_bytes() and b'"F32"' not in expert.read_bytes()
     assert "other weights for photos with noise of sigma 0.05 to 0.15" in run("info", expert).stdout.decode()
