@@ -117,13 +117,16 @@ def test_a_folder_keeps_its_formats_names_and_metadata(run: Call, tmp_path: Path
     image = Image.fromarray(np.repeat(digits[0], 3, axis=2))
     names = ["a.PNG", "b.jpeg", "c.webp", "sub/d.tiff", "e.bmp", "noname"]
     for name, format in zip(names, ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "JPEG"], strict=True):
-        image.save(tmp_path / "in" / name, format, **({} if format in ("WEBP", "BMP") else {"dpi": (240, 240)}))
+        image.save(tmp_path / "in" / name, format, **({} if format in ("WEBP", "BMP") else {"dpi": (240, 240), "comment": "me"}))
     run("denoise", "in/", "-o", "out/", "--keep-format", "-c", FORMAT1 / "unet.safetensors")
     written = {str(path.relative_to(tmp_path / "out")): Image.open(path) for path in (tmp_path / "out").rglob("*.*")}
     assert {name: image.format for name, image in written.items()} == {
         "a.PNG": "PNG", "b.jpeg": "JPEG", "c.webp": "WEBP", "sub/d.tiff": "TIFF", "e.bmp.png": "PNG", "noname.jpg": "JPEG",
     }  # fmt: skip
     assert round(written["sub/d.tiff"].info["dpi"][0]) == round(written["a.PNG"].info["dpi"][0]) == 240
+    assert written["b.jpeg"].info["comment"] == b"me"
+    result = run("denoise", "in/a.PNG", "in/b.jpeg", "-o", "sheet.jpg", "-c", FORMAT1 / "unet.safetensors")
+    assert b"2 images become one, without their metadata: a folder, as in -o out/, keeps them apart\n" in result.stderr
     run("denoise", "in/b.jpeg", "-o", "b.tif", "-c", FORMAT1 / "unet.safetensors")
     assert Image.open(tmp_path / "b.tif").info["dpi"] == (240, 240)
 

@@ -60,6 +60,18 @@ def test_files_that_are_not_images_are_ignored_and_some_are_named(tmp_path: Path
         read_images(tmp_path)
 
 
+@pytest.mark.parametrize(("brand", "format"), [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"avif", "AVIF")])
+def test_a_photo_in_a_format_of_phones_is_not_passed_over(
+    brand: bytes, format: str, tmp_path: Path, digits: NDArray[np.uint8]
+) -> None:
+    write_png(tmp_path / "one.png", digits[0])
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(12))
+    what = f"photo.heic' is {format}, which vaectl does not read: convert it to JPEG or PNG"
+    for path in (tmp_path, tmp_path / "photo.heic"):
+        with pytest.raises(VaectlError, match=what):
+            read_images(path)
+
+
 def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(VaectlError, match="contains no images: give another folder"):
         read_images(tmp_path)

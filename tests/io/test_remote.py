@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import ClassVar
 
+import fsspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from support import Result, one_line, write_png
 
 from vaectl.errors import VaectlError
 from vaectl.io import files, remote
+from vaectl.io.sources import Folder, SkipPolicy
 
 Call = Callable[..., Result]
 
@@ -112,6 +114,29 @@ def test_without_fsspec_the_error_says_how_to_install_it(
 ) -> None:
     result = shell(f"vaectl encode s3://bucket/x.png -c {vae} -o z.npy", **without("fsspec"))
     one_line(result, "pip install 'vaectl[remote]'")
+
+
+def test_files_of_a_folder_are_opened_several_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem = fsspec.filesystem("memory")
+    for index in range(40):
+        filesystem.pipe_file(f"/folder/{index:02}.png", b"\x89PNG\r\n\x1a\n" + bytes([index]))
+    waiting, most, lock = 0, 0, Lock()
+    reopen = remote.RemoteStream.reopen
+
+    def wait_and_reopen(stream: remote.RemoteStream) -> object:
+        nonlocal waiting, most
+        with lock:
+            waiting += 1
+            most = max(most, waiting)
+        time.sleep(0.02)
+        with lock:
+            waiting -= 1
+        return reopen(stream)
+
+    monkeypatch.setattr(remote.RemoteStream, "reopen", wait_and_reopen)
+    inputs = Folder("memory://folder").inputs(SkipPolicy())
+    assert [(input.name, input.reader.read(9)[8]) for input in inputs] == [(f"{index:02}.png", index) for index in range(40)]
+    assert 4 < most <= 16
 
 
 class LossyServer(BaseHTTPRequestHandler):

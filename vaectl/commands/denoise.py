@@ -20,7 +20,12 @@ DEFAULT = "photo"
 def denoise(
     inputs: options.Images = None,
     corrupt: options.Corrupt = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Stack the clean, the corrupted and the denoised image.")] = False,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="Put each image above its result; with --corrupt, the clean, the corrupted and the denoised one."
+        ),
+    ] = False,
     shard: options.Shard = None,
     invert: options.Invert = False,
     skip_bad: options.SkipBad = False,
@@ -43,6 +48,7 @@ def denoise(
     \b
       vaectl denoise photo.jpg -o clean.jpg
       vaectl denoise noisy/ -o clean/ --keep-format
+      vaectl denoise noisy/ --compare -o compared/
       vaectl denoise mnist:17 --corrupt gaussian:0.25 --compare -o compared.png
     """
     import numpy as np

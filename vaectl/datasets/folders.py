@@ -2,7 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import BytesIO
 
 from vaectl.datasets.samples import Preprocessing, Sample, common_size, is_held_out
@@ -11,7 +12,7 @@ from vaectl.io import codecs, files, images, remote
 from vaectl.io.images import ResizeSpec
 from vaectl.io.inputs import decode_task
 from vaectl.io.prefetch import prefetch
-from vaectl.io.sources import Folder, SkipPolicy, folder_label, no_images
+from vaectl.io.sources import REMOTE_THREADS, Folder, SkipPolicy, folder_label, no_images
 from vaectl.io.tars import Shards
 
 N_REMOTE_HEADERS = 32  # images of a folder at a URL whose sizes tell the common one
@@ -65,9 +66,13 @@ def folder_spec(folder: Folder, preprocessing: Preprocessing, policy: SkipPolicy
     sizes: Counter[tuple[int, int]] = Counter()
     channels = 1
     paths = folder.files(policy)
-    # Each header at a URL takes a request.
-    for path in paths[:: max(1, len(paths) // N_REMOTE_HEADERS)] if remote.is_url(folder.path) else paths:
-        found = peek_file(os.path.join(folder.path, path))
+    if is_remote := remote.is_url(folder.path):
+        paths = paths[:: max(1, len(paths) // N_REMOTE_HEADERS)]  # each takes a request
+    tasks = (partial(peek_file, os.path.join(folder.path, path)) for path in paths)
+    headers: Iterable[tuple[int, int, int] | None] = (
+        prefetch(tasks, threads=REMOTE_THREADS) if is_remote else (task() for task in tasks)
+    )
+    for found in headers:
         if found:
             sizes[found[:2]] += 1
             channels = max(channels, found[2])

@@ -159,7 +159,8 @@ def open_image(data: bytes, name: str, spec: ResizeSpec | None = None) -> tuple[
         ImageOps.exif_transpose(image, in_place=True)
         upright = to_common_mode(image, data)
     if animated:
-        warn(f"{name} is animated: only its first frame is read")
+        kind, part = ("holds several images", "one") if image.format in ("TIFF", "MPO") else ("is animated", "frame")
+        warn(f"{name} {kind}: only its first {part} is read")
     return upright, box
 
 

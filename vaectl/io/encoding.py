@@ -24,7 +24,8 @@ SHORT = 3  # the type of EXIF's orientation
 class Encoding:
     """The file format ("png", "jpg", "webp" or "tif"), the bits per value, whether it is gray, and the metadata of the file.
 
-    EXIF begins with "Exif" and two zeros, and says that the image is upright; `dpi` is the horizontal and vertical resolution.
+    EXIF begins with "Exif" and two zeros, and says that the image is upright; `dpi` is the horizontal and vertical resolution;
+    `comment` is that of a JPEG.
     """
 
     format: str = "png"
@@ -34,6 +35,12 @@ class Encoding:
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    comment: bytes | None = None
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether the file holds anything beside its pixels."""
+        return any((self.icc_profile, self.exif, self.xmp, self.dpi, self.comment))
 
 
 def read_encoding(image: Image.Image) -> Encoding:
@@ -45,6 +52,7 @@ def read_encoding(image: Image.Image) -> Encoding:
         exif=read_exif(image),
         xmp=as_bytes(image.info.get("xmp")),
         dpi=read_dpi(image.info.get("dpi")),
+        comment=as_bytes(image.info.get("comment")) if image.format == "JPEG" else None,
     )
 
 
@@ -104,7 +112,8 @@ def save_options(encoding: Encoding, mode: str) -> dict[str, Any]:
         options["dpi"] = encoding.dpi
     exif, xmp = encoding.exif, encoding.xmp
     if encoding.format == "jpg":
-        exif, xmp = (part if part and len(part) <= MAX_SEGMENT else None for part in (exif, xmp))
+        exif, xmp, comment = (part if part and len(part) <= MAX_SEGMENT else None for part in (exif, xmp, encoding.comment))
+        options |= {"comment": comment} if comment else {}
     if encoding.format == "tif":
         tags = Image.Exif()
         if exif:

@@ -34,6 +34,8 @@ SIGNATURES = {
     # With and without the byte order mark that Excel writes.
     **{mark + start: "CSV" for mark in (b"", b"\xef\xbb\xbf") for start in (b"name,", b'"name",', b"z0", b'"z0"')},
 }
+# What phones write and vaectl does not read, by the bytes after "ftyp".
+HEIF_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
 MAX_SIGNATURE_BYTES = 12
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_IMAGE_BYTES = 1 << 29
@@ -119,10 +121,12 @@ class PeekableReader:
 
 
 def sniff_format(reader: PeekableReader) -> str:
-    """Recognize what comes next by its first bytes: a value of SIGNATURES, "WEBP", "empty" or "unknown"."""
+    """Recognize what comes next by its first bytes: a value of SIGNATURES or HEIF_BRANDS, "WEBP", "empty" or "unknown"."""
     head = reader.peek(MAX_SIGNATURE_BYTES)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+        return HEIF_BRANDS[head[8:12]]
     found = (format for signature, format in SIGNATURES.items() if head.startswith(signature))
     return next(found, "unknown" if head else "empty")
 

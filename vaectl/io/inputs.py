@@ -14,7 +14,7 @@ from PIL import Image
 from vaectl.errors import VaectlError
 from vaectl.io import arrays, codecs, images, streams, tables
 from vaectl.io.encoding import Encoding
-from vaectl.io.files import READABLE_FORMATS
+from vaectl.io.files import HEIF_BRANDS, READABLE_FORMATS
 from vaectl.io.images import ResizeSpec
 from vaectl.io.prefetch import AHEAD, prefetch
 from vaectl.io.sources import Input, SkipPolicy, Source, StoredImage, folder_label
@@ -212,6 +212,8 @@ def read_image(input: Input) -> tuple[str, bytes]:
         VaectlError: it is damaged or not an image.
     """
     try:
+        if input.format in HEIF_BRANDS.values():
+            raise VaectlError(input.describe(), "convert it to JPEG or PNG")
         if input.format not in READABLE_FORMATS:
             raise VaectlError(f"{input.describe()}: an image is expected (PNG, JPEG, WebP, GIF, BMP, TIFF or NPY)")
         return input.next_name(), streams.read_image(input.reader, input.format)

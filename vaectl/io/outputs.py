@@ -154,6 +154,8 @@ def write_images(batches: Iterable[Batch], destination: Destination, layout: Lay
         data = codecs.encode_animation(enlarged, destination.format, layout.fps)
     else:
         sheet = sheets.make_sheet(stack, layout.columns)
+        if len(stack) > 1 and any(batch.encoding.has_metadata for batch in found):
+            warn(f"{len(stack)} images become one, without their metadata: a folder, as in -o out/, keeps them apart")
         encoding = Encoding(bits=max(batch.encoding.bits for batch in found))
         data = codecs.encode_image(sheet, destination.format, found[0].encoding if len(stack) == 1 else encoding)
     with files.open_output(destination.path) as stream:

@@ -10,14 +10,16 @@ T = TypeVar("T")
 AHEAD = 4  # tasks per thread
 
 
-def prefetch(tasks: Iterable[T | Callable[[], T]], ahead: int = AHEAD) -> Iterator[T]:
+def prefetch(tasks: Iterable[T | Callable[[], T]], ahead: int = AHEAD, threads: int | None = None) -> Iterator[T]:
     """The results of `tasks` in order, computing up to `ahead` per thread in advance; values pass through.
+
+    By default, there are as many threads as CPUs: tasks that wait for a server should have more.
 
     Even a single task runs in a thread, for Python hears no signal while a decoder runs in the main one.
     """
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    threads = cpu_count()
+    threads = threads or cpu_count()
     pending: deque[T | Future[T]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:

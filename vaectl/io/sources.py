@@ -5,8 +5,9 @@ A source yields inputs; an input is one encoded image, one array, or one image i
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from typing import Protocol, TypeVar
 
@@ -14,10 +15,13 @@ from PIL import Image
 
 from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io import arrays, codecs, files, remote, streams
-from vaectl.io.files import READABLE_FORMATS, PeekableReader
+from vaectl.io.files import HEIF_BRANDS, READABLE_FORMATS, PeekableReader
+from vaectl.io.prefetch import prefetch
 from vaectl.text import list_names
 
 T = TypeVar("T")
+
+REMOTE_THREADS = 16  # files of a folder at a URL that are opened at once, for servers take a while to answer
 
 
 @dataclass
@@ -85,6 +89,7 @@ class Input:
             "NPY": "an NPY array",
             "CSV": "a CSV table",
             "PARQUET": "a Parquet table",
+            **{format: f"{format}, which vaectl does not read" for format in HEIF_BRANDS.values()},
         }
         return f"{self.reader.name} is {descriptions.get(self.format, f'a {self.format} file')}"
 
@@ -207,17 +212,20 @@ class Folder:
     def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
         """The images, named by their path within the folder; other files are skipped with a warning."""
         found, others = 0, []
-        for path in self.files(policy):
-            try:
-                with files.open_reader(os.path.join(self.path, path)) as reader:
-                    format = files.sniff_format(reader)
-                    if format in READABLE_FORMATS:
-                        found += 1
-                        yield Input(reader, format, path, count())
-                    else:
-                        others.append(path)
-            except VaectlError as error:
-                policy.handle(error)
+        tasks = (partial(open_file, self.path, path) for path in self.files(policy))
+        opened: Iterable[OpenFile | VaectlError] = (
+            prefetch(tasks, ahead=1, threads=REMOTE_THREADS) if remote.is_url(self.path) else (task() for task in tasks)
+        )
+        for file in opened:
+            if isinstance(file, VaectlError):
+                policy.handle(file)
+                continue
+            with file.opened:
+                if file.format in READABLE_FORMATS or file.format in HEIF_BRANDS.values():
+                    found += 1
+                    yield Input(file.reader, file.format, file.path, count())
+                else:
+                    others.append(file.path)
         if not found and self.stop is None:
             raise no_images(self.path)
         if others:
@@ -229,6 +237,26 @@ class Folder:
         part = Folder(self.path, self.start + start, self.start + stop)
         part.__dict__["listing"] = found[start:stop], errors  # or it would be listed again
         return part
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A file of a folder, by its path within it, whose format is known; `opened` closes it."""
+
+    path: str
+    reader: PeekableReader
+    format: str
+    opened: ExitStack
+
+
+def open_file(folder: str, path: str) -> OpenFile | VaectlError:
+    """Open a file of a folder, and read its beginning."""
+    with ExitStack() as opened:
+        try:
+            reader = opened.enter_context(files.open_reader(os.path.join(folder, path)))
+            return OpenFile(path, reader, files.sniff_format(reader), opened.pop_all())
+        except VaectlError as error:
+            return error
 
 
 @dataclass(frozen=True)
