@@ -137,10 +137,13 @@ class Autoencoder:
         return self._run(self.decoder, arrays.to_finite(z, "latents"))
 
     def denoise(self, images: Images) -> Array:
-        """Denoise images with a model that was trained on corrupted ones, such as a dae: its reconstruction is clean.
+        """Denoise images with a model that was trained on corrupted ones: a dae, or the ready-made "photo".
 
-        Args and returns:
-            as `reconstruct`.
+        Args:
+            images: paths, Pillow images or an array, as for `reconstruct`.
+
+        Returns:
+            (N, H, W, C) float32 in [0, 1], without alpha.
 
         Raises:
             VaectlError: as `encode`, or the model was trained on clean images.
