@@ -3,66 +3,53 @@
 from __future__ import annotations  # so that help() shows the names of types
 
 import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
-from importlib.metadata import version
 from math import prod
-from typing import Any, Literal, cast, get_args
+from typing import cast
 
-import numpy as np
 import torch
 
-from vaectl import __version__, checkpoint, models
+from vaectl import checkpoint, models
 from vaectl.autoencoder import Autoencoder, from_checkpoint
-from vaectl.checkpoint import Card, Checkpoint
+from vaectl.checkpoint import Checkpoint
 from vaectl.corruption import parse_corruptions
-from vaectl.datasets.load import Data, Dataset, ImageStack, OnRead, load_dataset
-from vaectl.datasets.samples import Preprocessing
+from vaectl.datasets.load import Data, Dataset, OnRead, load_dataset
 from vaectl.errors import UsageError, warn
 from vaectl.io import files
-from vaectl.latents import compute_stats
 from vaectl.models import MODELS
 from vaectl.networks import network as networks
 from vaectl.networks.device import resolve_device
 from vaectl.networks.network import Network, network_to_json, split_pairs
-from vaectl.prior import Mixture
 from vaectl.signals import defer_signals
 from vaectl.training import loop
+from vaectl.training.arguments import (
+    Architecture,
+    Fit,
+    LikelihoodName,
+    ModelName,
+    NetworkOptions,
+    Objective,
+    Precision,
+    check_choices,
+    check_numbers,
+    check_objective,
+)
 from vaectl.training.config import make_config
-from vaectl.training.distributed import World, check_equal, join_world
-from vaectl.training.loader import ImageDataset, RandomCrops, make_dataset
+from vaectl.training.distributed import check_equal, join_world
+from vaectl.training.loader import make_dataset
 from vaectl.training.log import TrainLog, check_log
-from vaectl.training.loop import Progress, TrainResult
-from vaectl.training.losses import Likelihood, make_likelihood
-from vaectl.training.metrics import ACTIVE_VARIANCE, Evaluator, Metrics, mean_metrics
-from vaectl.training.prior import fit_prior
+from vaectl.training.loop import Progress
+from vaectl.training.losses import Likelihood
+from vaectl.training.metrics import Metrics
+from vaectl.training.result import describe_machine, make_checkpoint, versions
 from vaectl.training.resume import Checkpointer, checkpointing
 from vaectl.training.threads import free_threads, read_cpu_times
 from vaectl.training.validation import Validation
-from vaectl.types import MAX_FLOAT32, Array, UInt8Array
-
-ModelName = Literal["ae", "dae", "vae"]
-Architecture = Literal["mlp", "conv", "unet"]
-Fit = Literal["crop", "pad", "stretch"]
-LikelihoodName = Literal["bernoulli", "gaussian"]
-Objective = Literal["elbo", "iwae"]
-Precision = Literal["auto", "fp32", "bf16"]
-CHOICES = {
-    "model": ModelName,
-    "net": Architecture,
-    "fit": Fit,
-    "likelihood": LikelihoodName,
-    "objective": Objective,
-    "precision": Precision,
-}
+from vaectl.types import Array, UInt8Array
 
 N_LOGGED_IMAGES = 8
-N_PRIOR_IMAGES = 60_000  # whose latents the prior is fitted to
-N_MEMORIZED = 500  # training images that tell whether they are known by heart
-MAX_PSNR_GAP = 3.0  # dB: half the error
-ON_CARD = ("likelihood", "beta", "corrupt")  # settings that the card has beside those of training
 
 
 def train(
@@ -153,43 +140,28 @@ def train(
     check_numbers(0, beta=beta, seed=seed, kl_warmup=kl_warmup, shift=shift)
     if channels not in (None, 1, 3):
         raise UsageError(f"channels={channels!r}: give 1 for gray or 3 for color")
+    wanted = NetworkOptions(net, latent_dim, hidden, (height, width) if height and width else None, channels, fit)
     beta = MODELS[model].beta if beta is None else beta
+    check_objective(objective, samples, kl_warmup, beta)
     if noisy is not None and (model != "dae" or binarize):
         raise UsageError("noisy images are for a dae that is not binarized: use train dae --noisy")
     specs = () if noisy is not None else MODELS[model].corrupt
     if corrupt is not None:
         specs = (corrupt,) if isinstance(corrupt, str) else tuple(corrupt)
-    sides: Sequence[int] | None = (height, width) if height and width else None
-    if (objective == "iwae" or kl_warmup) and not beta:
-        raise UsageError("--objective iwae and --kl-warmup are for models with a KL: use a vae, or add --beta")
-    if objective == "iwae" and samples < 2:
-        raise UsageError("one sample is not importance-weighted: add --samples, as in --objective iwae --samples 5")
     cpu_times = read_cpu_times()
     torch_device = resolve_device(device)
     with join_world(torch_device) as world, ExitStack() as stack:
         with world.agreement():
             start = load_start(os.fspath(init_from), variational=beta > 0) if init_from is not None else None
             if start:
-                card = start.card
-                own = (networks.architecture(card.network), card.network.latent_dim, card.network.image_shape[2])
-                if (
-                    sides
-                    or hidden
-                    or any(given not in (None, value) for given, value in zip((net, latent_dim, channels), own, strict=True))
-                ):
-                    raise UsageError(
-                        "--from takes the network of its FILE: leave out --net, --latent, --hidden, --size and --gray"
-                    )
-                net, likelihood = own[0], likelihood or cast(LikelihoodName, card.likelihood)
-                (*sides, channels), fit = card.network.image_shape, cast(Fit, card.fit)
-            is_unet = net == "unet"  # which learns from crops of photos
-            corruptions = parse_corruptions(specs, on_crops=is_unet)
-            if is_unet and (latent_dim or beta or likelihood == "bernoulli" or (not corruptions and noisy is None)):
+                wanted = wanted.of_card(start.card)
+                likelihood = likelihood or cast(LikelihoodName, start.card.likelihood)
+            corruptions = parse_corruptions(specs, on_crops=wanted.is_unet)
+            if wanted.is_unet and (latent_dim or beta or likelihood == "bernoulli" or (not corruptions and noisy is None)):
                 raise UsageError("a unet has no latent, and a Gaussian likelihood: use it for a dae, as in train dae --net unet")
-            path = None if output is None or world.rank else os.fspath(output)
+            path, log_folder = (None if name is None or world.rank else os.fspath(name) for name in (output, log))
             if path is not None:
                 files.check_writable(path)
-            log_folder = None if log is None or world.rank else os.fspath(log)
             checkpointer = stack.enter_context(
                 checkpointing(path, resume_command, resume=resume, force=force)
                 if world.rank == 0
@@ -204,27 +176,18 @@ def train(
             stack.enter_context(free_threads(cpu_times, checkpointer.resumed_version("number of threads")))
         with world.agreement():
             # The data, and the network they suggest.
-            resized = (sides[0], sides[1]) if sides and not is_unet else None
-            preprocessing = Preprocessing(resized, channels, fit, keep_size=is_unet, skip_bad=skip_bad)
-            dataset = load_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=model == "dae" and not binarize)
+            pairs_in_npz = model == "dae" and not binarize
+            dataset = load_dataset(data, wanted.preprocessing(skip_bad=skip_bad), on_read, noisy, pairs_in_npz=pairs_in_npz)
             if dataset.noisy and corrupt is None:
                 specs, corruptions = (), ()
-            image_shape = (*(sides or models.UNET_CROP), dataset.image_shape[2]) if is_unet else dataset.image_shape
-            architecture = net or models.default_architecture(image_shape)
-            try:
-                network = (
-                    start.card.network
-                    if start
-                    else models.build_network(model, architecture, image_shape, latent_dim, hidden, variational=beta > 0)
-                )
-            except ValueError as error:
-                raise UsageError(f"these sizes do not make a network: {error}: change --size, --latent or --hidden") from error
+            image_shape = wanted.image_shape(dataset)
+            network = start.card.network if start else wanted.build(model, image_shape, variational=beta > 0)
+            architecture = networks.architecture(network)
             likelihood_name = likelihood or models.default_likelihood(architecture, image_shape)
             if sigma and likelihood_name != "gaussian":
                 raise UsageError("sigma is for a Gaussian likelihood: add --likelihood gaussian")
-            warn_of_surprises(
-                network, dataset, denoises=bool(corruptions or dataset.noisy) and net is None and architecture == "conv"
-            )
+            denoises = bool(corruptions or dataset.noisy)
+            warn_of_surprises(network, dataset, denoises=denoises and wanted.net is None and architecture == "conv")
 
             # The configuration of the run, which a resumed run must share.
             train_images = make_dataset(dataset.train, image_shape, torch_device)
@@ -255,7 +218,7 @@ def train(
                 "data": dataset.describe(),
                 "model": model,
                 "network": network_to_json(network),
-                "fit": fit,
+                "fit": wanted.fit,
                 "from": os.fspath(init_from) if init_from is not None else None,
                 **asdict(config),
                 "device": torch_device if world.size == 1 else torch_device.partition(":")[0],
@@ -299,53 +262,12 @@ def train(
                 start.weights if start else None,
                 world,
             )
-        trained = make_checkpoint(model, fit, skip_bad, dataset, train_images, validation, result)
+        trained = make_checkpoint(model, wanted.fit, skip_bad, dataset, train_images, validation, result)
         if path is not None:
             checkpoint.save(path, trained)
     autoencoder = from_checkpoint(trained, device)
     on_end(autoencoder, split_pairs(held_out, network)[1])
     return autoencoder
-
-
-def make_checkpoint(
-    model: str,
-    fit: str,
-    skip_bad: bool,
-    dataset: Dataset,
-    train_images: ImageDataset | RandomCrops,
-    validation: Validation,
-    result: TrainResult,
-) -> Checkpoint:
-    """The checkpoint of a run: the weights, the prior of their latents, and how good they are on images that were held out."""
-    network, config, held_out = validation.network, validation.config, validation.images
-    likelihood = make_likelihood(config.likelihood, result.sigma, network.outputs_pixels)
-    likelihood = validation.calibrate(result.weights, likelihood, held_out)
-    evaluator = validation.evaluator(result.weights, likelihood)
-    latents = evaluator.encode(split_pairs(train_images.init_images(), network)[0])[:, : network.latent_dim]
-    images_seen = config.epochs * len(train_images) * config.samples
-    training_cost = images_seen * sum(array.size for array in result.weights.values())
-    prior = learn_prior(evaluator, dataset, config.seed, training_cost) if network.has_latent else None
-    evaluator = validation.evaluator(result.weights, likelihood, prior=prior)
-    metrics = {name: float(values.mean()) for name, values in validation.measure(evaluator, held_out).items()}
-    warn_if_worse(metrics)
-    if validation.held_out and network.has_latent:
-        warn_if_memorized(evaluator, dataset.train, metrics["psnr"])
-    card = Card(
-        model=model,
-        network=network,
-        fit=fit,
-        likelihood=config.likelihood,
-        sigma=likelihood.sigma,
-        beta=config.beta,
-        corrupt=list(config.corrupt),
-        latent_stats=compute_stats(latents),
-        training={name: value for name, value in asdict(config).items() if name not in ON_CARD} | {"betas": [*config.betas]},
-        data=dataset.describe() | {"skip_bad": skip_bad},
-        metrics={"split": dataset.held_out_split, "images": len(held_out), "epoch": result.epoch, **metrics},
-        epochs=result.epochs,
-        versions=versions(),
-    )
-    return Checkpoint(card, result.weights, prior)
 
 
 def advise_torchrun(wanted: str, device: str) -> None:
@@ -368,20 +290,6 @@ def load_start(path: str, *, variational: bool) -> Checkpoint:
     return start
 
 
-def check_choices(**values: str | None) -> None:
-    """Raise UsageError for an unknown model, architecture, fit, likelihood or precision; None is not checked."""
-    for name, value in values.items():
-        if value is not None and value not in get_args(CHOICES[name]):
-            raise UsageError(f"{name}={value!r}: choose one of {', '.join(get_args(CHOICES[name]))}")
-
-
-def check_numbers(smallest: float, **values: float | None) -> None:
-    """Raise UsageError for a number that is too small, NaN or infinite in float32; None is not checked."""
-    for name, value in values.items():
-        if value is not None and not (isinstance(value, int | float) and smallest <= value <= MAX_FLOAT32):
-            raise UsageError(f"{name}={value!r}: give a finite number {'above 0' if smallest else 'that is not negative'}")
-
-
 def warn_of_surprises(network: Network, dataset: Dataset, *, denoises: bool) -> None:
     """Warn of what users rarely want."""
     height, width, _ = network.image_shape
@@ -391,46 +299,3 @@ def warn_of_surprises(network: Network, dataset: Dataset, *, denoises: bool) -> 
         warn("too few images to hold any out: the metrics will be those of the training images")
     if denoises:
         warn(f"this denoiser works at {height} x {width}: --net unet denoises photos at their own size")
-
-
-def learn_prior(evaluator: Evaluator, dataset: Dataset, seed: int, training_cost: float) -> Mixture | None:
-    """The prior of the latents of the training images, or of many evenly spaced; None if there are too few.
-
-    A dimension that the encoder of a VAE does not use stays N(0, 1) (Burda et al. 2016, section 4.2).
-    """
-    step = max(1, len(dataset.train) // N_PRIOR_IMAGES)
-    labels = dataset.train_labels[::step]
-    encoded = evaluator.encode(split_pairs(np.asarray(dataset.train[::step]), evaluator.network)[0])
-    if not evaluator.network.variational:
-        return fit_prior(encoded, seed, None, labels, training_cost)
-    mu, logvar = np.split(encoded, 2, axis=1)
-    epsilon = np.random.default_rng(seed).standard_normal(mu.shape, np.float32)
-    return fit_prior(mu + np.exp(0.5 * logvar) * epsilon, seed, mu.var(0) > ACTIVE_VARIANCE, labels, training_cost)
-
-
-def warn_if_worse(metrics: Mapping[str, float]) -> None:
-    """Warn of a denoiser whose results are worse than what it was given."""
-    if metrics["mse"] > metrics.get("mse_before", np.inf):
-        found = f"{metrics['psnr']:.2f} dB, the corrupted ones {metrics['psnr_before']:.2f} dB"
-        warn(f"the result is worse than its input: denoised images have {found}: train longer (--epochs)")
-
-
-def warn_if_memorized(evaluator: Evaluator, train: ImageStack, held_out_psnr: float) -> None:
-    """Warn of a network that reconstructs the images it learned from far better than others."""
-    step = max(1, len(train) // N_MEMORIZED)
-    psnr = mean_metrics(evaluator, np.asarray(train[::step]))["psnr"]
-    if psnr > held_out_psnr + MAX_PSNR_GAP:
-        found = f"images it learned from at {psnr:.1f} dB, held-out ones at {held_out_psnr:.1f} dB"
-        warn(f"memorized: it reconstructs {found}: use more images, a larger --shift, or fewer dimensions (--latent)")
-
-
-def versions() -> dict[str, Any]:
-    """The versions of everything that the bits of the weights depend on."""
-    return {"vaectl": __version__, "python": platform.python_version(), **{name: version(name) for name in ("numpy", "torch")}}
-
-
-def describe_machine(device: str, world: World) -> dict[str, str | int]:
-    """What else the bits of the weights depend on."""
-    processor = torch.cuda.get_device_name(device) if device.startswith("cuda") else torch.backends.cpu.get_cpu_capability()
-    numbers = {"number of threads": torch.get_num_threads(), "number of processes": world.size}
-    return {"processor": processor, **numbers}
