@@ -147,3 +147,21 @@ def test_constant_latents_are_fitted_without_an_error() -> None:
     found = fit_prior(np.full((200, 3), 2, np.float32), seed=0)
     assert found is not None
     np.testing.assert_allclose(found.sample(10, seed=0), 2, atol=0.1)
+
+
+def test_few_latents_of_many_dimensions_make_a_prior_that_others_fit() -> None:
+    rng = np.random.default_rng(0)
+    latents, others = rng.standard_normal((54, 128), np.float32), rng.standard_normal((100, 128), np.float32)
+    prior = fit_prior(latents, 0)
+    normal = -0.5 * (np.square(others).sum(1) + 128 * np.log(2 * np.pi))
+    assert prior and prior.log_prob(others).mean() > normal.mean() - 40
+
+
+def test_few_labeled_latents_make_a_component_for_each_label() -> None:
+    rng = np.random.default_rng(0)
+    labels = ["circle", "square"] * 27
+    latents = (rng.standard_normal((54, 8)) + 4 * (np.array(labels) == "square")[:, None]).astype(np.float32)
+    prior = fit_prior(latents, 0, labels=labels)
+    assert prior and len(prior) == 2
+    assert prior.purity("circle") > 0.9 and prior.purity("square") > 0.9
+    assert set(prior.classify(prior.sample(100, 0, label="square"))) == {"square"}

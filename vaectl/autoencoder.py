@@ -17,7 +17,7 @@ from PIL.Image import Image
 from vaectl import checkpoint, latents
 from vaectl.checkpoint import Card, Checkpoint
 from vaectl.datasets.named import open_source
-from vaectl.errors import UsageError, VaectlError
+from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io import arrays, files, images, inputs
 from vaectl.io.inputs import Batch
 from vaectl.io.sources import ImageList, Source
@@ -40,6 +40,7 @@ Images = str | PathLike[str] | Image | Iterable[str | PathLike[str] | Image] | A
 Latents = str | PathLike[str] | Iterable[str | PathLike[str]] | ArrayLike
 
 PRIORS = ("learned", "normal")
+MIN_PURITY = 0.6  # of samples of a label; below it, a warning says so
 MAX_BATCH_VALUES = 1 << 20  # pixel values that pass through the network together
 # The MACs (multiply-accumulates) that NumPy has done in about the time it takes to import torch.
 NUMPY_MAC_LIMIT = 10_000_000_000
@@ -177,7 +178,7 @@ class Autoencoder:
         return np.concatenate(stacks)
 
     def sample(
-        self, count: int = 1, *, seed: int = 0, prior: str | None = None, temperature: float = 1.0, label: str | None = None
+        self, count: int = 1, *, seed: int = 0, prior: str | None = None, temperature: float = 1.0, label: str | int | None = None
     ) -> Array:
         """Decode samples of the prior: images (count, H, W, C).
 
@@ -187,7 +188,7 @@ class Autoencoder:
         return self.decode(self.sample_latents(count, seed=seed, prior=prior, temperature=temperature, label=label))
 
     def sample_latents(
-        self, count: int = 1, *, seed: int = 0, prior: str | None = None, temperature: float = 1.0, label: str | None = None
+        self, count: int = 1, *, seed: int = 0, prior: str | None = None, temperature: float = 1.0, label: str | int | None = None
     ) -> Array:
         """Samples of the prior, (count, D).
 
@@ -216,11 +217,14 @@ class Autoencoder:
                     f"N(0, I) is not a prior of this {self.card.model}: use a vae with beta above 0, or a learned prior"
                 )
             if label is not None:
-                raise UsageError("labels are for the learned prior")
+                raise UsageError("labels are for the learned prior: leave out the normal one")
             return latents.sample_normal(count, self.latent_dim, seed) * np.float32(temperature)
         if not learned:
             raise VaectlError(f"this {self.card.model} has no learned prior", "train it again, or sample with the normal one")
+        label = None if label is None else str(label)
         try:
+            if label is not None and (purity := learned.purity(label)) < MIN_PURITY:
+                warn(f"only about {purity:.0%} of these are {label!r}: train longer, or on more images, to tell labels apart")
             return learned.sample(count, seed, temperature, label)
         except KeyError as error:
             known = f"its labels are {list_names(learned.labels)}" if learned.labels else "its data had no labels"

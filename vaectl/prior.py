@@ -94,6 +94,22 @@ class Mixture:
             return []
         return [self.labels[index] for index in (self.posterior(z) @ self.shares).argmax(axis=1)]
 
+    def purity(self, label: str) -> float:
+        """The share of samples for a label that have it."""
+        share = self.share_of(label)
+        chosen = self.weights * share
+        return float(chosen @ share / chosen.sum())
+
+    def share_of(self, label: str) -> NDArray[np.float64]:
+        """The share of a label in each component, (K,).
+
+        Raises:
+            KeyError: no such label.
+        """
+        if label not in self.labels:
+            raise KeyError(label)
+        return self.shares[:, self.labels.index(label)].astype(np.float64)
+
     def sample(self, count: int, seed: int, temperature: float = 1.0, label: str | None = None) -> Array:
         """Samples, (count, D), with deviations from the means of components scaled by `temperature`.
 
@@ -105,9 +121,7 @@ class Mixture:
         rng = np.random.default_rng(seed)
         weights = self.weights.astype(np.float64)
         if label is not None:
-            if label not in self.labels:
-                raise KeyError(label)
-            weights = weights * self.shares[:, self.labels.index(label)]
+            weights *= self.share_of(label)
         chosen = rng.choice(len(self), count, p=weights / weights.sum())
         z = rng.standard_normal((count, self.latent_dim), np.float32) * np.float32(temperature)
         z[:, self.dims] = self.means[chosen] + np.einsum("nij,nj->ni", self.factors[chosen], z[:, self.dims])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import vaectl
 from vaectl.corruption import parse_corruptions
 from vaectl.errors import VaectlError
 from vaectl.networks.network import build_mlp, build_unet
@@ -308,6 +309,14 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero() -> None:
     assert loop.get_lr(config, 0.025) == pytest.approx(0.1)
     assert loop.get_lr(config, 0.05) == pytest.approx(0.2)
     assert loop.get_lr(config, 1) == 0
+
+
+def test_a_run_of_one_step_learns(digits: NDArray[np.uint8]) -> None:
+    once, nothing = (
+        vaectl.train("ae", digits[:40], hidden=[8], latent_dim=2, epochs=1, batch_size=36, shift=0, lr=lr).checkpoint.weights
+        for lr in (0.01, 1e-12)
+    )
+    assert all(np.abs(once[name] - nothing[name]).max() > 1e-4 for name in once)
 
 
 def test_the_precision_is_a_dtype_and_auto_chooses_one() -> None:

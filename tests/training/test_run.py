@@ -206,7 +206,7 @@ def test_training_goes_on_from_a_checkpoint_on_other_data(digits: NDArray[np.uin
     for other in ({"latent_dim": 4}, {"net": "conv"}, {"channels": 3}, {"hidden": [24]}, {"size": 28}):
         with pytest.raises(UsageError, match="--from takes the network of its FILE"):
             vaectl.train("vae", digits, init_from=path, **other)
-    with pytest.raises(UsageError, match="is of 'vae', whose encoder has other outputs: train it as one"):
+    with pytest.raises(UsageError, match="is a model of 'vae', whose encoder has other outputs: train vae --from"):
         vaectl.train("ae", digits, init_from=path)
 
 

@@ -194,7 +194,7 @@ def print_metrics(metrics: Mapping[str, float]) -> None:
         digits = ".2f" if unit else ".4f"
         before = f"  (corrupted: {metrics[name + BEFORE]:{digits}})" if name + BEFORE in metrics else ""
         label = f"  {label}" if metrics["kl"] and name in ("reconstruction", "kl") else label  # the parts of -ELBO
-        print_line(f"  {label:<14}{metrics[name]:>9{digits}} {unit}{before}".rstrip())
+        print_line(f"  {label:<20}{metrics[name]:>9{digits}} {unit}{before}".rstrip())
 
 
 def print_trained(card: Card) -> None:
@@ -221,9 +221,9 @@ def print_evaluation(evaluation: "Evaluation") -> None:
             print_line(f"{name:<14}{text}")
     print_metrics(evaluation.metrics)
     if evaluation.latent_dim:
-        print_line(f"  {'active units':<14}{evaluation.active_units:>9} of {evaluation.latent_dim}")
+        print_line(f"  {'active units':<20}{evaluation.active_units:>9} of {evaluation.latent_dim}")
     if evaluation.label_accuracy is not None:
-        print_line(f"  {'label accuracy':<14}{evaluation.label_accuracy:>9.1%}")
+        print_line(f"  {'label accuracy':<20}{evaluation.label_accuracy:>9.1%}")
 
 
 def print_preview(model: Autoencoder, held_out: UInt8Array) -> None:

@@ -62,7 +62,8 @@ def describe_prior(prior: "Mixture | None", network: "Network") -> str:
     if not prior:
         return "N(0, I)" if network.variational else "none"
     labels = f", {len(prior.labels)} labels" if prior.labels else ""
-    return f"learned: {len(prior)} Gaussians over {len(prior.dims)} of {network.latent_dim} dimensions{labels}"
+    count = "1 Gaussian" if len(prior) == 1 else f"{len(prior)} Gaussians"
+    return f"learned: {count} over {len(prior.dims)} of {network.latent_dim} dimensions{labels}"
 
 
 def describe_card(card: "Card") -> Iterator[tuple[str, str]]:

@@ -180,7 +180,8 @@ class Trainer:
         BACKWARD[self.config.objective](self.likelihood, output, target, get_beta(self.config, self.loader))
         if self.world.size > 1:
             self.share_gradient(len(batch) / self.config.batch_size)
-        self.optimizer.step(get_lr(self.config, self.loader.step / self.loader.steps))
+        # At the end of the schedule, the last step, or the only one, would change nothing.
+        self.optimizer.step(get_lr(self.config, min(self.loader.step, self.loader.steps - 0.5) / self.loader.steps))
         if self.loader.ends_epoch:
             self.end_epoch()
 

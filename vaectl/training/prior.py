@@ -48,14 +48,17 @@ def fit_prior(
     latents = (latents - center) / scale
     is_train = torch.arange(len(latents)) % HELD_OUT_ONE_IN != 0
     held_out, train = latents[~is_train], latents[is_train]
-    _, indices = np.unique(np.array(labels)[chosen] if len(labels) else np.zeros(len(chosen)), return_inverse=True)
+    names, indices = np.unique(np.array(labels)[chosen] if len(labels) else np.zeros(len(chosen)), return_inverse=True)
     groups = torch.from_numpy(indices)[is_train]
+    n_labels = len(names)
     best, best_likelihood = None, -np.inf
-    for size in SIZES:
+    for size in sorted({*SIZES, min(n_labels, SIZES[-1])}):
         affordable = MAX_COST * training_cost / (ITERATIONS * iteration_cost(size, len(dims)))
         count = int(min(len(train), affordable)) if size > 1 else len(train)
-        if size > 1 and (count < MIN_SHARE * size * len(dims) or len(held_out) < MIN_HELD_OUT):
-            break
+        # One component for each label needs few latents: it takes its covariance mostly from the others.
+        needed = MIN_SHARE * size * (1 if size == n_labels else len(dims))
+        if size > 1 and (count < needed or (len(held_out) < MIN_HELD_OUT and size != n_labels)):
+            continue
         fitted = fit_mixture(train[:count], size, seed, groups[:count])
         likelihood = fitted.log_joint(held_out).logsumexp(1).mean().item()
         if likelihood <= best_likelihood:
@@ -207,7 +210,8 @@ def assign(z: Tensor, size: int, seed: int) -> Tensor:
 def maximize(statistics: Tensor) -> GaussianMixture:
     """The mixture of the greatest likelihood for the sums of `features` in each component, (K, F).
 
-    Covariances are shrunk to their mean, or many small components would know their latents by heart (Friedman 1989, RDA).
+    Covariances are shrunk to their mean, or many small components would know their latents by heart (Friedman 1989, RDA), and
+    their mean to 1, or it would be almost singular for fewer latents than dimensions.
     """
     active = (isqrt(8 * statistics.shape[1] + 1) - 3) // 2
     counts = statistics[:, 0] + 1e-6
@@ -216,9 +220,10 @@ def maximize(statistics: Tensor) -> GaussianMixture:
     scatter = torch.zeros(len(counts), active, active, dtype=torch.float64)
     scatter[:, row, column] = scatter[:, column, row] = statistics[:, 1 + active :].double()
     scatter -= counts[:, None, None] * means[:, :, None] * means[:, None]
-    mean_covariance, extra = scatter.sum(0) / counts.sum(), SHRINKAGE * active
+    identity, extra = torch.eye(active, dtype=torch.float64), SHRINKAGE * active
+    mean_covariance = (scatter.sum(0) + active * identity) / (counts.sum() + active)
     covariances = (scatter + extra * mean_covariance) / (counts + extra)[:, None, None]
-    covariances += MIN_VARIANCE * torch.eye(active, dtype=torch.float64)
+    covariances += MIN_VARIANCE * identity
     factors, info = torch.linalg.cholesky_ex(covariances)
     failed = info > 0  # rounding made it indefinite: keep its variances
     variances = covariances[failed].diagonal(dim1=1, dim2=2).clamp(min=MIN_VARIANCE)

@@ -212,6 +212,8 @@ def train(
                 precision=precision,
                 seed=seed,
             )
+            if config.kl_warmup >= config.epochs:
+                warn(f"the KL never counts in full: --kl-warmup {kl_warmup} is not less than --epochs {config.epochs}")
             if config.batch_size < world.size:
                 raise UsageError(f"a batch of {config.batch_size} cannot be divided among {world.size} processes: start fewer")
             run_config = {
@@ -286,7 +288,8 @@ def load_start(path: str, *, variational: bool) -> Checkpoint:
     """
     start = checkpoint.load(path)
     if start.card.network.variational != variational:
-        raise UsageError(f"{path!r} is of {start.card.model!r}, whose encoder has other outputs: train it as one")
+        model = start.card.model
+        raise UsageError(f"{path!r} is a model of {model!r}, whose encoder has other outputs: train {model} --from {path}")
     return start
 
 
