@@ -4,8 +4,10 @@ pip install scikit-image
 python recipes/photo.py PHOTOS --epochs 17 --lr 0.0017 [options of vaectl train, such as --resume]
 python recipes/photo.py PHOTOS --from photo --epochs 60 --lr 0.0008 --precision bf16
 python recipes/photo.py PHOTOS experts --epochs 14 --lr 0.0006 --precision bf16
+python recipes/photo.py PHOTOS rest --epochs 20 --lr 0.0006 --precision bf16
 
-The last command trains an expert for each of the strengths of noise below, from photo.safetensors, and puts them into that file.
+The third command trains an expert for each of the strengths of noise below, from photo.safetensors, and puts them into that file.
+With the last one, the weights for all other photos learn what is left to them: JPEG, phones, and hardly any noise.
 
 PHOTOS is the folder with the photographs named in vaectl/data/CREDITS-photo.md. They are learned from at a half to a tenth of
 their size: large photographs are smooth from pixel to pixel, the smaller ones of users are not. Since few photographs hold few
@@ -51,6 +53,8 @@ EXPERTS = (
     (0.075, 0.13, ("gaussian:0.07-0.14@0.97", "jpeg:80-95@0.04")),
     (0.13, 0.25, ("gaussian:0.12-0.22@0.97", "jpeg:80-95@0.04")),
 )
+
+REST = ("camera@0.25", "gaussian:0.004-0.018@0.25", "gaussian:0-0.216@0.35", "jpeg:20-80@0.35", "jpeg:75-99@0.35")
 
 Pixels = NDArray[np.float32]  # (H, W, 3), 0 to 255
 
@@ -195,16 +199,26 @@ def train_experts(images: Path, *options: str) -> None:
     checkpoint.save("photo.safetensors", replace(checkpoint.load("photo.safetensors"), experts=experts))
 
 
+def train_rest(images: Path, *options: str) -> None:
+    """Train the weights for photos outside the ranges of experts, and put them into photo.safetensors."""
+    train(images, REST, "rest.safetensors", "--from", "photo.safetensors", *options)
+    weights = checkpoint.load("rest.safetensors").weights
+    checkpoint.save("photo.safetensors", replace(checkpoint.load("photo.safetensors"), weights=weights))
+
+
 def main(photos: str, *options: str) -> None:
     """Write the images to learn from into photo-images/, and train."""
     folder = Path("photo-images")
     folder.mkdir(exist_ok=True)
     for name, image in training_images(Path(photos)):
         image.save(folder / f"{name}.png")
-    if options[:1] == ("experts",):
-        train_experts(folder, *options[1:])
-    else:
-        train(folder, CORRUPT, "photo.safetensors", *options)
+    match options:
+        case ("experts", *others):
+            train_experts(folder, *others)
+        case ("rest", *others):
+            train_rest(folder, *others)
+        case _:
+            train(folder, CORRUPT, "photo.safetensors", *options)
 
 
 if __name__ == "__main__":
