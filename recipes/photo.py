@@ -54,6 +54,7 @@ EXPERTS = (
     (0.13, 0.25, ("gaussian:0.12-0.22@0.97", "jpeg:80-95@0.04")),
 )
 
+# What is left where experts take white noise.
 REST = ("camera@0.25", "gaussian:0.004-0.018@0.25", "gaussian:0-0.216@0.35", "jpeg:20-80@0.35", "jpeg:75-99@0.35")
 
 Pixels = NDArray[np.float32]  # (H, W, 3), 0 to 255
@@ -175,8 +176,8 @@ def draw_page(rng: random.Random) -> Image.Image:
             case "line":
                 draw.line(box, tuple(rng.choice(inks)), rng.randrange(1, 4))
             case shape:
-                fill = rng.choice((None, tuple(rng.choice((*inks, paper)))))
-                getattr(draw, shape)(box, fill, tuple(rng.choice(inks)), rng.randrange(1, 4))
+                paint = draw.rectangle if shape == "rectangle" else draw.ellipse
+                paint(box, rng.choice((None, tuple(rng.choice((*inks, paper))))), tuple(rng.choice(inks)), rng.randrange(1, 4))
     return page
 
 

@@ -124,7 +124,7 @@ def save(path: str, checkpoint: Checkpoint) -> None:
     dtype = weight_dtype(checkpoint.experts)
     tensors = {name: np.asarray(weight, dtype) for name, weight in checkpoint.weights.items()}
     for index, expert in enumerate(checkpoint.experts):
-        tensors |= {expert_tensor(index, name): np.asarray(weight, dtype) for name, weight in expert.weights.items()}
+        tensors |= {expert_prefix(index) + name: np.asarray(weight, dtype) for name, weight in expert.weights.items()}
     if prior := checkpoint.prior:
         tensors |= {name: getattr(prior, name.removeprefix("prior.")) for name in describe_prior(prior).tensors()}
     safetensors.write(path, tensors, KEY, to_json(checkpoint))
@@ -145,7 +145,7 @@ def load(path: str) -> Checkpoint:
             return Checkpoint(header.card, format1.upgrade_weights(network, weights))
         prior = make_prior(header.card, header.prior, tensors) if header.prior else None
         experts = [
-            Expert(low, high, {name: tensors[expert_tensor(index, name)].astype(np.float32) for name in weights})
+            Expert(low, high, {name: tensors[expert_prefix(index) + name].astype(np.float32) for name in weights})
             for index, (low, high) in enumerate(header.experts)
         ]
         return Checkpoint(header.card, weights, prior, experts)
@@ -178,10 +178,9 @@ def parse(values: dict[str, Any]) -> Header:
 
 def expected_tensors(header: Header) -> safetensors.Expected:
     """The weights a card's network needs, those of its experts, and the tensors of its prior."""
-    shapes = header.card.network.weight_shapes()
-    names = {name: name for name in shapes}
-    names |= {expert_tensor(index, name): name for index in range(len(header.experts)) for name in shapes}
-    weights: safetensors.Expected = {tensor: (shapes[name], weight_dtype(header.experts)) for tensor, name in names.items()}
+    shapes, dtype = header.card.network.weight_shapes(), weight_dtype(header.experts)
+    prefixes = ["", *(expert_prefix(index) for index in range(len(header.experts)))]
+    weights: safetensors.Expected = {prefix + name: (shape, dtype) for prefix in prefixes for name, shape in shapes.items()}
     return {**weights, **(header.prior.tensors() if header.prior else {})}
 
 
@@ -190,9 +189,9 @@ def weight_dtype(experts: Sequence[Any]) -> type[np.generic]:
     return np.float16 if experts else np.float32
 
 
-def expert_tensor(index: int, name: str) -> str:
-    """The name of a weight of an expert in the file."""
-    return f"experts.{index}.{name}"
+def expert_prefix(index: int) -> str:
+    """What the names of an expert's weights begin with in the file."""
+    return f"experts.{index}."
 
 
 def make_prior(card: Card, spec: PriorSpec, tensors: Mapping[str, Array]) -> Mixture:

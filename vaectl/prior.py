@@ -95,7 +95,7 @@ class Mixture:
         return [self.labels[index] for index in (self.posterior(z) @ self.shares).argmax(axis=1)]
 
     def purity(self, label: str) -> float:
-        """The share of samples for a label that have it."""
+        """About which share of the samples drawn for a label have it; raises KeyError as `share_of`."""
         share = self.share_of(label)
         chosen = self.weights * share
         return float(chosen @ share / chosen.sum())

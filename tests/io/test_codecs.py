@@ -92,7 +92,7 @@ def test_color_becomes_gray_by_luminance() -> None:
 @pytest.mark.fault(20)
 def test_the_first_frame_of_an_animation_is_read_with_a_warning() -> None:
     frames = [Image.new("L", (4, 4), value) for value in (255, 0)]
-    with pytest.warns(VaectlWarning, match="holds several images: only its first one is read"):
+    with pytest.warns(VaectlWarning, match="holds several images: only the first is read"):
         assert read(save(frames[0], "TIFF", save_all=True, append_images=frames[1:]), (4, 4, 1)).min() == 1
     data = save(frames[0], "GIF", save_all=True, append_images=frames[1:])
     with pytest.warns(VaectlWarning, match="first frame"):

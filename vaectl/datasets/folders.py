@@ -12,7 +12,7 @@ from vaectl.io import codecs, files, images, remote
 from vaectl.io.images import ResizeSpec
 from vaectl.io.inputs import decode_task
 from vaectl.io.prefetch import prefetch
-from vaectl.io.sources import REMOTE_THREADS, Folder, SkipPolicy, folder_label, no_images
+from vaectl.io.sources import Folder, SkipPolicy, folder_label, no_images
 from vaectl.io.tars import Shards
 
 N_REMOTE_HEADERS = 32  # images of a folder at a URL whose sizes tell the common one
@@ -70,7 +70,7 @@ def folder_spec(folder: Folder, preprocessing: Preprocessing, policy: SkipPolicy
         paths = paths[:: max(1, len(paths) // N_REMOTE_HEADERS)]  # each takes a request
     tasks = (partial(peek_file, os.path.join(folder.path, path)) for path in paths)
     headers: Iterable[tuple[int, int, int] | None] = (
-        prefetch(tasks, threads=REMOTE_THREADS) if is_remote else (task() for task in tasks)
+        prefetch(tasks, threads=remote.N_THREADS) if is_remote else (task() for task in tasks)
     )
     for found in headers:
         if found:

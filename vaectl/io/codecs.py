@@ -159,8 +159,11 @@ def open_image(data: bytes, name: str, spec: ResizeSpec | None = None) -> tuple[
         ImageOps.exif_transpose(image, in_place=True)
         upright = to_common_mode(image, data)
     if animated:
-        kind, part = ("holds several images", "one") if image.format in ("TIFF", "MPO") else ("is animated", "frame")
-        warn(f"{name} {kind}: only its first {part} is read")
+        is_stack = image.format in ("TIFF", "MPO")
+        warn(
+            f"{name} "
+            + ("holds several images: only the first is read" if is_stack else "is animated: only its first frame is read")
+        )
     return upright, box
 
 

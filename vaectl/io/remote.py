@@ -13,6 +13,7 @@ from vaectl.errors import VaectlError
 T = TypeVar("T")
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.+")
+N_THREADS = 16  # files that are opened at once, for servers take a while to answer
 CREDENTIALS = "give credentials as its provider's own tools take them"
 WAITS = (1.0, 4.0)  # seconds before a lost connection is tried again
 # Their exceptions have no common class.

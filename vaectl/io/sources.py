@@ -21,8 +21,6 @@ from vaectl.text import list_names
 
 T = TypeVar("T")
 
-REMOTE_THREADS = 16  # files of a folder at a URL that are opened at once, for servers take a while to answer
-
 
 @dataclass
 class SkipPolicy:
@@ -211,21 +209,26 @@ class Folder:
 
     def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
         """The images, named by their path within the folder; other files are skipped with a warning."""
-        found, others = 0, []
+        found = 0
+        unreadable: list[str] = []
+        others: list[str] = []
         tasks = (partial(open_file, self.path, path) for path in self.files(policy))
         opened: Iterable[OpenFile | VaectlError] = (
-            prefetch(tasks, ahead=1, threads=REMOTE_THREADS) if remote.is_url(self.path) else (task() for task in tasks)
+            prefetch(tasks, ahead=1, threads=remote.N_THREADS) if remote.is_url(self.path) else (task() for task in tasks)
         )
         for file in opened:
             if isinstance(file, VaectlError):
                 policy.handle(file)
                 continue
             with file.opened:
-                if file.format in READABLE_FORMATS or file.format in HEIF_BRANDS.values():
+                if file.format in READABLE_FORMATS:
                     found += 1
                     yield Input(file.reader, file.format, file.path, count())
                 else:
-                    others.append(file.path)
+                    (unreadable if file.format in HEIF_BRANDS.values() else others).append(file.path)
+        if unreadable:
+            ignored = f"ignored HEIC or AVIF, which vaectl does not read ({list_names(unreadable)})"
+            warn(f"{self.path!r}: {ignored}: convert it to JPEG or PNG")
         if not found and self.stop is None:
             raise no_images(self.path)
         if others:

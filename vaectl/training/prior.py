@@ -55,7 +55,7 @@ def fit_prior(
     for size in sorted({*SIZES, min(n_labels, SIZES[-1])}):
         affordable = MAX_COST * training_cost / (ITERATIONS * iteration_cost(size, len(dims)))
         count = int(min(len(train), affordable)) if size > 1 else len(train)
-        # One component for each label needs few latents: it takes its covariance mostly from the others.
+        # One component for each label needs few latents, for its covariance is then mostly the mean of all.
         needed = MIN_SHARE * size * (1 if size == n_labels else len(dims))
         if size > 1 and (count < needed or (len(held_out) < MIN_HELD_OUT and size != n_labels)):
             continue
@@ -211,7 +211,7 @@ def maximize(statistics: Tensor) -> GaussianMixture:
     """The mixture of the greatest likelihood for the sums of `features` in each component, (K, F).
 
     Covariances are shrunk to their mean, or many small components would know their latents by heart (Friedman 1989, RDA), and
-    their mean to 1, or it would be almost singular for fewer latents than dimensions.
+    their mean to the identity, the covariance of standardized latents, or it would be almost singular for few of them.
     """
     active = (isqrt(8 * statistics.shape[1] + 1) - 3) // 2
     counts = statistics[:, 0] + 1e-6
