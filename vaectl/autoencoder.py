@@ -40,6 +40,7 @@ Images = str | PathLike[str] | Image | Iterable[str | PathLike[str] | Image] | A
 Latents = str | PathLike[str] | Iterable[str | PathLike[str]] | ArrayLike
 
 PRIORS = ("learned", "normal")
+N_LABELS = 20  # that a message lists
 MIN_PURITY = 0.6  # of samples of a label; below it, a warning says so
 MAX_BATCH_VALUES = 1 << 20  # pixel values that pass through the network together
 # The MACs (multiply-accumulates) that NumPy has done in about the time it takes to import torch.
@@ -227,7 +228,7 @@ class Autoencoder:
                 warn(f"only about {purity:.0%} of these are {label!r}: train longer, or on more images, to tell labels apart")
             return learned.sample(count, seed, temperature, label)
         except KeyError as error:
-            known = f"its labels are {list_names(learned.labels)}" if learned.labels else "its data had no labels"
+            known = f"its labels are {list_names(learned.labels, N_LABELS)}" if learned.labels else "its data had no labels"
             raise UsageError(f"the prior knows no label {label!r}: {known}") from error
 
     def save(self, path: str | PathLike[str]) -> None:

@@ -17,7 +17,7 @@ def shorten(text: str) -> str:
     return text if len(text) <= MAX_MESSAGE else f"{text[:half]} ... {text[-half:]}"
 
 
-def list_names(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str], limit: int = N_NAMED) -> str:
     """The first few names, quoted, and how many more there are."""
-    more = len(names) - N_NAMED
-    return ", ".join(map(repr, names[:N_NAMED])) + (f" and {more:,} more" if more > 0 else "")
+    more = len(names) - limit
+    return ", ".join(map(repr, names[:limit])) + (f" and {more:,} more" if more > 0 else "")

@@ -26,12 +26,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def progress_at(step: int, steps: int, *, ends_epoch: bool = False) -> Progress:
+def progress_at(step: int, steps: int, *, ends_epoch: bool = False, beta: float = 1, objective: str = "elbo") -> Progress:
     config = make_config(
-        "mlp", 1000, max_fan_in=784, epochs=1, batch_size=10, lr=None, beta=1, corrupt=(), likelihood="bernoulli", sigma=None,
-        samples=1, binarize=False, precision="auto", seed=0,
+        "mlp", 1000, max_fan_in=784, epochs=1, batch_size=10, lr=None, beta=beta, corrupt=(), likelihood="bernoulli", sigma=None,
+        samples=1, objective=objective, binarize=False, precision="auto", seed=0,
     )  # fmt: skip
-    return Progress(step, steps, 0, 1, ends_epoch, config, 3, 2, 1, {})
+    return Progress(step, steps, 0, 1, ends_epoch, config, 2 + beta, 2, 1, {})
 
 
 def test_off_a_terminal_a_long_epoch_prints_a_line_at_least_once_a_minute(
@@ -61,7 +61,12 @@ def test_a_line_holds_the_loss_the_speed_and_the_time_left(clock: Clock, capsys:
     with console.TrainingDisplay(quiet=False, as_json=False) as display:
         clock.seconds = 5
         display.on_progress(progress_at(50, 100, ends_epoch=True))
-    assert capsys.readouterr().err == "epoch 1/1: loss 3.00 = 2.00 + 1.00 KL nats, 100 images/s, 5 s left\n"
+        display.on_progress(progress_at(50, 100, ends_epoch=True, beta=4))
+        display.on_progress(progress_at(50, 100, ends_epoch=True, objective="iwae"))
+    one, four, iwae = capsys.readouterr().err.splitlines()
+    assert one == "epoch 1/1: loss 3.00 = 2.00 + 1.00 KL nats, 100 images/s, 5 s left"
+    assert "loss 6.00 = 2.00 + 4 x 1.00 KL nats" in four
+    assert "loss 3.00 nats" in iwae
 
 
 def test_quiet_prints_nothing_and_json_goes_to_stdout(clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:

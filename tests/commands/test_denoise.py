@@ -176,6 +176,15 @@ def test_a_clean_photo_comes_back_as_it_was(run: Call, tmp_path: Path) -> None:
     assert psnr(tmp_path / "clean.png", clean) > 40
 
 
+def test_the_strength_is_how_much_of_the_result_is_mixed_in(run: Call, tmp_path: Path) -> None:
+    write_photo(tmp_path / "photo.png", 0.1)
+    run("denoise", "photo.png", "-o", "all.png")
+    for strength in (0, 0.25, 1):
+        run("denoise", "photo.png", "-o", "some.png", "--strength", strength)
+        photo, whole, some = (np.asarray(Image.open(tmp_path / f"{name}.png")).astype(float) for name in ("photo", "all", "some"))
+        np.testing.assert_allclose(some, (1 - strength) * photo + strength * whole, atol=0 if strength in (0, 1) else 1)
+
+
 def test_the_denoiser_in_the_folder_comes_before_the_ready_made_one(run: Call, dae: Path, vae: Path, tmp_path: Path) -> None:
     write_photo(tmp_path / "photo.png", 0.1)
     (tmp_path / "vae.safetensors").write_bytes(vae.read_bytes())

@@ -175,11 +175,14 @@ def test_samples_into_a_folder_are_images(run: Call, vae: Path, tmp_path: Path) 
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"sample-{index:05d}.png" for index in range(3)]
 
 
-def test_sample_prefers_the_vae(run: Call, models: Path, tmp_path: Path) -> None:
+def test_samples_are_decoded_by_the_model_they_are_of(run: Call, models: Path, tmp_path: Path) -> None:
     for age, name in enumerate(["dae", "vae"]):
         (tmp_path / f"{name}.safetensors").write_bytes((models / f"{name}.safetensors").read_bytes())
         os.utime(tmp_path / f"{name}.safetensors", (1000 - age, 1000 - age))
-    assert "using 'vae.safetensors', the VAE of" in run("sample", "-n", 2, "-o", "z.npy").stderr.decode()
+    sampled = run("sample", "-n", 2)
+    decoded = run("decode", "-o", "out.png", input=sampled.stdout)
+    for result in (sampled, decoded):
+        assert "using 'dae.safetensors', the newest of" in result.stderr.decode()
 
 
 def test_inverted_images_are_interpolated(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
@@ -206,3 +209,5 @@ def test_a_label_draws_images_of_that_label(run: Call, tmp_path: Path, digits: N
     assert "2 labels" in run("info", "ae.safetensors").stdout.decode()
     found = json.loads(run("evaluate", "-c", "ae.safetensors").stdout)
     assert found["label_accuracy"] == 1
+    np.savez(tmp_path / "others.npz", x_train=images, y_train=["other"] * 200, x_test=images, y_test=["other"] * 200)
+    assert json.loads(run("evaluate", "-c", "ae.safetensors", "--data", "others.npz").stdout)["label_accuracy"] is None

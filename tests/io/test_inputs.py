@@ -113,6 +113,17 @@ def test_a_table_holds_latents_their_names_and_labels(tmp_path: Path) -> None:
     assert File(str(tmp_path / "z.csv")).count() is None  # before it is read
 
 
+def test_other_columns_of_a_table_are_passed_over(tmp_path: Path) -> None:
+    table = ",label,z0,cluster,z1,name\n0,cat,1,7,2,a\n1,,3,7,4,z0\n"
+    found = read_table(table, tmp_path)
+    assert found.arrays.tolist() == [[1, 2], [3, 4]]
+    assert list(found.names) == ["a", "z0"] and list(found.labels) == ["cat", None]
+    with pytest.raises(VaectlError, match=r"line 2 has 5 fields, its header has 6"):
+        read_table(table.replace(",2,a", ",2"), tmp_path)
+    with pytest.raises(VaectlError, match=r"latents of shape \(N, 1\)"):
+        read_table("name,z0,z2\na,1,2\n", tmp_path)
+
+
 @pytest.mark.parametrize(
     "edit", [("", "\ufeff"), ("\n", "\r\n"), ("name,z0,z1", '"name","z0","z1"'), ("\n", "\n\n"), ("1,", " 1.00 ,")]
 )

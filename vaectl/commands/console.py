@@ -132,7 +132,10 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
 def describe_progress(progress: "Progress", seconds: float) -> str:
     """The epoch, the loss and its parts, the speed and the time left."""
     config, done = progress.config, progress.step - progress.first_step
-    parts = f" = {progress.reconstruction:.2f} + {progress.kl:.2f} KL" if progress.kl else ""
+    parts = ""
+    if progress.kl and config.objective == "elbo":  # another bound is no sum of two parts
+        beta = "" if config.beta == 1 else f"{config.beta:g} x "
+        parts = f" = {progress.reconstruction:.2f} + {beta}{progress.kl:.2f} KL"
     speed = f"{done * config.batch_size / max(seconds, 1e-9):,.0f} images/s"
     left = seconds / done * (progress.steps - progress.step)
     held_out = ""

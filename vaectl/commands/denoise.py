@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 DEFAULT = "photo"
 
+STRENGTH = typer.Option(
+    "--strength", min=0, max=1, metavar="X", help="How much of the noise is removed: 0.7 leaves some grain in photos."
+)
+
 
 def denoise(
     inputs: options.Images = None,
+    strength: Annotated[float, STRENGTH] = 1,
     corrupt: options.Corrupt = None,
     compare: Annotated[
         bool,
@@ -48,6 +53,7 @@ def denoise(
     \b
       vaectl denoise photo.jpg -o clean.jpg
       vaectl denoise noisy/ -o clean/ --keep-format
+      vaectl denoise photo.jpg --strength 0.7 -o grainy.jpg
       vaectl denoise noisy/ --compare -o compared/
       vaectl denoise mnist:17 --corrupt gaussian:0.25 --compare -o compared.png
     """
@@ -71,7 +77,7 @@ def denoise(
         channels = model.image_shape[2]
         clean, alpha = images[..., :channels], images[..., channels:]
         corrupted = apply_corruptions(corruptions, clean, random).astype(np.float32)
-        result = model.denoise(corrupted)
+        result = strength * model.denoise(corrupted) + (1 - strength) * corrupted
         shown = ([clean, corrupted, result] if corruptions else [clean, result]) if compare else [result]
         return np.concatenate([np.concatenate([stack, alpha], axis=3) for stack in shown], axis=1)
 

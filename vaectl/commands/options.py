@@ -164,6 +164,6 @@ def find_checkpoint(given: str | None, preferred: str | None = None, pretrained:
         )
     newest = max(here, key=lambda path: (path == f"{preferred}{SUFFIX}", os.path.getmtime(path)))
     if len(here) > 1:
-        why = {"dae": "the denoiser", "vae": "the VAE"}.get(preferred or "") if newest == f"{preferred}{SUFFIX}" else "the newest"
+        why = "the denoiser" if newest == f"{preferred}{SUFFIX}" else "the newest"
         warn(f"using {newest!r}, {why} of {', '.join(sorted(here))}: choose another with -c")
     return newest

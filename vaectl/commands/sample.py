@@ -40,7 +40,7 @@ def sample(
     from vaectl.io.outputs import ALL_FORMATS, Layout, parse_destination, write_either
 
     destination = parse_destination(output, format, ALL_FORMATS, animate=animate)
-    model = autoencoder.load(options.find_checkpoint(checkpoint, preferred="vae"), device)
+    model = autoencoder.load(options.find_checkpoint(checkpoint), device)
     drawn = model.sample_latents(count, seed=seed, prior=prior, temperature=temperature, label=label)
     latents = Batch([f"sample-{index:05d}" for index in range(count)], drawn)
     write_either([latents], destination, model.decode, Layout(columns, scale, fps))

@@ -25,7 +25,7 @@ from vaectl.errors import VaectlError
 from vaectl.io import files, images, remote
 from vaectl.io.images import ResizeSpec
 from vaectl.io.sources import Folder, SkipPolicy
-from vaectl.io.tars import Shards
+from vaectl.io.tars import Shards, is_shards
 from vaectl.networks.layers import Shape
 from vaectl.types import UInt8Array
 
@@ -76,6 +76,14 @@ class Dataset:
         """Its name, hash and sizes, for the checkpoint's card."""
         found: dict[str, str | int] = {"name": self.name, "sha256": self.sha256, "train": len(self.train), "test": len(self.test)}
         return found | ({"noisy": self.noisy} if self.noisy else {})
+
+
+def check_learned_data(name: str, advice: str) -> None:
+    """Raise a VaectlError, with `advice`, if the data that a model was trained on are not here."""
+    if name == IN_MEMORY:
+        raise VaectlError("the model was trained on arrays in memory", advice)
+    if name.partition(":")[0] not in NAMES and not (remote.is_url(name) or is_shards(name) or os.path.exists(name)):
+        raise VaectlError(f"the model was trained on {name!r}, which is not here", advice)
 
 
 def load_dataset(

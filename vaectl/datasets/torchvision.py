@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tarfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from vaectl.datasets.catalogue import DOWNLOADABLE, SPLITS, TorchvisionDataset
 from vaectl.errors import VaectlError
 from vaectl.io import locks
 
-TORCHVISION_ERRORS = (OSError, RuntimeError, ImportError, ValueError, EOFError)
+TORCHVISION_ERRORS = (OSError, RuntimeError, ImportError, ValueError, EOFError, tarfile.TarError)
 
 
 def load_splits(name: str) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def load_splits(name: str) -> dict[str, Any]:
                 os.replace(aside, folder)
             if os.path.isdir(folder):
                 shutil.copytree(folder, fresh)
-            with tls_only():
+            with safe_downloads():
                 open_splits(dataset, fresh, download=True)
             if os.path.isdir(folder):
                 os.replace(folder, aside)
@@ -68,10 +69,12 @@ class ForceTLS(urllib.request.HTTPHandler):
 
 
 @contextmanager
-def tls_only() -> Iterator[None]:
-    """Within the block, urllib downloads nothing without TLS."""
+def safe_downloads() -> Iterator[None]:
+    """Within the block, urllib downloads nothing without TLS, and no tar file writes outside its folder."""
     urllib.request.install_opener(urllib.request.build_opener(ForceTLS))
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # the default from Python 3.14 on
     try:
         yield
     finally:
         urllib.request.install_opener(None)
+        tarfile.TarFile.extraction_filter = None

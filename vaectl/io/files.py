@@ -37,6 +37,8 @@ SIGNATURES = {
 # What phones write and vaectl does not read, by the bytes after "ftyp".
 HEIF_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
 MAX_SIGNATURE_BYTES = 12
+# The header of a table that begins with other columns.
+LATENT_COLUMN, MAX_TABLE_HEADER_BYTES = re.compile(rb'[,"]z0\b'), 1024
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_IMAGE_BYTES = 1 << 29
 MAX_PIXELS = 89_478_485  # where Pillow itself warns: 256 MB at 24 bits
@@ -127,8 +129,12 @@ def sniff_format(reader: PeekableReader) -> str:
         return "WEBP"
     if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
         return HEIF_BRANDS[head[8:12]]
-    found = (format for signature, format in SIGNATURES.items() if head.startswith(signature))
-    return next(found, "unknown" if head else "empty")
+    for signature, format in SIGNATURES.items():
+        if head.startswith(signature):
+            return format
+    if LATENT_COLUMN.search(reader.peek(MAX_TABLE_HEADER_BYTES).partition(b"\n")[0]):
+        return "CSV"
+    return "unknown" if head else "empty"
 
 
 @contextmanager

@@ -249,23 +249,20 @@ def table_rows(input: Input, check_dim: Callable[[int, str], None]) -> Iterator[
 
     Another header begins another table, as in what `cat` makes of two.
     """
-    columns = 0
-    leading: list[str] = []
+    columns: tables.Columns | None = None
     for line, fields in tables.read_records(input.reader):
         where = f"{input.reader.name} line {line}"
-        found = tables.leading_columns(fields)
-        if found is not None:
-            columns, leading = len(fields), found
-            dim = columns - len(leading)
-            check_dim(dim, f"{where} has latents of shape (N, {dim})")
+        if found := tables.find_columns(fields):
+            columns = found
+            check_dim(len(columns.z), f"{where} has latents of shape (N, {len(columns.z)})")
         elif not columns:
             raise VaectlError(f"{where}: the header name, label (if known), z0, z1, ... is expected: see vaectl encode")
-        elif len(fields) != columns:
-            raise VaectlError(f"{where} has {len(fields)} fields, its header has {columns}: correct it")
+        elif len(fields) != columns.width:
+            raise VaectlError(f"{where} has {len(fields)} fields, its header has {columns.width}: correct it")
         else:
-            known = dict(zip(leading, fields, strict=False))
-            z = parse_latent(fields[len(leading) :], where)
-            yield Item(known.get("name") or input.numbered_name(), z, known.get("label") or None)
+            name, label = ("" if index is None else fields[index] for index in (columns.name, columns.label))
+            z = parse_latent([fields[index] for index in columns.z], where)
+            yield Item(name or input.numbered_name(), z, label or None)
 
 
 def parquet_rows(input: Input, check_dim: Callable[[int, str], None]) -> Iterator[Item]:

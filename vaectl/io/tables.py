@@ -2,7 +2,9 @@
 
 import csv
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from io import StringIO
+from itertools import count, takewhile
 
 from vaectl.errors import VaectlError
 from vaectl.io.files import PeekableReader
@@ -55,10 +57,35 @@ def latent_columns(leading: Sequence[str], latent_dim: int) -> list[str]:
     return [*leading, *(f"z{dim}" for dim in range(latent_dim))]
 
 
-def leading_columns(header: Sequence[str]) -> list[str] | None:
-    """The leading columns of the header of a table of latents; None if the record is no such header."""
-    found = [column for column in header if column in ("name", "label")]
-    return found if header == latent_columns(found, len(header) - len(found)) else None
+@dataclass(frozen=True)
+class Columns:
+    """Where the fields of a table of latents are: of `width` columns, those of z, and those of the name and the label, if any."""
+
+    width: int
+    z: Sequence[int]
+    name: int | None
+    label: int | None
+
+
+def find_columns(record: Sequence[str]) -> Columns | None:
+    """The columns that a header names, z0, z1 and so on; None if the record is no header of latents, but has numbers.
+
+    Other columns are passed over, such as the index that pandas writes.
+    """
+    positions = {column: index for index, column in enumerate(record)}
+    z = [positions[f"z{dim}"] for dim in takewhile(lambda dim: f"z{dim}" in positions, count())]
+    if not z or any(map(is_number, record)):
+        return None
+    return Columns(len(record), z, positions.get("name"), positions.get("label"))
+
+
+def is_number(field: str) -> bool:
+    """Whether a field is a number."""
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
 
 
 def format_record(*values: str) -> bytes:

@@ -14,7 +14,7 @@ from vaectl.autoencoder import Autoencoder, Images, as_sources, load
 from vaectl.corruption import parse_corruptions
 from vaectl.datasets.arrays import IN_MEMORY, IN_NPZ
 from vaectl.datasets.catalogue import SPLITS
-from vaectl.datasets.load import Data, Dataset, load_dataset
+from vaectl.datasets.load import Data, Dataset, check_learned_data, load_dataset
 from vaectl.datasets.named import DatasetImages, open_source
 from vaectl.datasets.pairs import match_pairs
 from vaectl.datasets.samples import Preprocessing
@@ -57,7 +57,7 @@ class Evaluation:
     `metrics`: `neg_elbo` = `reconstruction` + `kl` and `nll` in nats per image, `mse` on pixels in [0, 1], `psnr` in dB, `ssim`;
     with corruptions also `mse_before`, `psnr_before`, `ssim_before` of the corrupted images. `neg_elbo_learned` and `nll_learned`
     are under the learned prior. `label_accuracy` is the fraction of images whose label is that of the components of the learned
-    prior nearest to their latents, if both have labels.
+    prior nearest to their latents, among images with a label that the prior knows; None if there are none.
     """
 
     checkpoint: str | None
@@ -124,8 +124,7 @@ def evaluate(
         data, partners = str(card.data.get("name")), card.data.get("noisy")
         noisy = None if partners == IN_NPZ else partners
         skip_bad = skip_bad or bool(card.data.get("skip_bad"))
-        if data == IN_MEMORY:
-            raise VaectlError("the model was trained on arrays in memory: give data to evaluate it on")
+        check_learned_data(data, "give other images, with --data in the shell")
     binarize = bool(card.training.get("binarize")) if binarize is None else binarize
     corrupt = [*card.corrupt] * (noisy is None or not explicit) if corrupt is None else corrupt
     config = EvalConfig(parse_corruptions(corrupt, on_crops=not has_latent), samples, binarize, ssim=True, seed=seed)
@@ -156,7 +155,7 @@ def evaluate(
             variance.update(mu)
             if prior and labels:
                 guesses = zip(prior.classify(mu), labels[start:end], strict=False)
-                hits += [guess == label for guess, label in guesses if label is not None]
+                hits += [guess == label for guess, label in guesses if label in prior.labels]
             on_batch(names[start:end], metrics, total, learned_split)
             start = end
     with join_world(resolve_device(device)) as world:

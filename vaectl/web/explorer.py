@@ -12,9 +12,8 @@ from io import BytesIO
 import numpy as np
 
 from vaectl.autoencoder import Autoencoder, Images, as_sources, load
-from vaectl.datasets.arrays import IN_MEMORY
 from vaectl.datasets.catalogue import NAMES
-from vaectl.datasets.load import load_dataset
+from vaectl.datasets.load import check_learned_data, load_dataset
 from vaectl.datasets.samples import Preprocessing
 from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io.images import from_uint8, to_pixels, to_uint8
@@ -99,11 +98,9 @@ def find_images(model: Autoencoder) -> str | Batch:
         VaectlError: they are gone, or were arrays.
     """
     data = str(model.card.data.get("name"))
+    check_learned_data(data, "give IMAGES, or --count 0 for an empty map")
     if data.partition(":")[0] in NAMES or os.path.isdir(data):
         return data
-    if not os.path.exists(data):
-        what = "arrays in memory" if data == IN_MEMORY else f"{data!r}, which is not here"
-        raise VaectlError(f"the model was trained on {what}", "give IMAGES, or --count 0 for an empty map")
     height, width, channels = model.image_shape
     dataset = load_dataset(data, Preprocessing((height, width), channels, model.card.fit))
     names = [f"{dataset.held_out_split}-{index:05d}" for index in range(len(dataset.held_out))]
