@@ -13,7 +13,7 @@ if _typing.TYPE_CHECKING:
     from vaectl.autoencoder import Autoencoder, load
     from vaectl.errors import VaectlError, VaectlWarning
     from vaectl.training.evaluation import Evaluation, evaluate
-    from vaectl.training.loop import Progress
+    from vaectl.training.progress import Progress
     from vaectl.training.run import train
     from vaectl.web.explorer import explore
 
@@ -24,7 +24,7 @@ __all__ = ["Autoencoder", "Evaluation", "Progress", "VaectlError", "VaectlWarnin
 _MODULES = {
     "Autoencoder": "vaectl.autoencoder",
     "Evaluation": "vaectl.training.evaluation",
-    "Progress": "vaectl.training.loop",
+    "Progress": "vaectl.training.progress",
     "VaectlError": "vaectl.errors",
     "VaectlWarning": "vaectl.errors",
     "evaluate": "vaectl.training.evaluation",

@@ -6,7 +6,7 @@ import pytest
 
 from vaectl.commands import console
 from vaectl.training.config import make_config
-from vaectl.training.loop import Progress
+from vaectl.training.progress import Progress
 
 
 @dataclass

@@ -16,9 +16,10 @@ from vaectl.networks.network import build_mlp, build_unet
 from vaectl.training import loop
 from vaectl.training.config import TrainConfig, make_config
 from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops
-from vaectl.training.loop import Progress, Trainer, TrainResult, TrainState, Validate
+from vaectl.training.loop import Trainer, TrainResult, TrainState, Validate
 from vaectl.training.losses import Likelihood
 from vaectl.training.metrics import Metrics
+from vaectl.training.progress import Progress
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.01, beta=1.0, corrupt=(), precision="fp32")
 GAUSSIAN = dataclasses.replace(CONFIG, likelihood="gaussian")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from vaectl.training.evaluation import Evaluation
-    from vaectl.training.loop import Progress
+    from vaectl.training.progress import Progress
 
 BAR_DELAY = 1.0  # seconds of work before a bar appears
 BAR_INTERVAL = 0.1

@@ -40,9 +40,9 @@ from vaectl.training.config import make_config
 from vaectl.training.distributed import check_equal, join_world
 from vaectl.training.loader import make_dataset
 from vaectl.training.log import TrainLog, check_log
-from vaectl.training.loop import Progress
 from vaectl.training.losses import Likelihood
 from vaectl.training.metrics import Metrics
+from vaectl.training.progress import Progress
 from vaectl.training.result import describe_machine, make_checkpoint, versions
 from vaectl.training.resume import Checkpointer, checkpointing
 from vaectl.training.threads import free_threads, read_cpu_times
