@@ -161,6 +161,17 @@ def test_a_photo_of_any_noise_is_denoised_without_a_training(run: Call, tmp_path
     assert not run("denoise", "in/photo.png", "-o", "clean.png", "-c", "photo").stderr
 
 
+def test_originals_are_not_replaced(run: Call, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.png"):
+        write_photo(tmp_path / "in" / name, 0.1)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "in").iterdir()}
+    for arguments in (["in/"], ["in/", "--keep-format"], ["in/b.png"], ["in/a.jpg", "--keep-format"]):
+        one_line(run("denoise", *arguments, "-o", "in", code=2), "'in' holds the originals: name another folder with -o")
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "in").iterdir()}
+    run("denoise", "in/a.jpg", "-o", "in")
+    assert Image.open(tmp_path / "in" / "a.png").size == Image.open(tmp_path / "in" / "a.jpg").size
+
+
 def test_a_file_that_keeps_its_format_keeps_its_name_before_others(run: Call, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name, color in (("b.bmp", 10), ("b.png", 200), ("c.bmp", 30)):

@@ -1,6 +1,7 @@
 """vaectl denoise."""
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from vaectl.text import list_names
 if TYPE_CHECKING:
     from vaectl.autoencoder import Autoencoder
     from vaectl.io.inputs import Batch
+    from vaectl.io.outputs import Destination
     from vaectl.types import Array
 
 DEFAULT = "photo"
@@ -69,6 +71,8 @@ def denoise(
     destination = parse_destination(output, format, IMAGE_FORMATS, animate=animate, keep_format=keep_format)
     if part and not destination.is_folder:
         raise UsageError("--shard is for a folder of results: use it as in --shard 2/8 -o clean/")
+    if destination.is_folder:
+        check_originals_stay(inputs or [], destination)
     model = load_denoiser(checkpoint, device)
     corruptions = parse_corruptions(corrupt or [], on_crops=not model.network.has_latent)
     random = NumpyRandom((seed, part.index) if part else seed)
@@ -86,6 +90,16 @@ def denoise(
     monitor = NoiseMonitor(model)
     write_images((batch.map(denoised) for batch in monitor.watch(tracked)), destination, Layout(columns, scale, fps))
     monitor.warn()
+
+
+def check_originals_stay(paths: Sequence[str], destination: "Destination") -> None:
+    """Raise a UsageError if photos would be replaced, or joined, by what is made of them."""
+    for path in paths:
+        folder = path if os.path.isdir(path) else os.path.dirname(path) or os.curdir
+        suffix = os.path.splitext(path)[1].lower()
+        joins = os.path.isdir(path) or destination.keeps_format or suffix == f".{destination.format}"
+        if joins and os.path.isdir(destination.path) and os.path.realpath(folder) == os.path.realpath(destination.path):
+            raise UsageError(f"{destination.path!r} holds the originals: name another folder with -o")
 
 
 def load_denoiser(path: str | None, device: str) -> "Autoencoder":
