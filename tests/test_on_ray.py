@@ -4,9 +4,13 @@ import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -84,17 +88,46 @@ def test_tables_that_are_there_are_kept_and_the_others_made(vae: Path, run: Call
     assert [part for part in parts if before[part] != after[part]] == [parts[1]]
     result = run("encode", "mnist:test", "-c", vae, "--ray", "local", "-o", "latents/", code=1)
     one_line(result, "'latents/' holds tables of a run with other inputs", "name another folder, or remove it")
+    result = run("encode", "mnist:test", "mnist:train:7", "-c", vae, "--ray", "local", "-o", "latents")
+    one_line(result, "'latents' holds 3 of 3 tables already: all done")
 
 
 def test_images_that_cannot_be_read_are_listed(vae: Path, digits: NDArray[np.uint8], tmp_path: Path) -> None:
     for index in range(3):
         write_png(tmp_path / "digits" / f"{index}.png", digits[index])
+    with tarfile.open(tmp_path / "whole.tar", "w") as tar:
+        tar.add(tmp_path / "digits", "digits")
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "whole.tar").read_bytes()[:3000])
     (tmp_path / "digits" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    running = encode("digits", "-c", vae, "--skip-bad", cwd=tmp_path)
+    running = encode("digits", "cut.tar", "-c", vae, "--skip-bad", cwd=tmp_path)
     _, err = running.communicate()
-    assert running.returncode == 0
+    assert running.returncode == 0, err.decode()
     assert b"broken.png' is damaged" in err and b": skipped" in err and b"skipped 1 image that could not be read" in err
+    assert b"'cut.tar' is damaged or ends early" in err and b"what follows in it is skipped" in err
+    assert all(line.startswith(b"vaectl encode: ") for line in err.splitlines())
     assert parquet.read_table(tmp_path / "latents")["name"].to_pylist() == ["0.png", "1.png", "2.png"]
+
+
+def test_tar_files_at_urls_are_encoded_one_by_one(vae: Path, digits: NDArray[np.uint8], run: Call, tmp_path: Path) -> None:
+    for start in (0, 4):
+        with tarfile.open(tmp_path / f"{start}.tar", "w") as tar:
+            for index in range(start, start + 4):
+                write_png(tmp_path / "digits" / f"{index}.png", digits[index])
+                tar.add(tmp_path / "digits" / f"{index}.png", f"{index}.png")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        _, err = encode(f"{url}/0.tar", f"{url}/4.tar", "-c", vae, cwd=tmp_path).communicate()
+        tables = [run("encode", f"{url}/{{0..4}}.tar", "-c", vae, "--format", "csv", "--skip-bad", "--shard", part).stdout
+                  for part in ("1/2", "2/2")]  # fmt: skip
+        result = run("encode", f"{url}/0.tar", "-c", vae, "--shard", "1/2", code=1)
+    finally:
+        server.shutdown()
+    assert parquet.read_table(tmp_path / "latents")["name"].to_pylist() == [f"{index}.png" for index in range(8)], err.decode()
+    names = [[line.split(b",")[0] for line in table.splitlines()[1:]] for table in tables]
+    assert names == [[b"%d.png" % index for index in part] for part in (range(4), range(4, 8))]
+    one_line(result, "0.tar' cannot be divided into 2 shards: its size is unknown: use fewer")
 
 
 def test_ray_that_cannot_run_is_told_in_words(

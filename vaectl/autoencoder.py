@@ -21,6 +21,7 @@ from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io import arrays, files, images, inputs
 from vaectl.io.inputs import Batch
 from vaectl.io.sources import ImageList, Source
+from vaectl.io.tars import expand_shards
 from vaectl.networks import numpy as numpy_engine
 from vaectl.networks.device import resolve_device
 from vaectl.networks.layers import Layer, Shape, count_macs
@@ -335,7 +336,10 @@ def as_sources(values: Images) -> list[Source]:
     items: list[Any] = list(values) if isinstance(values, list | tuple | Iterator) else [values]
     if not all(isinstance(item, str | PathLike | Image) for item in items):
         return []
-    return [ImageList([item]) if isinstance(item, Image) else open_source(fspath(item)) for item in items]
+    sources: list[Source] = []
+    for item in items:
+        sources += [ImageList([item])] if isinstance(item, Image) else map(open_source, expand_shards(fspath(item)))
+    return sources
 
 
 def load(path: str | PathLike[str], device: str = "auto") -> Autoencoder:

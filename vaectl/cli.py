@@ -35,6 +35,7 @@ COMMANDS = {
     "info": "Show the card of a checkpoint.",
 }
 
+PARALLEL = ("train", "evaluate")  # share out their work among the processes that torchrun starts
 COMPLETION = "_VAECTL_COMPLETE"  # set by a shell that asks for completions
 
 HELP = """Autoencoders in the shell: train one, then encode, decode, denoise and sample in pipelines.
@@ -63,6 +64,10 @@ class CommandGroup(TyperGroup):
             guesses = get_close_matches(args[0], COMMANDS, 1)
             advice = f"did you mean {guesses[0]}?" if guesses else "see vaectl --help"
             raise UsageError(f"there is no command {args[0]!r}", advice)
+        if ranks.world_size() > 1 and args[0] not in PARALLEL:
+            raise UsageError(
+                f"{args[0]} does not run in several processes of torchrun", "start it without; --shard divides its work"
+            )
         name, command, rest = super().resolve_command(ctx, args)
         return name, load_command(command.name) if command and command.name else None, rest
 

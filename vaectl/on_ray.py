@@ -6,7 +6,8 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,10 @@ from vaectl.datasets.named import open_sources
 from vaectl.errors import VaectlError, VaectlWarning, warn
 from vaectl.extras import importing
 from vaectl.io import files
+from vaectl.io.inputs import Batch
 from vaectl.io.outputs import Destination, write_latents
 from vaectl.io.sources import Shard, Source, count_inputs
+from vaectl.signals import INTERRUPTIONS
 
 IMAGES_PER_PART = 4096  # so many are encoded again where a worker is lost
 MANIFEST = "_encoding.json"  # readers of tables pass over what begins so
@@ -28,7 +31,7 @@ class Encoding:
     """What is encoded, into how many parts, and how; a run that is continued must have the same."""
 
     inputs: Sequence[str]
-    images: int
+    images: int | None  # None if only reading would tell, as of tar files at URLs: then each is a part
     parts: int
     weights: str  # their hash
     invert: bool
@@ -47,7 +50,7 @@ def encode(
     invert: bool = False,
     skip_bad: bool = False,
     device: str = "auto",
-    on_part: Callable[[int, int], None] = lambda images, total: None,
+    on_part: Callable[[int, int | None], None] = lambda images, total: None,
 ) -> None:
     """Encode images on a Ray cluster: Ray Data hands parts of them to actors, which hold the model and write a table each.
 
@@ -58,10 +61,10 @@ def encode(
         address: of the cluster; "local" starts one on this machine, "auto" takes the one that this machine is part of.
         model: a checkpoint's path.
         folder: where the tables go.
-        on_part: called with the number of images in a finished part, and of all.
+        on_part: called with the number of images in a finished part, and of all if it is known.
 
     Raises:
-        VaectlError: no Ray, no cluster there, images that cannot be read or divided, or a folder with tables of another run.
+        VaectlError: no Ray, no cluster there, images that cannot be read, or a folder with tables of another run.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # read at import; errors are told below
     with importing("ray"):
@@ -70,13 +73,19 @@ def encode(
     loaded = checkpoint.load(model)
     sources = open_sources(inputs, "an IMAGE, a folder or an NPY")
     images = count_inputs(sources)
-    if not images:
-        raise VaectlError(f"{sources[0].describe()} cannot be divided: give images, folders or NPY files")
+    if images == 0:
+        raise VaectlError(f"{sources[0].describe()} is empty: it contains no images")
+    parts = len(sources) if images is None else math.ceil(images / IMAGES_PER_PART)
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in loaded.weights.values())).hexdigest()
-    encoding = Encoding(list(inputs), images, math.ceil(images / IMAGES_PER_PART), digest, invert)
+    encoding = Encoding(list(inputs), images, parts, digest, invert)
     start(encoding, folder)
     missing = [part for part in range(1, encoding.parts + 1) if not os.path.exists(encoding.path(folder, part))]
-    on_part(images - len(missing) * images // encoding.parts, images)
+    if len(missing) < parts:
+        warn(
+            f"{folder!r} holds {parts - len(missing)} of {parts} tables already: {'the rest follows' if missing else 'all done'}"
+        )
+    if images is not None:
+        on_part(images - len(missing) * images // parts, images)
     if not missing:
         return
     for name in ("ray", "ray.data"):
@@ -104,10 +113,13 @@ def encode(
                 raise VaectlError(result["error"])
             for message in result["messages"]:
                 warn(message)
-            skipped += len(result["messages"])
+                skipped += message.endswith(": skipped")
             on_part(result["images"], images)
         if skipped:
             warn(f"skipped {skipped} image{'s' if skipped > 1 else ''} that could not be read")
+    except INTERRUPTIONS:
+        warn("interrupted: the same command goes on with what is missing")
+        raise
     finally:
         ray.shutdown()
 
@@ -120,10 +132,24 @@ def connect(ray: Any, address: str) -> None:
     """
     own = {"include_dashboard": False} if address == LOCAL else {}
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
+        with silenced_stderr():
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise VaectlError(f"no Ray cluster at {address!r} ({reason}): start one with ray start, or use --ray local") from error
+
+
+@contextmanager
+def silenced_stderr() -> Iterator[None]:
+    """Within the block, nothing is written to stderr: Ray's core says there how much it will say."""
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def start(encoding: Encoding, folder: str) -> None:
@@ -167,15 +193,20 @@ class PartEncoder:
         (part,) = (int(number) for number in batch["part"])
         images = 0
         error = ""
+
+        def encoded(batches: Iterator[Batch]) -> Iterator[Batch]:
+            nonlocal images
+            for batch in batches:
+                images += len(batch)
+                yield batch.map(self.model.encode)
+
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", VaectlWarning)
             try:
                 sources = Shard(part, self.encoding.parts).take(self.sources)
-                batches = [*self.model.read(sources, invert=self.encoding.invert, skip_bad=self.skip_bad)]
-                images = sum(map(len, batches))
-                encoded = (batch.map(self.model.encode) for batch in batches)
-                write_latents(encoded, Destination(self.encoding.path(self.folder, part), "parquet"))
+                batches = self.model.read(sources, invert=self.encoding.invert, skip_bad=self.skip_bad)
+                write_latents(encoded(batches), Destination(self.encoding.path(self.folder, part), "parquet"))
             except VaectlError as failure:
                 error = str(failure)
-        messages = [str(found.message) for found in caught if str(found.message).endswith(": skipped")]
+        messages = [str(found.message) for found in caught if str(found.message).endswith("skipped")]
         return {"part": [part], "images": [images], "messages": [messages], "error": [error]}

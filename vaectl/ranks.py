@@ -13,6 +13,11 @@ def rank() -> int:
     return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
+def local_world_size() -> int:
+    """The number of those processes on this machine; 0 if it is unknown."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 0))
+
+
 def local_rank() -> int:
     """The number of this process among those on this machine, from 0."""
     return int(os.environ.get("LOCAL_RANK", 0)) if world_size() > 1 else 0

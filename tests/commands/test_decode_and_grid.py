@@ -132,3 +132,15 @@ def test_an_impossible_plane_is_wrong_usage(arguments: list[object], run: Call, 
 def test_a_missing_device_is_an_error_that_lists_the_available_ones(run: Call, vae: Path) -> None:
     one_line(run("grid", "--device", "cuda:9", "-c", vae, code=1), "no device 'cuda:9'", "cpu")
     one_line(run("grid", "-c", vae, code=1, VAECTL_DEVICE="abacus"), "no device 'abacus'", "cpu")
+
+
+def test_a_folder_of_tables_is_decoded(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
+    np.save(tmp_path / "digits.npy", digits[:6])
+    (tmp_path / "latents").mkdir()
+    for index in (1, 2):
+        run("encode", "digits.npy", "-c", vae, "--shard", f"{index}/2", "-o", f"latents/{index}.csv")
+    run("encode", "digits.npy", "-c", vae, "-o", "z.npy")
+    whole, parts = (run("decode", source, "-c", vae, "--format", "png").stdout for source in ("z.npy", "latents/"))
+    assert whole == parts
+    (tmp_path / "empty").mkdir()
+    one_line(run("decode", "empty/", "-c", vae, "-o", "x.png", code=1), "'empty/' contains no latents", ".parquet, .csv, .npy")

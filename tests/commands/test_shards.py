@@ -1,6 +1,7 @@
 """--shard: the parts, one after another, are the whole."""
 
 import csv
+import json
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -61,6 +62,7 @@ def test_the_shards_of_an_evaluation_cover_each_image_once(inputs: list[str], va
         parts = [names(*data, "--shard", f"{index}/2") for index in (1, 2)]
         assert sorted(parts[0] + parts[1]) == names(*data)
         assert min(map(len, parts)) > 0
+        assert json.loads(run("evaluate", "-c", vae, "--samples", 0, *data, "--shard", "1/2").stdout)["shard"] == "1/2"
 
 
 def test_what_cannot_be_divided_is_told_in_words(inputs: list[str], vae: Path, run: Call) -> None:

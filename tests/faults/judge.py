@@ -16,8 +16,8 @@ MAX_ADDRESS_BYTES = 4 << 30
 KILL_CPU_SECONDS = 3 * MAX_CPU_SECONDS
 KILL_SECONDS = 600
 WARNING = re.compile(
-    r": skipped$|: skipped \d+ images?|: only (its first frame|the first) is read$|images become one, without "
-    r"|: ignored (\d+ files?|HEIC or AVIF)|this model learned: "
+    r": (what follows in it is )?skipped$|: skipped \d+ images?|: only (its first frame|the first) is read$"
+    r"|images become one, without |: ignored (\d+ files?|HEIC or AVIF)|this model learned: "
 )
 MAX_MESSAGE_CHARACTERS = 2000
 EXAMPLES = 4  # violations of one kind that are printed

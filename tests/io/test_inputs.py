@@ -328,6 +328,15 @@ def test_folders_may_be_nested_deeper_than_the_recursion_limit(tmp_path: Path) -
         deep = deep.parent
 
 
+def test_a_parquet_table_may_have_the_columns_of_csv(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet as pq
+
+    pq.write_table(pyarrow.table({"z1": [2.0, 4.0], "cluster": [0, 1], "z0": [1.0, 3.0]}), tmp_path / "z.parquet")
+    (found,) = inputs.read_latents(sources(tmp_path / "z.parquet"), 2)
+    assert found.arrays.tolist() == [[1, 2], [3, 4]]
+
+
 def test_a_parquet_table_holds_latents_names_and_labels(tmp_path: Path) -> None:
     from pyarrow import parquet as pq
 

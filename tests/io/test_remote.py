@@ -18,7 +18,8 @@ import pytest
 from numpy.typing import NDArray
 from support import Result, one_line, write_png
 
-from vaectl.errors import VaectlError
+import vaectl
+from vaectl.errors import VaectlError, VaectlWarning
 from vaectl.io import files, remote
 from vaectl.io.sources import Folder, SkipPolicy
 
@@ -106,7 +107,40 @@ def test_missing_credentials_are_told_in_a_line(s3: dict[str, str], vae: Path, r
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     result = run("encode", "s3://bucket/z.npy", "-c", vae, "-o", "z.npy", code=1, **nobody)
-    one_line(result, "Unable to locate credentials: give credentials as its provider's own tools take them")
+    one_line(result, "Unable to locate credentials: give credentials as the provider's own tools take them")
+
+
+def test_where_nothing_can_be_written_is_told_before_a_training(s3: dict[str, str], run: Call, tmp_path: Path) -> None:
+    for url, words in (
+        ("s3://nobucket/m.safetensors", "'s3://nobucket/m.safetensors': there is no bucket 'nobucket': check the URL"),
+        ("http://127.0.0.1:1/m.safetensors", "cannot be written: http is for reading: give a file"),
+    ):
+        result = run("train", "ae", "--epochs", 1, "-o", url, code=1, **s3)
+        one_line(result, words)
+    one_line(run("train", "ae", "--resume", "-o", "s3://bucket/m.safetensors", code=2, **s3), "keeps no state to resume from")
+    assert not os.listdir(tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_uploaded_is_kept(small_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*arguments: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "put_file", fail)
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(VaectlWarning, match="no state is saved"), pytest.raises(VaectlError) as caught:
+        vaectl.train("vae", small_data, hidden=[8], epochs=1, output="memory://m.safetensors")
+    (kept,) = os.listdir(tmp_path)
+    assert kept.endswith("-m.safetensors") and f"the checkpoint is in {kept!r}" in str(caught.value)
+    assert vaectl.load(kept).latent_dim == 10
+
+
+def test_a_server_that_is_not_there_is_no_missing_file(vae: Path, run: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "WAITS", ())
+    with (
+        pytest.raises(VaectlError, match=r"^'http://127.0.0.1:1/x.png': .*: check the connection$"),
+        files.open_reader("http://127.0.0.1:1/x.png"),
+    ):
+        pass
 
 
 def test_without_fsspec_the_error_says_how_to_install_it(

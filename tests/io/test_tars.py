@@ -90,7 +90,29 @@ def test_a_shard_that_ends_early_is_told_or_skipped(shards: list[str], vae: Path
         assert not (tmp_path / "z.npy").exists()
         result = run("encode", "{00..02}.tar", "-c", vae, "--format", "csv", "--skip-bad")
         assert b"2/0059.png" in result.stdout and b"ends early" in result.stderr
+        whole_table = result.stdout
+        told = []
+        names = []
+        for part in ("1/3", "2/3", "3/3"):
+            result = run("encode", "{00..02}.tar", "-c", vae, "--format", "csv", "--skip-bad", "--shard", part)
+            names += [line.split(b",")[0] for line in result.stdout.splitlines()[1:]]
+            told += [line for line in result.stderr.splitlines() if b"ends early" in line]
+        assert len(told) == 1 and told[0].endswith(b"what follows in it is skipped")
+        assert names == [line.split(b",")[0] for line in whole_table.splitlines()[1:]]
     one_line(run("encode", "{00..09}.tar", "-c", vae, "-o", "z.npy", code=1), "tar'")
+
+
+def test_all_images_of_a_key_have_its_class(digits: NDArray[np.uint8], vae: Path, run: Call, tmp_path: Path) -> None:
+    members = [
+        ("0.png", png(digits[0])),
+        ("0.seg.png", png(digits[1])),
+        ("0.cls", b"3"),
+        ("1.cls", b"4"),
+        ("1.png", png(digits[2])),
+    ]
+    write_tar(tmp_path / "x.tar", members)
+    table = run("encode", "x.tar", "-c", vae, "--format", "csv").stdout.decode()
+    assert [line.split(",")[:2] for line in table.splitlines()[1:]] == [["3/0.png", "3"], ["3/0.seg.png", "3"], ["4/1.png", "4"]]
 
 
 def test_damaged_images_and_no_shards_at_all_are_told(digits: NDArray[np.uint8], vae: Path, run: Call, tmp_path: Path) -> None:

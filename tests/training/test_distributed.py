@@ -32,13 +32,14 @@ def command(small_data: Path) -> list[str]:
 
 
 @contextmanager
-def started(server: ForkServer, commands: Sequence[Sequence[str]], cwd: Path) -> Iterator[list[RunningCall]]:
-    """The processes of one training run, each with its command."""
+def started(server: ForkServer, commands: Sequence[Sequence[str]], cwd: Path, machines: int = 1) -> Iterator[list[RunningCall]]:
+    """The processes of one training run, each with its command; they behave as on so many machines."""
     with socket.socket() as free, ExitStack() as stack:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
         free.close()
         shared = {"WORLD_SIZE": str(len(commands)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        shared["LOCAL_WORLD_SIZE"] = str(len(commands) // machines)
         yield [
             stack.enter_context(server.start(command, cwd, RANK=str(rank), LOCAL_RANK=str(rank), **shared))
             for rank, command in enumerate(commands)
@@ -51,8 +52,8 @@ def finish(processes: Sequence[RunningCall]) -> list[tuple[int, str, str]]:
     return [(code, out.decode(), err.decode()) for code, out, err in endings]
 
 
-def train(server: ForkServer, command: Sequence[str], cwd: Path, size: int = 2) -> list[tuple[int, str, str]]:
-    with started(server, [command] * size, cwd) as processes:
+def train(server: ForkServer, command: Sequence[str], cwd: Path, size: int = 2, machines: int = 1) -> list[tuple[int, str, str]]:
+    with started(server, [command] * size, cwd, machines) as processes:
         return finish(processes)
 
 
@@ -74,6 +75,14 @@ def test_two_processes_learn_what_one_learns_and_the_first_alone_speaks(
     two, one = (checkpoint.load(str(path)).card for path in (whole, tmp_path / "one.safetensors"))
     assert two.training["batch_size"] == one.training["batch_size"]
     assert abs(two.metrics["neg_elbo"] - one.metrics["neg_elbo"]) < 0.03 * one.metrics["neg_elbo"]
+
+
+def test_two_machines_learn_what_one_with_shared_memory_learns(
+    server: ForkServer, command: list[str], whole: Path, tmp_path: Path
+) -> None:
+    assert not [*Path("/dev/shm").glob("vaectl-*")]
+    train(server, command, tmp_path, machines=2)
+    assert (tmp_path / "vae.safetensors").read_bytes() == whole.read_bytes()
 
 
 def test_a_step_of_three_processes_is_a_step_of_one(server: ForkServer, small_data: Path, run: Call, tmp_path: Path) -> None:
@@ -203,3 +212,9 @@ def test_where_the_disk_is_full_all_processes_end_with_one_line(command: list[st
     assert result.returncode == 1
     assert len(own) == 1 and own[0].endswith("file too large"), result.stderr
     assert not [name for name in os.listdir(tmp_path) if not name.endswith(".lock")]
+
+
+def test_other_commands_do_not_run_in_several_processes(server: ForkServer, vae: Path, tmp_path: Path) -> None:
+    command = ["encode", "mnist:0", "-c", str(vae), "-o", "z.npy"]
+    assert "encode does not run in several processes of torchrun" in failing(server, [command] * 2, tmp_path)
+    assert not os.listdir(tmp_path)

@@ -24,13 +24,13 @@ def decode(
     """
     from vaectl import autoencoder
     from vaectl.commands import console
-    from vaectl.datasets.named import open_sources
+    from vaectl.datasets.named import open_latents
     from vaectl.io.inputs import read_latents
     from vaectl.io.outputs import IMAGE_FORMATS, Layout, parse_destination, write_images
 
     destination = parse_destination(output, format, IMAGE_FORMATS, animate=animate)
     model = autoencoder.load(options.find_checkpoint(checkpoint), device)
     model.require_latent()
-    sources = open_sources(inputs or [], "an NPY or CSV of latents")
+    sources = open_latents(inputs or [], "an NPY, CSV or Parquet of latents")
     tracked = console.track(read_latents(sources, model.latent_dim), sources, quiet)
     write_images((batch.map(model.decode) for batch in tracked), destination, Layout(columns, scale, fps))

@@ -1,5 +1,6 @@
 """vaectl encode."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -46,12 +47,12 @@ def encode(
     from vaectl.io.sources import parse_shard
 
     if ray:
-        if shard or sample or format or not (output or "").endswith("/"):
-            raise UsageError(
-                "--ray writes tables into a folder, without --shard, --sample and --format: use it as in --ray local -o latents/"
-            )
-        files.check_folder_writable(output or "")
-        encode_on_ray(ray, options.find_checkpoint(checkpoint), inputs or [], output or "", invert, skip_bad, device, quiet)
+        if shard or sample or format:
+            raise UsageError("--ray goes without --shard, --sample and --format: use it as in --ray local -o latents/")
+        if not output or output == files.STDOUT or os.path.splitext(output)[1]:
+            raise UsageError("--ray writes a folder of tables: name it, as in --ray local -o latents/")
+        files.check_folder_writable(output)
+        encode_on_ray(ray, options.find_checkpoint(checkpoint), inputs or [], output, invert, skip_bad, device, quiet)
         return
     part = parse_shard(shard) if shard else None
     destination = parse_destination(output, format, LATENT_FORMATS)

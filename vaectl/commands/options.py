@@ -62,16 +62,17 @@ DATA = option(
     "--data",
     metavar="DATA",
     autocompletion=complete_data,
-    help="A data set (mnist is bundled, others are downloaded once), a folder, FILE.npz (x_train, x_test) or FILE.npy.",
+    help="A data set (mnist is bundled, others are downloaded once), a folder, FILE.npz (x_train, x_test), FILE.npy, "
+    "tar files or a URL.",
 )
 NOISY = option(
     "--noisy",
     metavar="DIR",
     help="The noisy partners of the images in the folder of --data, in files of the same names.",
 )
-IMAGES_HELP = "Images, folders, NPY arrays, or a data set such as mnist:test or mnist:17; - or a pipe is stdin."
-IMAGES = typer.Argument(metavar="[IMAGE|DIR|NPY]...", autocompletion=complete_inputs, help=IMAGES_HELP)
-LATENTS = typer.Argument(metavar="[NPY|CSV|PARQUET]...", help="Latents as encode writes them; - or a pipe is stdin.")
+IMAGES_HELP = "Images, folders, NPY arrays, tar files, URLs, or a data set such as mnist:test or mnist:17; - or a pipe is stdin."
+IMAGES = typer.Argument(metavar="[IMAGE|DIR|NPY|TAR]...", autocompletion=complete_inputs, help=IMAGES_HELP)
+LATENTS = typer.Argument(metavar="[NPY|CSV|PARQUET|DIR]...", help="Latents as encode writes them; - or a pipe is stdin.")
 POINTS_HELP = "Images, latents as encode writes them, or a data set such as mnist:17; - or a pipe is stdin."
 POINTS = typer.Argument(metavar="[IMAGE|NPY|CSV|PARQUET]...", autocompletion=complete_inputs, help=POINTS_HELP)
 CHECKPOINT = option(
@@ -80,8 +81,7 @@ CHECKPOINT = option(
     envvar="VAECTL_CHECKPOINT",
     metavar="FILE",
     autocompletion=complete_checkpoints,
-    help="A trained model (default: vae, ae or dae.safetensors here; denoise prefers dae, sample prefers vae), or photo, "
-    "a ready-made denoiser.",
+    help="A trained model (default: vae, ae or dae.safetensors here; denoise prefers dae), or photo, a ready-made denoiser.",
 )
 OUTPUT = option("-o", "--output", metavar="PATH", help="Where to write: a file, DIR/ or numbered%03d.png; - is stdout.")
 LATENT_OUTPUT = option("-o", "--output", metavar="FILE", help="The .npy, .csv or .parquet to write; - is stdout.")

@@ -149,8 +149,8 @@ def train(
 
 def resume_command() -> str:
     """The command that resumes this run."""
-    words = [word for word in sys.argv[1:] if word != "--resume"]
-    return shlex.join(["vaectl", *words, "--resume"])
+    words = shlex.join([*(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
+    return f"torchrun ... -m vaectl {words}" if ranks.world_size() > 1 else f"vaectl {words}"
 
 
 def parse_size(text: str) -> tuple[int, int]:

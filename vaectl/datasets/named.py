@@ -19,9 +19,10 @@ from vaectl.errors import VaectlError
 from vaectl.io import arrays, files, remote
 from vaectl.io.images import from_uint8, is_gray
 from vaectl.io.sources import File, Folder, Shard, SkipPolicy, Source, StoredImage
-from vaectl.io.tars import Shards, is_shards
+from vaectl.io.tars import Shards, expand_shards, is_shards
 from vaectl.types import UInt8Array
 
+LATENT_SUFFIXES = (".parquet", ".csv", ".npy")
 REFERENCE = re.compile(rf"[^:]+(?::({'|'.join(SPLITS)}))?(?::(\d{{1,9}}))?")
 
 
@@ -120,14 +121,35 @@ def open_bundled(kind: str, split: str) -> Iterator[tuple[arrays.Header, files.P
 def open_sources(paths: Sequence[str], expected: str, shard: Shard | None = None) -> list[Source]:
     """What a command's arguments stand for, or a shard of it; without any, stdin, of which `expected` is what it should hold.
 
-    An existing file or folder wins over a data set of the same name.
+    An existing file or folder wins over a data set of the same name. Each of several tar files is a source of its own.
 
     Raises:
         UsageError: no arguments, and stdin is a terminal.
         VaectlError: it cannot be divided into shards.
     """
-    sources = [open_source(path) for path in paths or [files.stdin_or_usage_error(expected)]]
+    sources = [open_source(name) for path in paths or [files.stdin_or_usage_error(expected)] for name in expand_shards(path)]
     return shard.take(sources) if shard else sources
+
+
+def open_latents(paths: Sequence[str], expected: str) -> list[Source]:
+    """What a command's arguments stand for, where they are latents: a folder stands for the tables and arrays in it.
+
+    Raises:
+        UsageError: no arguments, and stdin is a terminal.
+        VaectlError: a folder without any.
+    """
+    sources: list[Source] = []
+    for source in open_sources(paths, expected):
+        if not isinstance(source, Folder):
+            sources.append(source)
+            continue
+        names = [name for name in source.files(SkipPolicy()) if name.endswith(LATENT_SUFFIXES)]
+        if not names:
+            raise VaectlError(
+                f"{source.path!r} contains no latents: give another folder, or files ({', '.join(LATENT_SUFFIXES)})"
+            )
+        sources += [File(os.path.join(source.path, name)) for name in names]
+    return sources
 
 
 def open_source(path: str) -> Source:

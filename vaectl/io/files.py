@@ -182,7 +182,7 @@ def check_writable(path: str) -> None:
     if path in STDOUT_NAMES:
         return
     if remote.is_url(path):
-        remote.find_filesystem(path)
+        remote.check_writable(path)
         return
     with translate_errors(repr(path)):
         target = os.path.realpath(path) if is_regular_target(path) else os.path.abspath(path)
@@ -207,7 +207,7 @@ def check_folder_writable(path: str) -> None:
         VaectlError: a file is in the way, or the permission is missing.
     """
     if remote.is_url(path):
-        remote.find_filesystem(path)
+        remote.check_writable(path)
         return
     with translate_errors(repr(path)):
         existing = os.path.abspath(path)

@@ -1,6 +1,7 @@
 """Latents as Parquet tables: name, label if known, and z, a list of fixed size."""
 
 from collections.abc import Iterable, Iterator
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -64,10 +65,10 @@ class Row(NamedTuple):
 
 
 def read_rows(reader: PeekableReader) -> Iterator[Row]:
-    """The latents in a Parquet table.
+    """The latents in a Parquet table: a column z of lists, or columns z0, z1 and so on, as in CSV.
 
     Raises:
-        VaectlError: it is damaged, has no column z of lists of numbers, or pyarrow is not installed.
+        VaectlError: it is damaged, has no such columns of numbers, or pyarrow is not installed.
     """
     with importing("parquet"):
         import pyarrow as arrow
@@ -75,11 +76,14 @@ def read_rows(reader: PeekableReader) -> Iterator[Row]:
     try:
         table = parquet.ParquetFile(reader.seekable())
         names = table.schema_arrow.names
-        if "z" not in names:
+        z = ["z"] if "z" in names else [*takewhile(names.__contains__, (f"z{dim}" for dim in count()))]
+        if not z:
             raise VaectlError(f"{reader.name} has no column z, only {', '.join(names)}: write it with vaectl encode")
-        for batch in table.iter_batches(ROW_GROUP, columns=[name for name in ("name", "label", "z") if name in names]):
+        for batch in table.iter_batches(ROW_GROUP, columns=[name for name in ("name", "label", *z) if name in names]):
             rows: list[dict[str, Any]] = batch.to_pylist()
-            yield from (Row(row.get("name"), row.get("label"), np.asarray(row["z"], np.float32)) for row in rows)
+            for row in rows:
+                values = row["z"] if "z" in names else [row[name] for name in z]
+                yield Row(row.get("name"), row.get("label"), np.asarray(values, np.float32))
     except (arrow.ArrowException, OSError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise VaectlError(f"{reader.name} is damaged, or no table of latents ({reason}): write it again") from error

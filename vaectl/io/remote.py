@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import RawIOBase
 from time import sleep
 from typing import Any, BinaryIO, TypeVar, cast
@@ -14,11 +14,12 @@ T = TypeVar("T")
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.+")
 N_THREADS = 16  # files that are opened at once, for servers take a while to answer
-CREDENTIALS = "give credentials as its provider's own tools take them"
+CREDENTIALS = "give credentials as the provider's own tools take them, for S3 in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+READ_ONLY = ("http", "https")
+WITH_BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs")
 WAITS = (1.0, 4.0)  # seconds before a lost connection is tried again
 # Their exceptions have no common class.
 LIBRARIES = ("aiohttp", "botocore", "aiobotocore", "s3fs", "gcsfs", "huggingface_hub", "httpx", "requests", "fsspec")
-# Trying again would not help.
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, ImportError, ValueError)
 
 
@@ -37,6 +38,8 @@ def translate_errors(url: str) -> Iterator[None]:
         package = missing[1] if missing and missing[1] != "s3fs" else "'vaectl[remote]'"
         raise VaectlError(f"{url!r}: {first_line(error)}", f"pip install {package}") from error
     except FileNotFoundError as error:
+        if lost := lost_connection(error):
+            raise VaectlError(f"{url!r}: {first_line(lost)}", "check the connection") from error
         raise VaectlError(f"{url!r}: no such file or folder", "check the URL") from error
     except PermissionError as error:
         raise VaectlError(f"{url!r}: no permission", CREDENTIALS) from error
@@ -48,6 +51,19 @@ def translate_errors(url: str) -> Iterator[None]:
             CREDENTIALS if about_credentials else "check the URL" if isinstance(error, ValueError) else "check the connection"
         )
         raise VaectlError(f"{url!r}: {first_line(error)}", advice) from error
+
+
+def lost_connection(error: Exception) -> Exception | None:
+    """The error of a connection that fsspec takes for a missing file; None if a server said that the file is missing."""
+    cause = error.__cause__
+    if isinstance(cause, Exception) and type(cause).__module__.startswith("aiohttp") and not hasattr(cause, "status"):
+        return cause
+    return None
+
+
+def is_final(error: Exception) -> bool:
+    """Whether trying again would not help."""
+    return not is_foreseen(error) or (isinstance(error, FINAL) and not lost_connection(error))
 
 
 def is_foreseen(error: Exception) -> bool:
@@ -67,7 +83,7 @@ def retry(action: Callable[[], T]) -> T:
         try:
             return action()
         except Exception as error:
-            if isinstance(error, FINAL) or not is_foreseen(error):
+            if is_final(error):
                 raise
             sleep(wait)
     return action()
@@ -121,7 +137,7 @@ class RemoteStream(RawIOBase):
             try:
                 return cast(bytes, self.file.read(size))
             except Exception as error:
-                if isinstance(error, FINAL) or not is_foreseen(error):
+                if is_final(error):
                     raise
                 self.file = self.reopen()
                 if self.position:
@@ -150,6 +166,23 @@ def open_reading(url: str) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, stream)
     finally:
         stream.close()
+
+
+def check_writable(url: str) -> None:
+    """Check, before any work, that there may be a file at a URL.
+
+    Raises:
+        VaectlError: what it needs is not installed, there is no such bucket, or only reading is possible.
+    """
+    protocol = url.partition(":")[0].lower()
+    if protocol in READ_ONLY:
+        raise VaectlError(f"{url!r} cannot be written", f"{protocol} is for reading: give a file, or a URL such as s3://")
+    filesystem, path = find_filesystem(url)
+    bucket = path.partition("/")[0]
+    if protocol in WITH_BUCKETS:
+        with translate_errors(url), suppress(PermissionError):  # to list it is not to write there
+            if not retry(lambda: filesystem.exists(bucket)):
+                raise VaectlError(f"{url!r}: there is no bucket {bucket!r}", "check the URL")
 
 
 @contextmanager

@@ -33,14 +33,14 @@ class SkipPolicy:
     purpose: str = "read"
     skipped: int = field(default=0, init=False)
 
-    def handle(self, error: VaectlError, images: int = 1) -> None:
-        """Raise the error, or warn, count so many images as skipped, and continue."""
+    def handle(self, error: VaectlError, images: int = 1, then: str = "skipped") -> None:
+        """Raise the error, or warn of it and of what happens `then`, count so many images as skipped, and continue."""
         if self.skip is None or (not self.skip and not error.advice):
             raise error
         if not self.skip:
             raise VaectlError(error.what, f"{error.advice}, or skip such files with --skip-bad") from error
         self.skipped += images
-        warn(f"{error.what}: skipped")
+        warn(f"{error.what}: {then}")
 
     def filter(self, results: Iterable[T | VaectlError]) -> Iterator[T]:
         """The results without the errors among them."""
@@ -302,22 +302,26 @@ class Shard:
     def take(self, sources: Sequence[Source]) -> list[Source]:
         """This part of the sources; the parts, one after another, are the whole.
 
+        If only reading would tell how many images there are, as in tar files at URLs, whole sources are given out.
+
         Raises:
-            VaectlError: a source whose size only reading would tell, or as `numbers`.
+            VaectlError: fewer images, or whole sources, than parts.
         """
-        counts = []
-        for source in sources:
-            total = source.count()
-            if total is None:
-                raise VaectlError(
-                    f"{source.describe()} cannot be divided: its size is unknown: give images, folders or NPY files"
-                )
-            counts.append(total)
-        wanted = self.numbers(sum(counts))
+        counts = [source.count() for source in sources]
+        known = [total for total in counts if total is not None]
+        if len(known) < len(counts):
+            if len(sources) < self.count:
+                names = "its size is unknown" if len(sources) == 1 else f"{len(sources)} files whose sizes are unknown"
+                raise VaectlError(f"{sources[0].describe()} cannot be divided into {self.count} shards: {names}: use fewer")
+            wanted = self.numbers(len(sources))
+            return list(sources[wanted.start : wanted.stop])
+        wanted = self.numbers(sum(known))
         taken, before = [], 0
-        for source, total in zip(sources, counts, strict=True):
+        for source, total in zip(sources, known, strict=True):
             first, last = max(wanted.start - before, 0), min(wanted.stop - before, total)
-            if first < last:
+            # What is empty, or damaged from its beginning, is told by one part.
+            tells = total == 0 and (wanted.start <= before < wanted.stop or before == wanted.stop == sum(known))
+            if first < last or tells:
                 taken.append(source if (first, last) == (0, total) else source.part(first, last))
             before += total
         return taken

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
-from itertools import count, product
+from itertools import count, islice, product
 from typing import BinaryIO, NamedTuple
 
 from vaectl.errors import VaectlError
@@ -38,6 +38,11 @@ def is_shards(path: str) -> bool:
     return path.endswith(SUFFIXES)
 
 
+def expand_shards(path: str) -> list[str]:
+    """The tar files that a path names, or a path that names none."""
+    return expand_braces(path) if is_shards(path) else [path]
+
+
 @dataclass(frozen=True)
 class Shards:
     """The images of tar files, or from `start` to `stop`, one file after another, in constant memory."""
@@ -65,29 +70,30 @@ class Shards:
         return len(range(sum(index.images for index in self.indices))[self.start : self.stop])
 
     def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
-        number = 0
-        for place, path in enumerate(self.paths):
-            mark = START
-            if self.stop is not None:
-                if number >= self.stop:
-                    return
-                index = self.indices[place]
-                if number + index.images <= self.start:
-                    number += index.images
-                    continue
-                mark = max(mark for mark in index.marks if mark.image <= max(0, self.start - number))
+        for piece in self.pieces(policy):
             try:
-                number += mark.image
-                for image in read_shard(path, mark):
-                    if self.stop is not None and number >= self.stop:
-                        return
-                    if number >= self.start:
-                        name, data = image.name, image.data
-                        reader = PeekableReader(BytesIO(data), f"{path!r}: {name!r}")
-                        yield Input(reader, files.sniff_format(reader), name, count())
-                    number += 1
+                for name, data, _ in islice(read_shard(piece.path, piece.mark), piece.start, piece.stop):
+                    reader = PeekableReader(BytesIO(data), f"{piece.path!r}: {name!r}")
+                    yield Input(reader, files.sniff_format(reader), name, count())
+            except DamagedShardError as error:
+                policy.handle(error, images=0, then="what follows in it is skipped")
             except VaectlError as error:
-                policy.handle(error)
+                policy.handle(error, images=0)
+
+    def pieces(self, policy: SkipPolicy) -> Iterator["Piece"]:
+        """What is read of each tar file; of the parts of a whole, one alone tells of a damaged file."""
+        if self.stop is None:
+            yield from (Piece(path, START, 0, None) for path in self.paths)
+            return
+        number, total = 0, sum(index.images for index in self.indices)
+        for path, index in zip(self.paths, self.indices, strict=True):
+            if index.error and (self.start <= number < self.stop or number == self.stop == total):
+                policy.handle(index.error, images=0, then="what follows in it is skipped")
+            first, last = max(self.start - number, 0), min(self.stop - number, index.images)
+            if first < last:
+                mark = max(mark for mark in index.marks if mark.image <= first)
+                yield Piece(path, mark, first - mark.image, last - mark.image)
+            number += index.images
 
     def part(self, start: int, stop: int) -> "Shards":
         part = Shards(self.pattern, self.start + start, self.start + stop)
@@ -105,11 +111,25 @@ class Mark(NamedTuple):
 START = Mark(0, 0)
 
 
+class Piece(NamedTuple):
+    """The images of a tar file from `start` to `stop`, counted from a mark."""
+
+    path: str
+    mark: Mark
+    start: int
+    stop: int | None
+
+
+class DamagedShardError(VaectlError):
+    """A tar file is damaged, or ends early."""
+
+
 class Index(NamedTuple):
-    """The number of images in a tar file, and where some of them are."""
+    """The number of images in a tar file, where some of them are, and what is wrong with what follows them."""
 
     images: int
     marks: Sequence[Mark]
+    error: DamagedShardError | None
 
 
 class Member(NamedTuple):
@@ -121,14 +141,17 @@ class Member(NamedTuple):
 
 
 def index_shard(path: str) -> Index:
-    """Count the images of a tar file, and mark one in many."""
+    """Count the images of a tar file, and mark one in many; raises VaectlError if it cannot be opened."""
     marks = [START]
     images = 0
-    for member in read_shard(path, only_beginnings=True):
-        if member.offset is not None and images >= marks[-1].image + IMAGES_PER_MARK:
-            marks.append(Mark(images, member.offset))
-        images += 1
-    return Index(images, marks)
+    try:
+        for member in read_shard(path, only_beginnings=True):
+            if member.offset is not None and images >= marks[-1].image + IMAGES_PER_MARK:
+                marks.append(Mark(images, member.offset))
+            images += 1
+    except DamagedShardError as error:
+        return Index(images, marks, error)
+    return Index(images, marks, None)
 
 
 def read_shard(path: str, mark: Mark = START, *, only_beginnings: bool = False) -> Iterator[Member]:
@@ -137,15 +160,16 @@ def read_shard(path: str, mark: Mark = START, *, only_beginnings: bool = False) 
     The name of an image with a class begins with it, as if the class were its folder.
 
     Raises:
-        VaectlError: the file cannot be read, or ends early.
+        VaectlError: the file cannot be read.
+        DamagedShardError: it ends early.
     """
-    waiting: Member | None = None
+    waiting: list[Member] = []  # with the current key
     key, label = "", ""
     start = 0  # of the current key
 
     def finish() -> Iterator[Member]:
-        if waiting:
-            yield waiting._replace(name=os.path.join(label, waiting.name)) if label else waiting
+        for image in waiting:
+            yield image._replace(name=os.path.join(label, image.name)) if label else image
 
     with files.open_reader(path) as reader:
         watched = WatchedEnd(reader)
@@ -164,7 +188,7 @@ def read_shard(path: str, mark: Mark = START, *, only_beginnings: bool = False) 
                     stem, _, suffix = base.partition(".")
                     if os.path.join(folder, stem) != key:
                         yield from finish()
-                        waiting, key, label, start = None, os.path.join(folder, stem), "", member.offset
+                        waiting, key, label, start = [], os.path.join(folder, stem), "", member.offset
                     data = stream.read(files.MAX_SIGNATURE_BYTES)
                     is_image = files.sniff_format(PeekableReader(BytesIO(data), member.name)) in READABLE_FORMATS
                     if not (is_image and only_beginnings):
@@ -172,16 +196,14 @@ def read_shard(path: str, mark: Mark = START, *, only_beginnings: bool = False) 
                     if suffix == CLASS_SUFFIX:
                         label = data.decode("utf-8", "replace").strip().replace(os.sep, "-")[:255]
                     elif is_image:
-                        yield from finish()
-                        waiting = Member(
-                            member.name.lstrip("/"), data, member.offset if file and member.offset == start else None
-                        )
+                        offset = member.offset if file and member.offset == start else None
+                        waiting.append(Member(member.name.lstrip("/"), data, offset))
         except VaectlError:
             raise
         except TAR_ERRORS as error:
-            raise VaectlError(f"{reader.name} is damaged or ends early ({error})", "copy it again") from error
+            raise DamagedShardError(f"{reader.name} is damaged or ends early ({error})", "copy it again") from error
         if is_cut(file) if file else watched.is_cut:
-            raise VaectlError(f"{reader.name} ends early", "copy it again")
+            raise DamagedShardError(f"{reader.name} ends early", "copy it again")
     yield from finish()
 
 

@@ -64,6 +64,7 @@ class Evaluation:
     model: str
     data: str
     split: str
+    shard: str | None
     images: int
     binarization: str
     likelihood: str
@@ -166,6 +167,7 @@ def evaluate(
         model=card.model,
         data=str(data) if isinstance(data, str | os.PathLike) else IN_MEMORY,
         split=split,
+        shard=f"{shard.index}/{shard.count}" if shard else None,
         images=meter.count,
         binarization="each pixel sampled once" if binarize else "none, gray values are probabilities",
         likelihood=card.likelihood,

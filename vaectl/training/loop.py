@@ -125,6 +125,7 @@ class Trainer:
         self.optimizer = Optimizer(self.model, self.dtype, config.betas)
         for vector in (self.optimizer.weights, self.optimizer.working):
             world.share(vector)
+        self.sum_messages = world.summation(self.optimizer.message)
         self.random = TorchRandom(generator if world.size == 1 else Generator(device))
         self.likelihood = losses.make_likelihood(config.likelihood, config.sigma, network.outputs_pixels)
         self.loader = DataLoader(dataset, config.batch_size, config.epochs, generator, world)
@@ -163,7 +164,7 @@ class Trainer:
         message = self.optimizer.message
         message.mul_(weight)
         message[-1] = self.interrupted
-        self.world.sum(message)
+        self.sum_messages()
         if message.device.type == "cpu" or self.loader.step % LOG_EVERY == 0:  # looking at it makes a GPU wait
             self.stops = bool(message[-1] > 0)
 

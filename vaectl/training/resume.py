@@ -121,6 +121,10 @@ def checkpointing(output: str | None, command: str, *, resume: bool, force: bool
     if output is None or not files.is_regular_target(output):
         if output is not None and remote.is_url(output) and not force and remote.exists(output):
             raise VaectlError(f"{output!r} already exists: replace it with --force, or name another file with -o")
+        if output is not None and remote.is_url(output):
+            if resume:
+                raise UsageError(f"a run with a URL as output keeps no state to resume from: {output!r} can only be begun anew")
+            warn(f"no state is saved, because {output!r} is a URL: if it is interrupted, this run cannot be resumed")
         if resume:
             name = "no output" if output is None else f"{output!r}"
             raise UsageError(f"{name} is not a file: to resume, name the checkpoint that the interrupted run was to write")

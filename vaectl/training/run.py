@@ -3,6 +3,7 @@
 from __future__ import annotations  # so that help() shows the names of types
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
@@ -16,8 +17,8 @@ from vaectl.autoencoder import Autoencoder, from_checkpoint
 from vaectl.checkpoint import Checkpoint
 from vaectl.corruption import parse_corruptions
 from vaectl.datasets.load import Data, Dataset, OnRead, load_dataset
-from vaectl.errors import UsageError, warn
-from vaectl.io import files
+from vaectl.errors import UsageError, VaectlError, warn
+from vaectl.io import files, remote
 from vaectl.models import MODELS
 from vaectl.networks import network as networks
 from vaectl.networks.device import resolve_device
@@ -266,10 +267,26 @@ def train(
             )
         trained = make_checkpoint(model, wanted.fit, skip_bad, dataset, train_images, validation, result)
         if path is not None:
-            checkpoint.save(path, trained)
+            save_or_rescue(path, trained)
     autoencoder = from_checkpoint(trained, device)
     on_end(autoencoder, split_pairs(held_out, network)[1])
     return autoencoder
+
+
+def save_or_rescue(path: str, trained: Checkpoint) -> None:
+    """Write a checkpoint; one that cannot be uploaded goes into this folder, for hours may have gone into it.
+
+    Raises:
+        VaectlError: it could not be written to `path`.
+    """
+    try:
+        checkpoint.save(path, trained)
+    except VaectlError as error:
+        if not remote.is_url(path):
+            raise
+        with tempfile.NamedTemporaryFile(dir=os.curdir, suffix=f"-{os.path.basename(path)}", delete=False) as file:
+            checkpoint.save(file.name, trained)
+        raise VaectlError(f"{error.what}: the checkpoint is in {os.path.basename(file.name)!r}", error.advice) from error
 
 
 def advise_torchrun(wanted: str, device: str) -> None:
