@@ -33,7 +33,7 @@ MODELS = {
     "vae": ModelDefaults("variational autoencoder", corrupt=(), beta=1.0, latent_dim=10),
 }
 
-# Gray images up to this side are digits and the like: on MNIST, fully connected layers learn more in the same time. Their gray
+# Gray images up to this side are digits and the like: on MNIST, fully connected layers learn as much in a minute. Their gray
 # values are probabilities; natural images are normal around their mean (Rybkin et al. 2021).
 MAX_MLP_SIDE = 32
 MLP_HIDDEN = (500, 500)

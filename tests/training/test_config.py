@@ -21,20 +21,27 @@ def test_small_data_sets_are_trained_for_more_epochs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_images", "architecture", "side", "shift"),
+    ("n_images", "architecture", "image_shape", "shift"),
     [
-        (60000, "mlp", 28, 0),
-        (2000, "mlp", 28, 1),
-        (2000, "mlp", 8, 0),
-        (2000, "conv", 64, 4),
-        (20000, "conv", 64, 0),
-        (50, "unet", 64, 0),
+        (60000, "mlp", (28, 28, 1), 0),
+        (2000, "mlp", (28, 28, 1), 1),
+        (2000, "mlp", (8, 8, 1), 0),
+        (2000, "conv", (28, 28, 1), 1),
+        (2000, "conv", (64, 96, 3), 4),
+        (20000, "conv", (64, 64, 3), 0),
+        (50, "unet", (64, 64, 3), 0),
     ],
 )
-def test_few_images_are_moved_by_default(n_images: int, architecture: str, side: int, shift: int) -> None:
-    assert config(n_images, architecture, shorter_side=side).shift == shift
-    assert config(n_images, architecture, shorter_side=side, epochs=200).shift == shift
-    assert config(n_images, architecture, shorter_side=side, shift=3).shift == 3
+def test_few_images_are_moved_by_default(n_images: int, architecture: str, image_shape: tuple[int, int, int], shift: int) -> None:
+    assert config(n_images, architecture, image_shape=image_shape).shift == shift
+    assert config(n_images, architecture, image_shape=image_shape, epochs=200).shift == shift
+    assert config(n_images, architecture, image_shape=image_shape, shift=3).shift == 3
+
+
+def test_convolutions_learn_digits_in_larger_batches() -> None:
+    digits, photos = (config(architecture="conv", image_shape=shape) for shape in ((28, 28, 1), (64, 64, 3)))
+    assert (digits.batch_size, photos.batch_size) == (256, 32)
+    assert digits.lr > photos.lr
 
 
 def test_given_settings_override_the_defaults() -> None:

@@ -23,7 +23,9 @@ SIZE = option("--size", metavar="N|HxW", help="Resize images, or crop them for a
 GRAY = option("--gray/--color", "--grey/--colour", help="Channels of an image (default: as the data).")
 FIT = typer.Option("--fit", help="How images of another aspect ratio are resized.")
 EPOCHS = option("--epochs", min=1, metavar="N", help="Epochs (default: mlp 15, conv 12, unet 6; more for small data).")
-BATCH_SIZE = option("--batch-size", min=1, metavar="N", help="Images per step (default: mlp 256, conv 32, unet 8).")
+BATCH_SIZE = option(
+    "--batch-size", min=1, metavar="N", help="Images per step (default: mlp 256, conv 32, or 256 of digits; unet 8)."
+)
 LR = option("--lr", min=1e-12, metavar="X", help="Peak learning rate (default: by the number of steps).")
 BETA = option("--beta", min=0, metavar="X", help="Weight of the KL (default: vae 1, ae and dae 0).")
 FROM = option("--from", metavar="FILE", help="Go on from the network and weights of a checkpoint, as on other data: fine-tuning.")

@@ -197,7 +197,7 @@ def train(
                 architecture,
                 len(train_images),
                 max_fan_in=network.max_fan_in,
-                shorter_side=min(image_shape[:2]),
+                image_shape=image_shape,
                 epochs=epochs,
                 batch_size=batch_size,
                 lr=lr,
