@@ -66,7 +66,7 @@ class CommandGroup(TyperGroup):
             raise UsageError(f"there is no command {args[0]!r}", advice)
         if ranks.world_size() > 1 and args[0] not in PARALLEL:
             raise UsageError(
-                f"{args[0]} does not run in several processes of torchrun", "start it without; --shard divides its work"
+                f"{args[0]} does not run in several processes of torchrun", "start it alone; --shard divides its work"
             )
         name, command, rest = super().resolve_command(ctx, args)
         return name, load_command(command.name) if command and command.name else None, rest

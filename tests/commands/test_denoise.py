@@ -169,6 +169,8 @@ def test_originals_are_not_replaced(run: Call, tmp_path: Path) -> None:
         one_line(run("denoise", *arguments, "-o", "in", code=2), "'in' holds the originals: name another folder with -o")
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "in").iterdir()}
     run("denoise", "in/a.jpg", "-o", "in")
+    run("denoise", "mnist:3", "--keep-format", "-o", ".")
+    assert Image.open(tmp_path / "mnist-test-00003.png").size == (28, 28)
     assert Image.open(tmp_path / "in" / "a.png").size == Image.open(tmp_path / "in" / "a.jpg").size
 
 

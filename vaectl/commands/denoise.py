@@ -94,11 +94,11 @@ def denoise(
 
 def check_originals_stay(paths: Sequence[str], destination: "Destination") -> None:
     """Raise a UsageError if photos would be replaced, or joined, by what is made of them."""
-    for path in paths:
-        folder = path if os.path.isdir(path) else os.path.dirname(path) or os.curdir
-        suffix = os.path.splitext(path)[1].lower()
-        joins = os.path.isdir(path) or destination.keeps_format or suffix == f".{destination.format}"
-        if joins and os.path.isdir(destination.path) and os.path.realpath(folder) == os.path.realpath(destination.path):
+    for path in filter(os.path.exists, paths):
+        is_folder, suffix = os.path.isdir(path), os.path.splitext(path)[1].lower()
+        folder = path if is_folder else os.path.dirname(path) or os.curdir
+        joins = is_folder or destination.keeps_format or suffix == f".{destination.format}"
+        if joins and os.path.realpath(folder) == os.path.realpath(destination.path):
             raise UsageError(f"{destination.path!r} holds the originals: name another folder with -o")
 
 
