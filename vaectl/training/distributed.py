@@ -1,9 +1,6 @@
 """Data-parallel training: the processes that torchrun starts, on one machine or several, as one training run."""
 
-import mmap
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,7 +10,7 @@ import torch
 from torch import Tensor, distributed
 
 from vaectl.errors import VaectlError
-from vaectl.ranks import local_world_size, rank, world_size
+from vaectl.ranks import rank, world_size
 from vaectl.types import UInt8Array
 
 T = TypeVar("T")
@@ -47,19 +44,6 @@ class World:
         if self.size > 1:
             with self.noticing_loss():
                 distributed.all_reduce(tensor)
-
-    def summation(self, tensor: Tensor) -> Callable[[], None]:
-        """A function that replaces this very tensor by its sum over all processes, the fastest there is."""
-        memory = share_memory(self, tensor)
-
-        def add_up() -> None:
-            if memory:
-                with self.noticing_loss():
-                    memory.sum(tensor)
-            else:
-                self.sum(tensor)
-
-        return add_up
 
     def mean(self, tensor: Tensor) -> Tensor:
         """The mean of a tensor over all processes."""
@@ -128,66 +112,11 @@ class World:
         """Turn an error in talking to other processes into PeerLostError."""
         try:
             yield
-        except RuntimeError as error:
+        except (RuntimeError, ConnectionError) as error:
             raise self.error(PeerLostError("another process of this training ended, so all do")) from error
 
 
 ALONE = World()
-
-
-class SharedMemory:
-    """Memory that the processes of one machine share, to add up their vectors in less than half the time that sockets take.
-
-    Each process writes its vector into a slot of its own, waits for the others, and adds up all slots. Two sets of slots take
-    turns: whoever writes the next vector overwrites nothing that another still reads.
-    """
-
-    def __init__(self, memory: mmap.mmap, world: World, like: Tensor) -> None:
-        self.sets = torch.frombuffer(memory, dtype=like.dtype).view(2, world.size, -1)
-        self.rank, self.turn = world.rank, 0
-        self.arrived = torch.zeros(1)
-
-    def sum(self, tensor: Tensor) -> None:
-        """Replace a tensor by its sum over all processes; raises RuntimeError if one of them has ended."""
-        slots = self.sets[self.turn]
-        self.turn = 1 - self.turn
-        slots[self.rank].copy_(tensor)
-        distributed.all_reduce(self.arrived)  # a message that waits for all
-        tensor.copy_(slots[0])
-        for slot in slots[1:]:
-            tensor.add_(slot)
-
-
-def share_memory(world: World, tensor: Tensor) -> SharedMemory | None:
-    """Memory for sums of a tensor; None for one process, several machines or GPUs, or if there is not enough of it."""
-    if world.size == 1 or tensor.device.type != "cpu" or local_world_size() != world.size:
-        return None
-    size = 2 * world.size * tensor.nbytes
-    path = world.broadcast(allocate(size) if world.rank == 0 else None)
-    if path is None:
-        return None
-    with open(path, "r+b") as file:
-        memory = mmap.mmap(file.fileno(), size)
-    world.gather(None)  # all have opened it
-    if world.rank == 0:
-        os.unlink(path)
-    return SharedMemory(memory, world, tensor)
-
-
-def allocate(size: int) -> str | None:
-    """A file of so many bytes in memory, as Linux has them; None if there are none, or not so much is free."""
-    try:
-        descriptor, path = tempfile.mkstemp(prefix="vaectl-", dir="/dev/shm")
-    except OSError:
-        return None
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError:
-        os.unlink(path)
-        return None
-    finally:
-        os.close(descriptor)
-    return path
 
 
 @contextmanager

@@ -122,10 +122,7 @@ class Trainer:
         if not initial:
             init_weights(network, self.encoder, self.decoder, split_pairs(dataset.init_images(), network)[0], generator)
         self.model = nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
-        self.optimizer = Optimizer(self.model, self.dtype, config.betas)
-        for vector in (self.optimizer.weights, self.optimizer.working):
-            world.share(vector)
-        self.sum_messages = world.summation(self.optimizer.message)
+        self.optimizer = Optimizer(self.model, self.dtype, config.betas, world)
         self.random = TorchRandom(generator if world.size == 1 else Generator(device))
         self.likelihood = losses.make_likelihood(config.likelihood, config.sigma, network.outputs_pixels)
         self.loader = DataLoader(dataset, config.batch_size, config.epochs, generator, world)
@@ -152,21 +149,16 @@ class Trainer:
         self.likelihood.update(output.logits.detach(), target, self.world)
         self.logger.log(output, target)
         BACKWARD[self.config.objective](self.likelihood, output, target, get_beta(self.config, self.loader))
+        message = self.optimizer.message
         if self.world.size > 1:
-            self.share_gradient(len(batch) / self.config.batch_size)
+            message.mul_(len(batch) / self.config.batch_size)
+            message[-1] = self.interrupted
         # At the end of the schedule, the last step, or the only one, would change nothing.
         self.optimizer.step(get_lr(self.config, min(self.loader.step, self.loader.steps - 0.5) / self.loader.steps))
+        if message.device.type == "cpu" or self.loader.step % LOG_EVERY == 0:  # looking at a number makes a GPU wait
+            self.stops = bool(self.optimizer.votes > 0)
         if self.loader.ends_epoch:
             self.end_epoch()
-
-    def share_gradient(self, weight: float) -> None:
-        """Replace the gradient, which counts by `weight`, by that of all processes, and learn whether any wants to stop."""
-        message = self.optimizer.message
-        message.mul_(weight)
-        message[-1] = self.interrupted
-        self.sum_messages()
-        if message.device.type == "cpu" or self.loader.step % LOG_EVERY == 0:  # looking at it makes a GPU wait
-            self.stops = bool(message[-1] > 0)
 
     def end_epoch(self) -> None:
         """Validate, and keep the weights if no epoch was better."""

@@ -1,8 +1,9 @@
 """How weights are initialized, and how Adam and Muon update them."""
 
 from collections.abc import Iterator
-from itertools import islice
-from math import sqrt
+from functools import partial
+from itertools import accumulate
+from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Generator, Tensor, nn
 
 from vaectl.networks.layers import AddSkip, PixelShuffle
 from vaectl.networks.network import Network
+from vaectl.training.distributed import ALONE, World
+from vaectl.training.shared_memory import aligned, share_memory
 from vaectl.types import UInt8Array
 
 
@@ -60,25 +63,39 @@ class Optimizer:
 
     One vector makes an update a single pass. The fused kernel is called directly: an optimizer of torch.optim computes the same,
     but creating one imports torch._dynamo, which takes longer than training an epoch.
+
+    Processes of one machine share the vectors, and each updates its part of them, as in ZeRO (Rajbhandari et al. 2020). Those of
+    several machines add up their gradients, and each updates all weights.
     """
 
-    def __init__(self, module: nn.Module, dtype: torch.dtype, betas: tuple[float, float]) -> None:
-        self.betas = betas
+    def __init__(self, module: nn.Module, dtype: torch.dtype, betas: tuple[float, float], world: World = ALONE) -> None:
+        self.betas, self.world = betas, world
         named = dict(module.named_parameters())
         self.order = list(named)
         kernels = [name for name, parameter in named.items() if parameter.ndim == 4][1:-1]
         self.names = kernels + [name for name in named if name not in kernels]
         self.parameters = [named[name] for name in self.names]
-        self.n_kernels, self.n_muon = len(kernels), sum(named[name].numel() for name in kernels)
-        self.weights = torch.cat([parameter.detach().flatten() for parameter in self.parameters])
-        self.working = self.weights.to(dtype)
-        # The gradient, and one more number that processes send each other with it.
-        self.message = torch.zeros(len(self.working) + 1, dtype=dtype, device=self.working.device)
-        self.gradient = self.message[:-1]
-        self.exp_avg, self.exp_avg_sq = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
-        self.steps = torch.zeros((), device=self.weights.device)
+        weights = torch.cat([parameter.detach().flatten() for parameter in self.parameters])
+        world.share(weights)
+        count, device = len(weights), weights.device
+        sizes = [(count, torch.float32)] * 3 + [(count, dtype), (world.size * (count + 1), dtype)]
+        self.memory = share_memory(world, device, [length * kind.itemsize for length, kind in sizes])
+        zeros = self.memory.zeros if self.memory else partial(torch.zeros, device=device)
+        index, n_parts = (world.rank, world.size) if self.memory else (0, 1)
+        self.weights, self.exp_avg, self.exp_avg_sq = (zeros(count, dtype=torch.float32) for _ in range(3))
+        self.working = self.weights if dtype == torch.float32 else zeros(count, dtype=dtype)
+        # Of each process that shares them: its gradient, and whether it votes to stop.
+        self.messages = zeros(n_parts, count + 1, dtype=dtype)
+        self.message, self.votes = self.messages[index], torch.zeros(())
+        self.steps = torch.zeros((), device=device)
+        ends = [0, *accumulate(named[name].numel() for name in kernels)]
+        self.kernels = [(slice(*ends[i : i + 2]), named[name].shape) for i, name in enumerate(kernels)][index::n_parts]
+        length = aligned(ceil((count - ends[-1]) / n_parts))  # the kernel rounds numbers at a vector's end differently
+        start = ends[-1] + index * length
+        self.rest = slice(start, min(start + length, count))  # what Adam updates
+        self.set_weights(weights)
         self.bind(self.working)
-        for parameter, gradient in zip(self.parameters, self.split(self.gradient), strict=True):
+        for parameter, gradient in zip(self.parameters, self.split(self.message[:-1]), strict=True):
             parameter.grad = gradient
 
     def split(self, vector: Tensor) -> Iterator[Tensor]:
@@ -91,22 +108,46 @@ class Optimizer:
         for parameter, part in zip(self.parameters, self.split(vector), strict=True):
             parameter.data = part
 
+    def set_weights(self, weights: Tensor) -> None:
+        """Replace the weights; all processes have to give the same ones."""
+        self.weights.copy_(weights)
+        self.working.copy_(weights)
+
     def step(self, lr: float) -> None:
-        """Update the weights by the accumulated gradient, and clear it."""
+        """Update the weights by the gradients of all processes, clear these, and count the votes.
+
+        Raises:
+            PeerLostError: another process ended.
+        """
+        if self.memory:
+            self.memory.barrier()  # all gradients are there
+        else:
+            self.world.sum(self.message)
+        self.votes = self.messages[:, -1].sum()
         self.steps += 1
-        gradient = self.gradient.float()
-        tensors = zip(*map(self.split, (self.weights, self.exp_avg, gradient)), strict=True)
-        for kernel, momentum, slope in islice(tensors, self.n_kernels):
+        for part, shape in self.kernels:
+            kernel, momentum, slope = self.weights[part], self.exp_avg[part], self.gradient(part)
             momentum.lerp_(slope, 1 - MUON_MOMENTUM)
-            kernel.add_(orthogonalize(torch.lerp(slope, momentum, MUON_MOMENTUM)), alpha=-lr * MUON_RMS)
-        vectors = (self.weights, gradient, self.exp_avg, self.exp_avg_sq)
+            direction = orthogonalize(torch.lerp(slope, momentum, MUON_MOMENTUM).view(shape))
+            kernel.add_(direction.flatten(), alpha=-lr * MUON_RMS)
+        vectors = (self.weights[self.rest], self.gradient(self.rest), self.exp_avg[self.rest], self.exp_avg_sq[self.rest])
         torch.ops.aten._fused_adam_(
-            *([vector[self.n_muon :]] for vector in vectors), [], [self.steps],
+            *([vector] for vector in vectors), [], [self.steps],
             lr=lr, beta1=self.betas[0], beta2=self.betas[1], weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
         )  # fmt: skip
         if self.working is not self.weights:
-            self.working.copy_(self.weights)
+            for part in (*(part for part, _ in self.kernels), self.rest):
+                self.working[part].copy_(self.weights[part])
+        if self.memory:
+            self.memory.barrier()  # all weights are new, and nobody needs this gradient any more
         self.message.zero_()
+
+    def gradient(self, part: slice) -> Tensor:
+        """Part of the gradient, the sum over all processes."""
+        total = self.messages[0, part].float()
+        for message in self.messages[1:, part]:
+            total.add_(message)
+        return total
 
     def named_weights(self) -> dict[str, Tensor]:
         """The weights by name, in the order of the module."""
@@ -127,7 +168,7 @@ class Optimizer:
             if state[name].shape != tensor.shape:
                 raise ValueError(f"{len(state[name])} weights, not {len(tensor)}")
             tensor.copy_(state[name])
-        self.working.copy_(self.weights)
+        self.set_weights(self.weights)
         self.steps.fill_(steps)
 
 
