@@ -69,9 +69,11 @@ def evaluate(
 
     from vaectl.commands import console
     from vaectl.io.sources import parse_shard
+    from vaectl.memory import reuse_large_blocks
     from vaectl.training import evaluation
     from vaectl.training.metrics import join_metrics
 
+    reuse_large_blocks()
     names: list[str] = []
     splits: list[str] = []  # of a folder that was learned from
     parts: list[Metrics] = []

@@ -102,8 +102,10 @@ def train(
     sides = parse_size(size) if size else None
 
     from vaectl.commands import console
+    from vaectl.memory import reuse_large_blocks
     from vaectl.training import run
 
+    reuse_large_blocks()
     speaks = ranks.rank() == 0
     with console.TrainingDisplay(quiet or not speaks, as_json and speaks) as display:
         trained = run.train(

@@ -1,0 +1,20 @@
+"""How the process reuses memory."""
+
+import ctypes
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt in glibc
+LARGEST = (1 << 31) - 1  # bytes
+
+
+def reuse_large_blocks() -> None:
+    """Keep large blocks of memory that are freed for the next ones, instead of returning them to the system.
+
+    The system clears each block that it gives, which takes a third of a training with many samples of z. Without glibc, nothing
+    changes.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(M_TRIM_THRESHOLD, LARGEST)
