@@ -19,6 +19,7 @@ from vaectl.io import files
 from vaectl.io.inputs import Batch
 from vaectl.io.outputs import Destination, write_latents
 from vaectl.io.sources import Shard, Source, count_inputs
+from vaectl.io.tars import Shards
 from vaectl.signals import INTERRUPTIONS
 
 IMAGES_PER_PART = 4096  # so many are encoded again where a worker is lost
@@ -71,27 +72,26 @@ def encode(
         import ray
         import ray.data
     loaded = checkpoint.load(model)
-    sources = open_sources(inputs, "an IMAGE, a folder or an NPY")
-    images = count_inputs(sources)
-    if images == 0:
-        raise VaectlError(f"{sources[0].describe()} is empty: it contains no images")
-    parts = len(sources) if images is None else math.ceil(images / IMAGES_PER_PART)
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in loaded.weights.values())).hexdigest()
-    encoding = Encoding(list(inputs), images, parts, digest, invert)
-    start(encoding, folder)
-    missing = [part for part in range(1, encoding.parts + 1) if not os.path.exists(encoding.path(folder, part))]
-    if len(missing) < parts:
-        warn(
-            f"{folder!r} holds {parts - len(missing)} of {parts} tables already: {'the rest follows' if missing else 'all done'}"
-        )
-    if images is not None:
-        on_part(images - len(missing) * images // parts, images)
-    if not missing:
-        return
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    connect(ray, address)
     try:
+        sources = index_shards(ray, address, open_sources(inputs, "an IMAGE, a folder or an NPY"))
+        images = count_inputs(sources)
+        if images == 0:
+            raise VaectlError(f"{sources[0].describe()} is empty: it contains no images")
+        parts = len(sources) if images is None else math.ceil(images / IMAGES_PER_PART)
+        encoding = Encoding(list(inputs), images, parts, digest, invert)
+        start(encoding, folder)
+        missing = [part for part in range(1, encoding.parts + 1) if not os.path.exists(encoding.path(folder, part))]
+        if len(missing) < parts:
+            rest = "the rest follows" if missing else "all done"
+            warn(f"{folder!r} holds {parts - len(missing)} of {parts} tables already: {rest}")
+        if images is not None:
+            on_part(images - len(missing) * images // parts, images)
+        if not missing:
+            return
+        connect(ray, address)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -124,12 +124,42 @@ def encode(
         ray.shutdown()
 
 
+def index_shards(ray: Any, address: str, sources: Sequence[Source]) -> list[Source]:
+    """The sources; tar files among them are indexed by the cluster's workers, for that takes a fifth of the time of encoding.
+
+    Raises:
+        VaectlError: there is no cluster at the address, or a file cannot be read.
+    """
+    waiting = [isinstance(source, Shards) and source.are_countable for source in sources]
+    if not any(waiting):
+        return list(sources)
+    connect(ray, address)
+    task, here = ray.remote(index_source), os.getcwd()
+    found = ray.get([task.remote(source, here) for source, waits in zip(sources, waiting, strict=True) if waits])
+    for error in found:
+        if isinstance(error, VaectlError):
+            raise error
+    indexed = iter(found)
+    return [next(indexed) if waits else source for source, waits in zip(sources, waiting, strict=True)]
+
+
+def index_source(source: Shards, origin: str) -> Shards | VaectlError:
+    """Index tar files whose names are valid in the folder `origin`."""
+    os.chdir(origin)
+    try:
+        return source.with_indices(source.indices)
+    except VaectlError as error:
+        return error
+
+
 def connect(ray: Any, address: str) -> None:
-    """Start a cluster on this machine, or join another.
+    """Start a cluster on this machine, or join another, unless that is done.
 
     Raises:
         VaectlError: there is none at the address.
     """
+    if ray.is_initialized():
+        return
     own = {"include_dashboard": False} if address == LOCAL else {}
     try:
         with silenced_stderr():

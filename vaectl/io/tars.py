@@ -60,12 +60,23 @@ class Shards:
         return expand_braces(self.pattern)
 
     @cached_property
-    def indices(self) -> list["Index"]:
+    def indices(self) -> Sequence["Index"]:
         """The images of each tar file on this machine."""
         return [index_shard(path) for path in self.paths]
 
+    @property
+    def are_countable(self) -> bool:
+        """Whether all are files, and not URLs or streams."""
+        return all(os.path.isfile(path) and not remote.is_url(path) for path in self.paths)
+
+    def with_indices(self, indices: Sequence["Index"]) -> "Shards":
+        """The same images, whose tar files somebody has indexed."""
+        shards = Shards(self.pattern, self.start, self.stop)
+        shards.__dict__["indices"] = indices
+        return shards
+
     def count(self) -> int | None:
-        if any(remote.is_url(path) or not os.path.isfile(path) for path in self.paths):
+        if not self.are_countable:
             return None
         return len(range(sum(index.images for index in self.indices))[self.start : self.stop])
 
@@ -96,9 +107,7 @@ class Shards:
             number += index.images
 
     def part(self, start: int, stop: int) -> "Shards":
-        part = Shards(self.pattern, self.start + start, self.start + stop)
-        part.__dict__["indices"] = self.indices  # or they would be counted again
-        return part
+        return Shards(self.pattern, self.start + start, self.start + stop).with_indices(self.indices)
 
 
 class Mark(NamedTuple):
