@@ -3,6 +3,7 @@ from itertools import pairwise
 import pytest
 
 from vaectl import models
+from vaectl.networks.layers import Linear
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,25 @@ def test_convolutions_halve_images_to_about_eight_pixels_and_double_their_channe
     widths = models.default_conv_widths((size, size, 3))
     assert 4 <= size / 2 ** len(widths) <= 8
     assert all(later == 2 * earlier for earlier, later in pairwise(widths))
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "latent_dim", "variational", "layers"),
+    [
+        ((28, 28, 1), 10, True, 3),
+        ((28, 28, 1), 50, True, 3),
+        ((28, 28, 1), 32, False, 2),
+        ((28, 28, 1), 64, False, 1),
+        ((64, 64, 3), 32, True, 2),
+        ((64, 64, 3), 128, True, 1),
+    ],
+)
+def test_a_latent_that_keeps_little_has_hidden_layers_before_it(
+    image_shape: tuple[int, int, int], latent_dim: int, variational: bool, layers: int
+) -> None:
+    network = models.build_network("vae", "conv", image_shape, latent_dim, variational=variational)
+    for half in (network.encoder, network.decoder):
+        assert sum(isinstance(layer, Linear) for layer in half) == layers
 
 
 @pytest.mark.parametrize(("architecture", "has_latent"), [("mlp", True), ("conv", True), ("unet", False)])

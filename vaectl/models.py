@@ -43,6 +43,9 @@ UNET_CROP = (64, 64)  # larger crops learned less: fewer different ones are seen
 MIN_CONV_SIDE = 8
 # ... and double their channels at each halving, so that every scale costs the same.
 MIN_CHANNELS, MAX_CHANNELS = 16, 256
+# Between them and a latent of few dimensions, which are far from linear in the features, is a hidden layer. Before many, it would
+# keep too little.
+LINEAR_WIDTH, MAX_SMALL_LATENT_DIM = 256, 32
 CONV_LATENT_DIM = 128  # for natural images; a VAE that needs fewer leaves the rest inactive
 
 
@@ -82,7 +85,9 @@ def build_network(
     if architecture == "unet":
         return networks.build_unet(image_shape, hidden or UNET_HIDDEN)
     if architecture == "conv":
-        return networks.build_conv(image_shape, latent_dim, hidden or default_conv_widths(image_shape), variational=variational)
+        widths = hidden or default_conv_widths(image_shape)
+        linear = default_linear_widths(image_shape, latent_dim, variational=variational)
+        return networks.build_conv(image_shape, latent_dim, widths, linear, variational=variational)
     return networks.build_mlp(image_shape, latent_dim, hidden or MLP_HIDDEN, variational=variational)
 
 
@@ -90,3 +95,10 @@ def default_conv_widths(image_shape: Shape) -> list[int]:
     """The number of channels after each halving."""
     halvings = max(1, ceil(log2(min(image_shape[:2]) / MIN_CONV_SIDE)))
     return [min(MAX_CHANNELS, MIN_CHANNELS << halving) for halving in range(halvings)]
+
+
+def default_linear_widths(image_shape: Shape, latent_dim: int, *, variational: bool) -> list[int]:
+    """The widths of the hidden layers between convolutions and the latent."""
+    if variational and default_architecture(image_shape) == "mlp":
+        return [LINEAR_WIDTH, LINEAR_WIDTH]  # a distribution keeps little of a digit, whatever its dimensions
+    return [LINEAR_WIDTH] if latent_dim <= MAX_SMALL_LATENT_DIM else []

@@ -71,6 +71,18 @@ def test_pixel_shuffles_order_channels_as_torch_does(
     np.testing.assert_array_equal(run([layer], batch), expected)
 
 
+@pytest.mark.parametrize(
+    ("layer", "module", "shape"),
+    [(PixelUnshuffle(3), nn.PixelUnshuffle(3), (2, 6, 9, 2)), (PixelShuffle(2), nn.PixelShuffle(2), (2, 3, 2, 8))],
+)
+def test_gradients_of_pixel_shuffles_are_those_of_torch(layer: Layer, module: nn.Module, shape: tuple[int, ...]) -> None:
+    ours, theirs = (torch.rand(shape, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2))
+    result, expected = torch_engine.build_module([layer])(ours), module(theirs.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    for shuffled in (result, expected):
+        (shuffled * torch.arange(shuffled.numel()).view(shuffled.shape)).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
 @pytest.mark.parametrize("run", [run_numpy, run_torch])
 def test_pixel_shuffle_inverts_pixel_unshuffle(run: Callable[[list[Layer], Array], Array]) -> None:
     images = np.random.default_rng(0).random((2, 6, 9, 2), np.float32)

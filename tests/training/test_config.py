@@ -59,6 +59,12 @@ def test_wide_networks_have_a_lower_learning_rate() -> None:
     assert config(epochs=2, max_fan_in=6144).lr < 0.003
 
 
+def test_a_gaussian_likelihood_has_a_lower_learning_rate_in_wide_networks() -> None:
+    gaussian, bernoulli = (config(epochs=2, likelihood=name, max_fan_in=6144).lr for name in ("gaussian", "bernoulli"))
+    assert gaussian < bernoulli
+    assert config(epochs=2, likelihood="gaussian").lr == config(epochs=2).lr
+
+
 @pytest.mark.parametrize(("architecture", "betas"), [("mlp", (0.9, 0.95)), ("conv", (0.9, 0.95)), ("unet", (0.9, 0.99))])
 def test_each_architecture_has_its_own_betas(architecture: str, betas: tuple[float, float]) -> None:
     assert config(architecture=architecture).betas == betas

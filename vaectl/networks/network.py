@@ -30,9 +30,6 @@ from vaectl.networks.layers import (
     layers_to_json,
 )
 
-# Between the convolutions and a latent of few dimensions, a conv network has a hidden layer.
-MAX_SMALL_LATENT_DIM, SMALL_LATENT_HIDDEN = 32, 256
-
 T = TypeVar("T")
 
 
@@ -123,10 +120,13 @@ def linear_layers(widths: Sequence[int]) -> list[Layer]:
     return layers[:-1]
 
 
-def build_conv(image_shape: Shape, latent_dim: int, hidden: Sequence[int], *, variational: bool) -> Network:
+def build_conv(
+    image_shape: Shape, latent_dim: int, hidden: Sequence[int], linear: Sequence[int] = (), *, variational: bool
+) -> Network:
     """Build a convolutional encoder that halves the image once for each hidden width, and a decoder that doubles it back.
 
     The decoder doubles by shuffling pixels (Shi et al. 2016), so no layer works at full size, and crops what is beyond odd sides.
+    Between convolutions and latent are hidden layers of the widths `linear`.
     """
     shapes = [image_shape]
     encoder: list[Layer] = []
@@ -135,10 +135,8 @@ def build_conv(image_shape: Shape, latent_dim: int, hidden: Sequence[int], *, va
         encoder += [conv, SiLU()]
         shapes.append(conv.output_shape(shapes[-1]))
     smallest = shapes[-1]
-    # Few dimensions are far from linear in the features. Of many, a hidden layer would keep too little.
-    units = [SMALL_LATENT_HIDDEN] if latent_dim <= MAX_SMALL_LATENT_DIM else []
-    encoder += [Flatten(), *linear_layers((prod(smallest), *units, latent_dim * (2 if variational else 1)))]
-    decoder: list[Layer] = [*linear_layers((latent_dim, *units, prod(smallest))), SiLU(), Unflatten(*smallest)]
+    encoder += [Flatten(), *linear_layers((prod(smallest), *linear, latent_dim * (2 if variational else 1)))]
+    decoder: list[Layer] = [*linear_layers((latent_dim, *reversed(linear), prod(smallest))), SiLU(), Unflatten(*smallest)]
     for (_, _, in_channels), (height, width, channels) in pairwise(reversed(shapes)):
         decoder += [Conv2d(in_channels, 4 * channels, 3, 1), PixelShuffle(2), Crop(height, width), SiLU()]
     return Network(image_shape, latent_dim, tuple(encoder), (*decoder[:-1], Sigmoid()))

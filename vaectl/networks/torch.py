@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -40,15 +41,44 @@ def upsample(x: Tensor, factor: int) -> Tensor:
     return functional.interpolate(x.permute(0, 3, 1, 2), scale_factor=factor).permute(0, 2, 3, 1)
 
 
+class Rearrange(torch.autograd.Function):
+    """Moves values to other places; their gradients go back by the inverse."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, move: Callable[[Tensor], Tensor], inverse: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.inverse = inverse
+        return move(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.inverse(gradient), None, None
+
+
 def pixel_unshuffle(x: Tensor, factor: int) -> Tensor:
     """Move blocks of pixels into channels."""
-    # Contiguous, because some of torch's kernels return NCHW memory, which slows down the convolutions that follow.
-    return functional.pixel_unshuffle(x.permute(0, 3, 1, 2), factor).permute(0, 2, 3, 1).contiguous()
+    count, height, width, channels = x.shape
+    size = count, height // factor, width // factor
+    pixels = x.reshape(*size[:2], factor, size[2], factor, channels)
+    blocks = x.new_empty(*size, channels, factor, factor)
+    # A copy for each place in a block: torch's own function is for NCHW images, and slower.
+    for row, column in product(range(factor), repeat=2):
+        blocks[..., row, column] = pixels[:, :, row, :, column]
+    return blocks.view(*size, -1)
 
 
 def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
     """Move channels into blocks of pixels."""
-    return functional.pixel_shuffle(x.permute(0, 3, 1, 2), factor).permute(0, 2, 3, 1).contiguous()
+    count, height, width, _ = x.shape
+    blocks = x.reshape(count, height, width, -1, factor, factor)
+    pixels = x.new_empty(count, height, factor, width, factor, blocks.shape[3])
+    for row, column in product(range(factor), repeat=2):
+        pixels[:, :, row, :, column] = blocks[..., row, column]
+    return pixels.view(count, height * factor, width * factor, -1)
+
+
+def rearrange(move: Callable[[Tensor, int], Tensor], inverse: Callable[[Tensor, int], Tensor], factor: int) -> nn.Module:
+    """One of the two shuffles as a module; the other is its inverse."""
+    return Lambda(lambda x: Rearrange.apply(x, lambda values: move(values, factor), lambda values: inverse(values, factor)))
 
 
 def push_skip(x: Tensor, skips: list[Tensor]) -> Tensor:
@@ -64,8 +94,8 @@ MODULES: dict[str, Callable[[Any, list[Tensor]], nn.Module]] = {
     ),
     "upsample": lambda layer, skips: Lambda(lambda x: upsample(x, layer.scale_factor)),
     "crop": lambda layer, skips: Lambda(lambda x: x[:, : layer.height, : layer.width]),
-    "pixel_unshuffle": lambda layer, skips: Lambda(lambda x: pixel_unshuffle(x, layer.downscale_factor)),
-    "pixel_shuffle": lambda layer, skips: Lambda(lambda x: pixel_shuffle(x, layer.upscale_factor)),
+    "pixel_unshuffle": lambda layer, skips: rearrange(pixel_unshuffle, pixel_shuffle, layer.downscale_factor),
+    "pixel_shuffle": lambda layer, skips: rearrange(pixel_shuffle, pixel_unshuffle, layer.upscale_factor),
     "flatten": lambda layer, skips: nn.Flatten(),
     "unflatten": lambda layer, skips: nn.Unflatten(1, (layer.height, layer.width, layer.channels)),
     "silu": lambda layer, skips: nn.SiLU(),
