@@ -39,9 +39,10 @@ def started(server: ForkServer, commands: Sequence[Sequence[str]], cwd: Path, ma
         port = str(free.getsockname()[1])
         free.close()
         shared = {"WORLD_SIZE": str(len(commands)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        shared["LOCAL_WORLD_SIZE"] = str(len(commands) // machines)
+        local = len(commands) // machines
+        shared["LOCAL_WORLD_SIZE"] = str(local)
         yield [
-            stack.enter_context(server.start(command, cwd, RANK=str(rank), LOCAL_RANK=str(rank), **shared))
+            stack.enter_context(server.start(command, cwd, RANK=str(rank), LOCAL_RANK=str(rank % local), **shared))
             for rank, command in enumerate(commands)
         ]
 
@@ -82,6 +83,19 @@ def test_two_machines_learn_what_one_with_shared_memory_learns(server: ForkServe
     for machines in (1, 2):
         train(server, [*command, "-o", f"{machines}.safetensors"], tmp_path, machines=machines)
     assert (tmp_path / "1.safetensors").read_bytes() == (tmp_path / "2.safetensors").read_bytes()
+
+
+def test_one_process_of_a_machine_reads_for_all(server: ForkServer, command: list[str], whole: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "digits")  # which can be read once only
+    data = Path(command[command.index("--data") + 1])
+    through_pipe = [word if word != str(data) else "digits" for word in command]
+    with started(server, [through_pipe] * 2, tmp_path) as processes:
+        (tmp_path / "digits").write_bytes(data.read_bytes())
+        endings = finish(processes)
+    assert [code for code, *_ in endings] == [0, 0], endings
+    weights, expected = (checkpoint.load(str(path)).weights for path in (tmp_path / "vae.safetensors", whole))
+    for name, weight in expected.items():
+        np.testing.assert_array_equal(weights[name], weight)
 
 
 def test_a_step_of_three_processes_is_a_step_of_one(server: ForkServer, small_data: Path, run: Call, tmp_path: Path) -> None:
@@ -164,9 +178,9 @@ def test_a_run_resumes_with_another_number_of_processes_and_says_so(
     assert b"the run began with another number of processes: the result will not be bit-identical" in result.stderr
 
 
-def failing(server: ForkServer, commands: Sequence[Sequence[str]], cwd: Path) -> str:
+def failing(server: ForkServer, commands: Sequence[Sequence[str]], cwd: Path, machines: int = 1) -> str:
     """The one line that processes print which cannot train."""
-    with started(server, commands, cwd) as processes:
+    with started(server, commands, cwd, machines) as processes:
         endings = finish(processes)
     assert all(code for code, *_ in endings)
     assert not any(out for _, out, _ in endings)
@@ -186,10 +200,10 @@ def test_an_error_of_all_processes_is_one_line(server: ForkServer, command: list
 
 def test_an_error_of_one_process_is_told_by_the_first(server: ForkServer, command: list[str], tmp_path: Path) -> None:
     other = [word if not word.endswith(".npz") else "no.npz" for word in command]
-    assert "process 1: 'no.npz': no such file" in failing(server, [command, other], tmp_path)
+    assert "process 1: 'no.npz': no such file" in failing(server, [command, other], tmp_path, machines=2)
     np.savez(tmp_path / "other.npz", x_train=np.zeros((200, 12, 12), np.uint8))
     other = [word if not word.endswith(".npz") else "other.npz" for word in command]
-    line = failing(server, [command, other], tmp_path)
+    line = failing(server, [command, other], tmp_path, machines=2)
     assert "process 1 has other data than process 0: give all processes the same files" in line
     assert "process 1 has another beta" in failing(server, [command, [*command, "--beta", "2"]], tmp_path)
     assert os.listdir(tmp_path) == ["other.npz"]
@@ -201,6 +215,18 @@ def test_torchrun_starts_it(command: list[str], whole: Path, tmp_path: Path) -> 
     assert result.returncode == 0, result.stderr.decode()
     assert result.stdout == b"vae.safetensors\n"
     assert (tmp_path / "vae.safetensors").read_bytes() == whole.read_bytes()
+
+
+def test_without_shared_memory_processes_learn_the_same_by_messages(
+    command: list[str], server: ForkServer, tmp_path: Path
+) -> None:
+    command = [*command, "--precision", "fp32"]
+    train(server, [*command, "-o", "shared.safetensors"], tmp_path)
+    (tmp_path / "main.py").write_text("import os\ndel os.memfd_create\nfrom vaectl.cli import main\nmain()\n")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "main.py"]
+    result = subprocess.run([*torchrun, *command], cwd=tmp_path, env=environment(), capture_output=True)
+    assert result.returncode == 0, result.stderr.decode()
+    assert (tmp_path / "vae.safetensors").read_bytes() == (tmp_path / "shared.safetensors").read_bytes()
 
 
 def test_where_the_disk_is_full_all_processes_end_with_one_line(command: list[str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from math import prod
 from mmap import ACCESS_COPY, MADV_RANDOM, mmap
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +16,16 @@ from vaectl.types import UInt8Array
 class DiskCache:
     """An anonymous temporary file of images; the system keeps in memory what fits, and removes the file with the process."""
 
+    mapping: mmap | None = None
+
     def __init__(self) -> None:
         with files.translate_errors("the cache"):
             self.stream = tempfile.TemporaryFile(dir=cache_folder())  # noqa: SIM115 - open as long as the cache
         self.shapes: list[tuple[int, ...]] = []
-        self.mapping: mmap | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What another process needs that gets the file.
+        return {"stream": self.stream, "shapes": self.shapes}
 
     def __len__(self) -> int:
         return len(self.shapes)

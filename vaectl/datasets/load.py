@@ -8,7 +8,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -86,6 +86,46 @@ def check_learned_data(name: str, advice: str) -> None:
         raise VaectlError(f"the model was trained on {name!r}, which is not here", advice)
 
 
+@dataclass(frozen=True)
+class Split:
+    """The images of a split on disk, and their labels and names."""
+
+    images: DiskCache = field(default_factory=DiskCache)
+    labels: list[str | None] = field(default_factory=list)
+    names: list[str | None] = field(default_factory=list)
+
+    def append(self, sample: Sample) -> None:
+        """Store a sample."""
+        self.images.append(sample.image)
+        self.labels.append(sample.label)
+        self.names.append(sample.name)
+
+
+@dataclass(frozen=True)
+class StoredDataset:
+    """A data set on disk; other processes that get its files can open it too."""
+
+    name: str
+    train: Split
+    test: Split
+    noisy: str | None
+    keep_size: bool
+    sha256: str = ""
+
+    def stacks(self) -> tuple[ImageStack, ImageStack]:
+        """The training and the test images, mapped into memory."""
+        images = self.train.images, self.test.images
+        return (images[0].as_list(), images[1].as_list()) if self.keep_size else (images[0].as_array(), images[1].as_array())
+
+    def open(self) -> Dataset:
+        """Map the images into memory, to be read in random order."""
+        splits = self.train, self.test
+        known = (*(known_labels(split.labels) for split in splits), *(known_names(split.names) for split in splits))
+        dataset = Dataset(self.name, *self.stacks(), self.sha256, self.noisy, *known)
+        self.train.images.advise_random_access()
+        return dataset
+
+
 def load_dataset(
     data: Data,
     preprocessing: Preprocessing | None = None,
@@ -103,6 +143,18 @@ def load_dataset(
     Raises:
         VaectlError: no such data, no images in it, or images without partners.
     """
+    return store_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=pairs_in_npz).open()
+
+
+def store_dataset(
+    data: Data,
+    preprocessing: Preprocessing | None = None,
+    on_read: OnRead = lambda done, total: None,
+    noisy: Data | None = None,
+    *,
+    pairs_in_npz: bool = False,
+) -> StoredDataset:
+    """Read a data set as `load_dataset` does, but do not open it yet."""
     preprocessing = preprocessing or Preprocessing()
     if noisy is not None:
         return store(open_pairs(data, noisy, preprocessing), preprocessing, on_read)
@@ -167,33 +219,26 @@ def resize(image: Image.Image, spec: ResizeSpec) -> UInt8Array:
     return images.to_uint8(images.resize_image(image, spec))
 
 
-def store(data: ImageStream, preprocessing: Preprocessing, on_read: OnRead) -> Dataset:
+def store(data: ImageStream, preprocessing: Preprocessing, on_read: OnRead) -> StoredDataset:
     """Keep samples on disk, all at the size of the first unless they keep their own."""
-    caches = DiskCache(), DiskCache()
-    labels: tuple[list[str | None], list[str | None]] = [], []
-    names: tuple[list[str | None], list[str | None]] = [], []
+    splits = Split(), Split()
     spec: ResizeSpec | None = None
-    for done, (image, held_out, label, name) in enumerate(data.images, 1):
-        size = image.shape[:2]
+    for done, sample in enumerate(data.images, 1):
+        image = sample.image
         if spec is None or preprocessing.keep_size:
+            size = image.shape[:2]
             shrink = data.shrink and not preprocessing.keep_size
             channels = image.shape[2] // 2 if data.noisy else image.shape[2]
             spec = preprocessing.resize_spec(common_size(Counter([size])) if shrink else size, channels)
         parts = np.split(image, 2, axis=2) if data.noisy else [image]
         resized = [part if part.shape == spec.image_shape else resize(images.from_uint8(part), spec) for part in parts]
-        caches[held_out].append(np.concatenate(resized, axis=2) if data.noisy else resized[0])
-        labels[held_out].append(label)
-        names[held_out].append(name)
+        splits[sample.held_out].append(sample._replace(image=np.concatenate(resized, axis=2) if data.noisy else resized[0]))
         on_read(done, data.total)
-    if not len(caches[False]):
-        caches, labels, names = caches[::-1], labels[::-1], names[::-1]
-    if not len(caches[False]):
+    train, test = splits if len(splits[False].images) else splits[::-1]
+    if not len(train.images):
         raise VaectlError(f"{data.name!r} contains no images that can be read: give other data")
-    train, test = (cache.as_list() if preprocessing.keep_size else cache.as_array() for cache in caches)
-    known = (*map(known_labels, labels), *map(known_names, names))
-    dataset = Dataset(data.name, train, test, hash_images(train, test), data.noisy, *known)
-    caches[False].advise_random_access()
-    return dataset
+    stored = StoredDataset(data.name, train, test, data.noisy, preprocessing.keep_size)
+    return replace(stored, sha256=hash_images(*stored.stacks()))
 
 
 def known_labels(labels: Sequence[str | None]) -> Sequence[str]:

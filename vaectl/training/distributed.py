@@ -1,19 +1,24 @@
 """Data-parallel training: the processes that torchrun starts, on one machine or several, as one training run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, distributed
 
 from vaectl.errors import VaectlError
-from vaectl.ranks import rank, world_size
+from vaectl.ranks import local_world_size, rank, world_size
+from vaectl.training.peers import ALONE_HERE, Peers, connect_peers
 from vaectl.types import UInt8Array
 
 T = TypeVar("T")
+
+# How long processes wait for each other: one machine may read its data faster than another. One that ends is noticed at once.
+TIMEOUT = timedelta(days=1)
 
 
 class PeerLostError(VaectlError):
@@ -22,7 +27,9 @@ class PeerLostError(VaectlError):
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a training run; this one is `rank` of `size`. Each calls the same methods in the same order.
+    """The processes of a training run; this one is `rank` of `size`, and `peers` are those on this machine.
+
+    Each calls the same methods in the same order.
 
     Raises:
         PeerLostError: another process ended. Only the first process raises errors that all have; the others exit in silence.
@@ -30,6 +37,7 @@ class World:
 
     rank: int = 0
     size: int = 1
+    peers: Peers = ALONE_HERE
 
     def part(self, images: UInt8Array) -> UInt8Array:
         """This process's share of images: every `size`-th."""
@@ -80,6 +88,24 @@ class World:
             values[index :: self.size] = own
         return values
 
+    def read_once(self, read: Callable[[], T]) -> T:
+        """What the first process of each machine reads; the others get it from that one, open files in it included.
+
+        Raises:
+            VaectlError: that of the first process of this machine.
+        """
+        outcome: T | VaectlError | None = None
+        if self.peers.is_first:
+            try:
+                outcome = read()
+            except VaectlError as error:
+                outcome = error
+        with self.noticing_loss():
+            outcome = self.peers.share(outcome)
+        if isinstance(outcome, VaectlError):
+            raise outcome
+        return cast(T, outcome)
+
     def noise_seed(self, seed: int, step: int) -> int:
         """The seed of this process's noise in a step, so that the first one's state is enough to resume all."""
         return int(np.random.SeedSequence((seed, step, self.rank)).generate_state(1, np.uint64)[0] >> 1)
@@ -128,9 +154,10 @@ def join_world(device: str) -> Iterator[World]:
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(device)
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     try:
-        yield World(rank(), world_size())
+        world = World(rank(), world_size())
+        yield replace(world, peers=connect_peers(world.rank, world.gather)) if local_world_size() > 1 else world
     finally:
         distributed.destroy_process_group()
 

@@ -16,7 +16,7 @@ from vaectl import checkpoint, models
 from vaectl.autoencoder import Autoencoder, from_checkpoint
 from vaectl.checkpoint import Checkpoint
 from vaectl.corruption import parse_corruptions
-from vaectl.datasets.load import Data, Dataset, OnRead, load_dataset
+from vaectl.datasets.load import Data, Dataset, OnRead, store_dataset
 from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io import files, remote
 from vaectl.models import MODELS
@@ -178,7 +178,10 @@ def train(
         with world.agreement():
             # The data, and the network they suggest.
             pairs_in_npz = model == "dae" and not binarize
-            dataset = load_dataset(data, wanted.preprocessing(skip_bad=skip_bad), on_read, noisy, pairs_in_npz=pairs_in_npz)
+            preprocessing = wanted.preprocessing(skip_bad=skip_bad)
+            dataset = world.read_once(
+                lambda: store_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=pairs_in_npz)
+            ).open()
             if dataset.noisy and corrupt is None:
                 specs, corruptions = (), ()
             image_shape = wanted.image_shape(dataset)
