@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support import ForkServer, Result, RunningCall, environment
 
 from vaectl import checkpoint
@@ -207,6 +209,15 @@ def test_an_error_of_one_process_is_told_by_the_first(server: ForkServer, comman
     assert "process 1 has other data than process 0: give all processes the same files" in line
     assert "process 1 has another beta" in failing(server, [command, [*command, "--beta", "2"]], tmp_path)
     assert os.listdir(tmp_path) == ["other.npz"]
+
+
+def test_processes_need_a_tar_file_each(server: ForkServer, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        for gray in range(20):
+            Image.new("L", (8, 8), gray).save(tmp_path / "x.png")
+            archive.add(tmp_path / "x.png", f"{gray}.png")
+    command = ["train", "vae", "--data", "0.tar", "--stream", "--hidden", "8"]
+    assert "1 tar file for 2 processes: give one for each" in failing(server, [command] * 2, tmp_path)
 
 
 def test_torchrun_starts_it(command: list[str], whole: Path, tmp_path: Path) -> None:

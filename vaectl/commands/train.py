@@ -22,6 +22,7 @@ HIDDEN = option("--hidden", metavar="N,N", help="Hidden units (mlp), or channels
 SIZE = option("--size", metavar="N|HxW", help="Resize images, or crop them for a unet (default: as the data).")
 GRAY = option("--gray/--color", "--grey/--colour", help="Channels of an image (default: as the data).")
 FIT = typer.Option("--fit", help="How images of another aspect ratio are resized.")
+STREAM = typer.Option("--stream", help="Learn from tar files while they are read: for more than a disk holds.")
 EPOCHS = option("--epochs", min=1, metavar="N", help="Epochs (default: mlp 15, conv 12, unet 6; more for small data).")
 BATCH_SIZE = option(
     "--batch-size", min=1, metavar="N", help="Images per step (default: mlp 256, conv 32, or 256 of digits; unet 8)."
@@ -61,6 +62,7 @@ def train(
     gray: Annotated[bool | None, GRAY] = None,
     fit: Annotated[Literal["crop", "pad", "stretch"], FIT] = "crop",
     skip_bad: options.SkipBad = False,
+    stream: Annotated[bool, STREAM] = False,
     epochs: Annotated[int | None, EPOCHS] = None,
     batch_size: Annotated[int | None, BATCH_SIZE] = None,
     lr: Annotated[float | None, LR] = None,
@@ -120,6 +122,7 @@ def train(
             channels=None if gray is None else 1 if gray else 3,
             fit=fit,
             skip_bad=skip_bad,
+            stream=stream,
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,

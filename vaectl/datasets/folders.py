@@ -3,8 +3,11 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
+from itertools import islice
+from math import ceil
 
 from vaectl.datasets.samples import Preprocessing, Sample, common_size, is_held_out
 from vaectl.errors import VaectlError
@@ -15,6 +18,7 @@ from vaectl.io.prefetch import prefetch
 from vaectl.io.sources import Folder, SkipPolicy, folder_label, no_images
 from vaectl.io.tars import Shards
 
+N_SAMPLED, N_SAMPLED_FILES = 20_000, 32
 N_REMOTE_HEADERS = 32  # images of a folder at a URL whose sizes tell the common one
 
 
@@ -41,6 +45,15 @@ def streamed_samples(shards: Shards, preprocessing: Preprocessing) -> Iterator[S
             yield decode_task(input, decode)
 
     return policy.filter(prefetch(tasks()))
+
+
+def some_samples(shards: Shards, preprocessing: Preprocessing) -> Iterator[Sample]:
+    """Some samples in tar files: as many at the beginning of each, or of some evenly spaced ones."""
+    files_read = range(0, len(shards.paths), ceil(len(shards.paths) / N_SAMPLED_FILES))
+    for number in files_read:
+        for sample in islice(streamed_samples(shards.select([number]), preprocessing), ceil(N_SAMPLED / len(files_read))):
+            preprocessing = replace(preprocessing, size=sample.image.shape[:2], channels=sample.image.shape[2])
+            yield sample
 
 
 def damaged(label: str) -> Sample:

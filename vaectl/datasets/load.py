@@ -17,7 +17,7 @@ from PIL import Image
 from vaectl.datasets.arrays import IN_MEMORY, array_samples, file_stream
 from vaectl.datasets.cache import DiskCache
 from vaectl.datasets.catalogue import NAMES, SPLITS
-from vaectl.datasets.folders import folder_samples, streamed_samples
+from vaectl.datasets.folders import folder_samples, some_samples, streamed_samples
 from vaectl.datasets.named import DatasetImages, open_source
 from vaectl.datasets.pairs import match_pairs, pair_samples
 from vaectl.datasets.samples import ImageStream, Preprocessing, Sample, common_size, is_held_out, join_pairs
@@ -44,6 +44,7 @@ class Dataset:
     `test` may be empty if there are too few images to hold any out.
 
     If `noisy` is the name of their noisy partners, each image holds both: the channels of the clean one, then of the noisy one.
+    If they are `streamed`, these images are only a sample of all.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Dataset:
     test: ImageStack
     sha256: str
     noisy: str | None = None
+    streamed: bool = False
     train_labels: Sequence[str] = ()
     test_labels: Sequence[str] = ()
     train_names: Sequence[str] = ()
@@ -75,7 +77,7 @@ class Dataset:
     def describe(self) -> dict[str, str | int]:
         """Its name, hash and sizes, for the checkpoint's card."""
         found: dict[str, str | int] = {"name": self.name, "sha256": self.sha256, "train": len(self.train), "test": len(self.test)}
-        return found | ({"noisy": self.noisy} if self.noisy else {})
+        return found | ({"noisy": self.noisy} if self.noisy else {}) | ({"streamed": True} if self.streamed else {})
 
 
 def check_learned_data(name: str, advice: str) -> None:
@@ -110,6 +112,7 @@ class StoredDataset:
     test: Split
     noisy: str | None
     keep_size: bool
+    streamed: bool
     sha256: str = ""
 
     def stacks(self) -> tuple[ImageStack, ImageStack]:
@@ -121,7 +124,7 @@ class StoredDataset:
         """Map the images into memory, to be read in random order."""
         splits = self.train, self.test
         known = (*(known_labels(split.labels) for split in splits), *(known_names(split.names) for split in splits))
-        dataset = Dataset(self.name, *self.stacks(), self.sha256, self.noisy, *known)
+        dataset = Dataset(self.name, *self.stacks(), self.sha256, self.noisy, self.streamed, *known)
         self.train.images.advise_random_access()
         return dataset
 
@@ -133,17 +136,18 @@ def load_dataset(
     noisy: Data | None = None,
     *,
     pairs_in_npz: bool = False,
+    stream: bool = False,
 ) -> Dataset:
     """Load a data set: a name ("mnist", "cifar10", ...), a folder, `FILE.npz` (x_train, x_test), `FILE.npy`, or arrays.
 
     Without a test split, about a tenth of the images is held out, chosen by content, so the choice stays when images are added.
     `noisy` are the noisy partners of the images: another folder, or other arrays. With `pairs_in_npz`, an NPZ file that has
-    x_train_noisy holds pairs.
+    x_train_noisy holds pairs. With `stream`, only a sample of tar files is read.
 
     Raises:
         VaectlError: no such data, no images in it, or images without partners.
     """
-    return store_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=pairs_in_npz).open()
+    return store_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=pairs_in_npz, stream=stream).open()
 
 
 def store_dataset(
@@ -153,13 +157,14 @@ def store_dataset(
     noisy: Data | None = None,
     *,
     pairs_in_npz: bool = False,
+    stream: bool = False,
 ) -> StoredDataset:
     """Read a data set as `load_dataset` does, but do not open it yet."""
     preprocessing = preprocessing or Preprocessing()
     if noisy is not None:
         return store(open_pairs(data, noisy, preprocessing), preprocessing, on_read)
     if isinstance(data, str | os.PathLike):
-        return store(open_samples(os.fspath(data), preprocessing, pairs_in_npz), preprocessing, on_read)
+        return store(open_samples(os.fspath(data), preprocessing, pairs_in_npz, stream), preprocessing, on_read)
     return store(array_samples(data), preprocessing, on_read)
 
 
@@ -185,7 +190,7 @@ def open_pairs(data: Data, noisy: Data, preprocessing: Preprocessing) -> ImageSt
     return ImageStream(names[0], samples, len(pairs), noisy=names[1])
 
 
-def open_samples(name: str, preprocessing: Preprocessing, pairs_in_npz: bool) -> ImageStream:
+def open_samples(name: str, preprocessing: Preprocessing, pairs_in_npz: bool, stream: bool) -> ImageStream:
     """The samples of a data set by its name or path."""
     if name in NAMES and not os.path.lexists(name):
         splits = [DatasetImages(name, split) for split in SPLITS]
@@ -199,7 +204,8 @@ def open_samples(name: str, preprocessing: Preprocessing, pairs_in_npz: bool) ->
     if isinstance(source, Folder):
         return ImageStream(name, folder_samples(source, preprocessing), source.count())
     if isinstance(source, Shards):
-        return ImageStream(name, streamed_samples(source, preprocessing))
+        read = some_samples if stream else streamed_samples
+        return ImageStream(name, read(source, preprocessing), streamed=stream)
     if isinstance(source, DatasetImages):
         return ImageStream(
             name,
@@ -237,7 +243,7 @@ def store(data: ImageStream, preprocessing: Preprocessing, on_read: OnRead) -> S
     train, test = splits if len(splits[False].images) else splits[::-1]
     if not len(train.images):
         raise VaectlError(f"{data.name!r} contains no images that can be read: give other data")
-    stored = StoredDataset(data.name, train, test, data.noisy, preprocessing.keep_size)
+    stored = StoredDataset(data.name, train, test, data.noisy, preprocessing.keep_size, data.streamed)
     return replace(stored, sha256=hash_images(*stored.stacks()))
 
 

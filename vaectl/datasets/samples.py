@@ -30,7 +30,7 @@ class Sample(NamedTuple):
 class ImageStream:
     """The images of a data set, and how many there are if that is known; `shrink` large ones unless a size is given.
 
-    With `noisy`, they are pairs, as in `Dataset`.
+    With `noisy`, they are pairs, and with `streamed` only a sample, as in `Dataset`.
     """
 
     name: str
@@ -38,6 +38,7 @@ class ImageStream:
     total: int | None = None
     shrink: bool = False
     noisy: str | None = None
+    streamed: bool = False
 
 
 @dataclass(frozen=True)

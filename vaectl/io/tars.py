@@ -5,7 +5,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from itertools import count, islice, product
@@ -45,11 +45,15 @@ def expand_shards(path: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Shards:
-    """The images of tar files, or from `start` to `stop`, one file after another, in constant memory."""
+    """The images of tar files, or from `start` to `stop`, one file after another, in constant memory.
+
+    `order` are the numbers of the files, if not all of those that the pattern names are read in their order.
+    """
 
     pattern: str
     start: int = 0
     stop: int | None = None
+    order: tuple[int, ...] | None = None
 
     def describe(self) -> str:
         return repr(self.pattern)
@@ -57,7 +61,13 @@ class Shards:
     @cached_property
     def paths(self) -> list[str]:
         """The tar files."""
-        return expand_braces(self.pattern)
+        paths = expand_braces(self.pattern)
+        return paths if self.order is None else [paths[number] for number in self.order]
+
+    def select(self, numbers: Sequence[int]) -> "Shards":
+        """Only these of the tar files, in this order."""
+        known = self.order if self.order is not None else range(len(self.paths))
+        return Shards(self.pattern, order=tuple(known[number] for number in numbers))
 
     @cached_property
     def indices(self) -> Sequence["Index"]:
@@ -71,7 +81,7 @@ class Shards:
 
     def with_indices(self, indices: Sequence["Index"]) -> "Shards":
         """The same images, whose tar files somebody has indexed."""
-        shards = Shards(self.pattern, self.start, self.stop)
+        shards = replace(self)
         shards.__dict__["indices"] = indices
         return shards
 
@@ -107,7 +117,7 @@ class Shards:
             number += index.images
 
     def part(self, start: int, stop: int) -> "Shards":
-        return Shards(self.pattern, self.start + start, self.start + stop).with_indices(self.indices)
+        return replace(self, start=self.start + start, stop=self.start + stop).with_indices(self.indices)
 
 
 class Mark(NamedTuple):

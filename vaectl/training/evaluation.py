@@ -145,7 +145,9 @@ def evaluate(
         found = learned_batches(learned, own) if learned else whole_batches(data, model, own, skip_bad=skip_bad)
         split, (batches, total) = "whole", found
     else:
-        split, batches, total = split_batches(data, noisy, split, model, own, skip_bad=skip_bad)
+        # Of data that were streamed, the sample that was stored then.
+        stream = bool(card.data.get("streamed")) and not explicit
+        split, batches, total = split_batches(data, noisy, split, model, own, skip_bad=skip_bad, stream=stream)
     prior = model.checkpoint.prior
     meter, variance, hits = AverageMeter(), RunningVariance(), list[bool]()
     for names, stack, labels, learned_split in batches:
@@ -264,7 +266,7 @@ def pair_batches(
 
 
 def split_batches(
-    data: Data | Images, noisy: Data | None, split: str, model: Autoencoder, shard: Shard | None, *, skip_bad: bool
+    data: Data | Images, noisy: Data | None, split: str, model: Autoencoder, shard: Shard | None, *, skip_bad: bool, stream: bool
 ) -> tuple[str, Iterator[NamedBatch], int]:
     """The split that `data` name ("mnist:train"), else `split`; its images, and their number.
 
@@ -276,7 +278,7 @@ def split_batches(
         data, split = source.name, source.split if data != source.name else split
     preprocessing = make_preprocessing(model, skip_bad=skip_bad)
     pairs_in_npz = bool(model.card.data.get("noisy"))
-    dataset = load_dataset(cast(Data, data), preprocessing, noisy=noisy, pairs_in_npz=pairs_in_npz)
+    dataset = load_dataset(cast(Data, data), preprocessing, noisy=noisy, pairs_in_npz=pairs_in_npz, stream=stream)
     count = len(dataset.test if split == "test" else dataset.train)
     if not count:
         raise VaectlError(f"{dataset.name!r} has no {split} images: try --split train")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,6 +18,19 @@ N_INIT_CROPS = 1000
 CROPS_PER_EPOCH = 4096
 # Larger data stay in memory or on disk, and go to a GPU batch by batch.
 MAX_DEVICE_BYTES = 2 << 30
+
+
+class TrainImages(Protocol):
+    """What a network learns from."""
+
+    def __len__(self) -> int:
+        """The number of images in an epoch."""
+
+    def init_images(self) -> UInt8Array:
+        """Some of the images."""
+
+    def batches(self, batch_size: int, random: Generator, world: World = ALONE) -> Iterator[Tensor]:
+        """This process's shares of the batches of an epoch."""
 
 
 class ImageDataset:
@@ -122,9 +136,7 @@ class DataLoader:
     `step` counts those given so far; it can be set to resume, also within an epoch.
     """
 
-    def __init__(
-        self, dataset: ImageDataset | RandomCrops, batch_size: int, epochs: int, random: Generator, world: World = ALONE
-    ) -> None:
+    def __init__(self, dataset: TrainImages, batch_size: int, epochs: int, random: Generator, world: World = ALONE) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
         self.random = random

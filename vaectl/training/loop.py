@@ -17,7 +17,7 @@ from vaectl.networks.torch import TorchRandom, build_module, translate_memory_er
 from vaectl.training import losses
 from vaectl.training.config import TrainConfig
 from vaectl.training.distributed import ALONE, World
-from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops, shift_images
+from vaectl.training.loader import DataLoader, TrainImages, shift_images
 from vaectl.training.losses import Likelihood
 from vaectl.training.metrics import Metrics
 from vaectl.training.optimizer import Optimizer, init_weights
@@ -64,7 +64,7 @@ class TrainState:
 
 def train_network(
     network: Network,
-    dataset: ImageDataset | RandomCrops,
+    dataset: TrainImages,
     config: TrainConfig,
     corruptions: Sequence[Corruption],
     device: str,
@@ -105,7 +105,7 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        dataset: ImageDataset | RandomCrops,
+        dataset: TrainImages,
         config: TrainConfig,
         corruptions: Sequence[Corruption],
         device: str,

@@ -17,7 +17,7 @@ from vaectl.latents import compute_stats
 from vaectl.networks.network import split_pairs
 from vaectl.prior import Mixture
 from vaectl.training.distributed import World
-from vaectl.training.loader import ImageDataset, RandomCrops
+from vaectl.training.loader import TrainImages
 from vaectl.training.loop import TrainResult
 from vaectl.training.losses import make_likelihood
 from vaectl.training.metrics import ACTIVE_VARIANCE, Evaluator, mean_metrics
@@ -35,7 +35,7 @@ def make_checkpoint(
     fit: str,
     skip_bad: bool,
     dataset: Dataset,
-    train_images: ImageDataset | RandomCrops,
+    train_images: TrainImages,
     validation: Validation,
     result: TrainResult,
 ) -> Checkpoint:

@@ -39,13 +39,14 @@ from vaectl.training.arguments import (
 )
 from vaectl.training.config import make_config
 from vaectl.training.distributed import check_equal, join_world
-from vaectl.training.loader import make_dataset
+from vaectl.training.loader import TrainImages, make_dataset
 from vaectl.training.log import TrainLog, check_log
 from vaectl.training.losses import Likelihood
 from vaectl.training.metrics import Metrics
 from vaectl.training.progress import Progress
 from vaectl.training.result import describe_machine, make_checkpoint, versions
 from vaectl.training.resume import Checkpointer, checkpointing
+from vaectl.training.streaming import StreamedImages, count_epoch, open_stream
 from vaectl.training.threads import free_threads, read_cpu_times
 from vaectl.training.validation import Validation
 from vaectl.types import Array, UInt8Array
@@ -66,6 +67,7 @@ def train(
     channels: int | None = None,
     fit: Fit = "crop",
     skip_bad: bool = False,
+    stream: bool = False,
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -106,6 +108,7 @@ def train(
         channels: 1 for gray, 3 for color.
         fit: how images of another aspect ratio are resized.
         skip_bad: list and skip files that cannot be read.
+        stream: learn from tar files while they are read, and store only a sample.
         epochs, batch_size, lr: lr is the peak learning rate.
         beta: the weight of the KL; above 0 it makes the latent a distribution.
         corrupt: what is done to images, or to their noisy partners, before they are encoded, as in "gaussian:0.25".
@@ -146,6 +149,7 @@ def train(
     check_objective(objective, samples, kl_warmup, beta)
     if noisy is not None and (model != "dae" or binarize):
         raise UsageError("noisy images are for a dae that is not binarized: use train dae --noisy")
+    shards = open_stream(data, is_unet=wanted.is_unet) if stream else None
     specs = () if noisy is not None else MODELS[model].corrupt
     if corrupt is not None:
         specs = (corrupt,) if isinstance(corrupt, str) else tuple(corrupt)
@@ -180,7 +184,7 @@ def train(
             pairs_in_npz = model == "dae" and not binarize
             preprocessing = wanted.preprocessing(skip_bad=skip_bad)
             dataset = world.read_once(
-                lambda: store_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=pairs_in_npz)
+                lambda: store_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=pairs_in_npz, stream=stream)
             ).open()
             if dataset.noisy and corrupt is None:
                 specs, corruptions = (), ()
@@ -194,7 +198,11 @@ def train(
             warn_of_surprises(network, dataset, denoises=denoises and wanted.net is None and architecture == "conv")
 
             # The configuration of the run, which a resumed run must share.
-            train_images = make_dataset(dataset.train, image_shape, torch_device)
+            if shards:
+                length = world.read_once(lambda: count_epoch(shards))
+                train_images: TrainImages = StreamedImages(shards, dataset.train, wanted.fit, skip_bad, length)
+            else:
+                train_images = make_dataset(dataset.train, image_shape, torch_device)
             held_out = make_dataset(dataset.held_out, image_shape, "cpu").evaluation_images()
             config = make_config(
                 architecture,
@@ -218,6 +226,11 @@ def train(
             )
             if config.kl_warmup >= config.epochs:
                 warn(f"the KL never counts in full: --kl-warmup {kl_warmup} is not less than --epochs {config.epochs}")
+            if shards and len(shards.paths) < world.size:
+                count = len(shards.paths)
+                raise UsageError(
+                    f"{count} tar file{'s' if count > 1 else ''} for {world.size} processes: give one for each, or more"
+                )
             if config.batch_size < world.size:
                 raise UsageError(f"a batch of {config.batch_size} cannot be divided among {world.size} processes: start fewer")
             run_config = {

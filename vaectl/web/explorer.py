@@ -102,7 +102,8 @@ def find_images(model: Autoencoder) -> str | Batch:
     if data.partition(":")[0] in NAMES or os.path.isdir(data):
         return data
     height, width, channels = model.image_shape
-    dataset = load_dataset(data, Preprocessing((height, width), channels, model.card.fit))
+    streamed = bool(model.card.data.get("streamed"))
+    dataset = load_dataset(data, Preprocessing((height, width), channels, model.card.fit), stream=streamed)
     names = [f"{dataset.held_out_split}-{index:05d}" for index in range(len(dataset.held_out))]
     labels = dataset.test_labels if len(dataset.test) else dataset.train_labels
     return Batch(names, to_pixels(np.asarray(dataset.held_out)), labels=labels)

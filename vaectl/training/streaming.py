@@ -1,0 +1,118 @@
+"""Images that a network learns from while they are read, of data that do not fit on the disk."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from vaectl.datasets.folders import streamed_samples
+from vaectl.datasets.load import Data, ImageStack
+from vaectl.datasets.named import open_source
+from vaectl.datasets.samples import HELD_OUT_ONE_IN, Preprocessing
+from vaectl.errors import UsageError, VaectlError
+from vaectl.io.tars import Shards, index_shard
+from vaectl.training.distributed import ALONE, World
+from vaectl.training.loader import N_INIT_IMAGES, to_device
+from vaectl.types import UInt8Array
+
+IMAGES_PER_EPOCH = 100_000  # if there are more, or nobody knows how many
+MAX_BUFFER_IMAGES, MAX_BUFFER_BYTES = 10_000, 256 << 20
+
+
+def open_stream(data: Data, *, is_unet: bool) -> Shards:
+    """The tar files that data name.
+
+    Raises:
+        UsageError: data name none, or a unet is to learn from them.
+    """
+    source = open_source(os.fspath(data)) if isinstance(data, str | os.PathLike) else None
+    if not isinstance(source, Shards):
+        raise UsageError("only tar files are streamed: use --stream with --data 'shards/{0000..0127}.tar'")
+    if is_unet:
+        raise UsageError("a unet learns from crops of stored photos: leave out --stream")
+    return source
+
+
+@dataclass(frozen=True)
+class StreamedImages:
+    """The images of tar files, shuffled in a buffer as they are read, `length` of them in each epoch.
+
+    The files are in a new random order each time, and each process reads its share of them. `sample` are some of the images; the
+    others come in its shape. Held-out images are left out.
+    """
+
+    shards: Shards
+    sample: ImageStack
+    fit: str
+    skip_bad: bool
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def init_images(self) -> UInt8Array:
+        """Some of the images, the same at every call."""
+        return np.asarray(self.sample[:: ceil(len(self.sample) / N_INIT_IMAGES)])
+
+    def batches(self, batch_size: int, random: Generator, world: World = ALONE) -> Iterator[Tensor]:
+        """This process's shares of the batches of an epoch, (N, H, W, C), 0 to 255.
+
+        Raises:
+            VaectlError: a file cannot be read.
+        """
+        seed = int(torch.randint(1 << 62, (), generator=random, device=random.device))
+        order = np.random.default_rng(seed).permutation(len(self.shards.paths))
+        count, steps = world.count(batch_size), len(self) // batch_size
+        images = shuffle(
+            islice(self.read(self.shards.select(order[world.rank :: world.size].tolist())), steps * count),
+            min(MAX_BUFFER_IMAGES, MAX_BUFFER_BYTES // self.sample[0].nbytes),
+            np.random.default_rng((seed, world.rank)),
+        )
+        for _ in range(steps):
+            yield to_device(torch.from_numpy(np.stack([*islice(images, count)])), random.device)
+
+    def read(self, shards: Shards) -> Iterator[UInt8Array]:
+        """The training images of tar files, again and again.
+
+        Raises:
+            VaectlError: there are none, or a file cannot be read.
+        """
+        height, width, channels = self.sample[0].shape
+        preprocessing = Preprocessing((height, width), channels, self.fit, skip_bad=self.skip_bad)
+        found = True
+        while found:
+            found = False
+            for sample in streamed_samples(shards, preprocessing):
+                if not sample.held_out:
+                    found = True
+                    yield sample.image
+        raise VaectlError(f"{', '.join(shards.paths)!r} contains no images to learn from: give other data")
+
+
+def shuffle(images: Iterator[UInt8Array], size: int, rng: np.random.Generator) -> Iterator[UInt8Array]:
+    """The images in random order, as far as a buffer of so many allows."""
+    buffer = [*islice(images, size)]
+    for image in images:
+        chosen = rng.integers(size)
+        yield buffer[chosen]
+        buffer[chosen] = image
+    for chosen in rng.permutation(len(buffer)):
+        yield buffer[chosen]
+
+
+def count_epoch(shards: Shards) -> int:
+    """How many training images an epoch has: all, or IMAGES_PER_EPOCH if there are more or nobody knows."""
+    images = 0
+    if shards.are_countable:
+        for path in shards.paths:
+            images += index_shard(path).images
+            if images >= IMAGES_PER_EPOCH:
+                break
+        else:
+            return max(1, images - images // HELD_OUT_ONE_IN)
+    return IMAGES_PER_EPOCH
