@@ -32,6 +32,11 @@ def folder_samples(folder: Folder, preprocessing: Preprocessing) -> Iterator[Sam
 def streamed_samples(shards: Shards, preprocessing: Preprocessing) -> Iterator[Sample]:
     """The samples in tar files, decoded and resized ahead in threads, to the size and channels that the first image suggests."""
     policy = SkipPolicy(preprocessing.skip_bad)
+    return policy.filter(decode_shards(shards, preprocessing, policy))
+
+
+def decode_shards(shards: Shards, preprocessing: Preprocessing, policy: SkipPolicy) -> Iterator[Sample | VaectlError]:
+    """The samples in tar files, or what is wrong with them."""
 
     def tasks() -> Iterator[Sample | VaectlError | Callable[[], Sample | VaectlError]]:
         decode = None
@@ -44,7 +49,7 @@ def streamed_samples(shards: Shards, preprocessing: Preprocessing) -> Iterator[S
                 decode = make_decoder(preprocessing.resize_spec(common_size(Counter([found[:2]])), found[2]), preprocessing)
             yield decode_task(input, decode)
 
-    return policy.filter(prefetch(tasks()))
+    return prefetch(tasks())
 
 
 def some_samples(shards: Shards, preprocessing: Preprocessing) -> Iterator[Sample]:

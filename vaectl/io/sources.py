@@ -32,6 +32,7 @@ class SkipPolicy:
     skip: bool | None = None
     purpose: str = "read"
     skipped: int = field(default=0, init=False)
+    told: set[str] = field(default_factory=set, init=False)
 
     def handle(self, error: VaectlError, images: int = 1, then: str = "skipped") -> None:
         """Raise the error, or warn of it and of what happens `then`, count so many images as skipped, and continue."""
@@ -40,7 +41,9 @@ class SkipPolicy:
         if not self.skip:
             raise VaectlError(error.what, f"{error.advice}, or skip such files with --skip-bad") from error
         self.skipped += images
-        warn(f"{error.what}: {then}")
+        if error.what not in self.told:  # where files are read again and again
+            warn(f"{error.what}: {then}")
+        self.told.add(error.what)
 
     def filter(self, results: Iterable[T | VaectlError]) -> Iterator[T]:
         """The results without the errors among them."""

@@ -19,6 +19,7 @@ from vaectl.corruption import parse_corruptions
 from vaectl.datasets.load import Data, Dataset, OnRead, store_dataset
 from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io import files, remote
+from vaectl.io.sources import SkipPolicy
 from vaectl.models import MODELS
 from vaectl.networks import network as networks
 from vaectl.networks.device import resolve_device
@@ -200,7 +201,7 @@ def train(
             # The configuration of the run, which a resumed run must share.
             if shards:
                 length = world.read_once(lambda: count_epoch(shards))
-                train_images: TrainImages = StreamedImages(shards, dataset.train, wanted.fit, skip_bad, length)
+                train_images: TrainImages = StreamedImages(shards, dataset.train, wanted.fit, SkipPolicy(skip_bad), length)
             else:
                 train_images = make_dataset(dataset.train, image_shape, torch_device)
             held_out = make_dataset(dataset.held_out, image_shape, "cpu").evaluation_images()

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from vaectl.datasets.folders import streamed_samples
+from vaectl.datasets.folders import decode_shards
 from vaectl.datasets.load import Data, ImageStack
 from vaectl.datasets.named import open_source
 from vaectl.datasets.samples import HELD_OUT_ONE_IN, Preprocessing
 from vaectl.errors import UsageError, VaectlError
+from vaectl.io.sources import SkipPolicy
 from vaectl.io.tars import Shards, index_shard
 from vaectl.training.distributed import ALONE, World
 from vaectl.training.loader import N_INIT_IMAGES, to_device
@@ -49,7 +50,7 @@ class StreamedImages:
     shards: Shards
     sample: ImageStack
     fit: str
-    skip_bad: bool
+    policy: SkipPolicy
     length: int
 
     def __len__(self) -> int:
@@ -83,12 +84,14 @@ class StreamedImages:
             VaectlError: there are none, or a file cannot be read.
         """
         height, width, channels = self.sample[0].shape
-        preprocessing = Preprocessing((height, width), channels, self.fit, skip_bad=self.skip_bad)
+        preprocessing = Preprocessing((height, width), channels, self.fit)
         found = True
         while found:
             found = False
-            for sample in streamed_samples(shards, preprocessing):
-                if not sample.held_out:
+            for sample in decode_shards(shards, preprocessing, self.policy):
+                if isinstance(sample, VaectlError):
+                    self.policy.handle(sample)
+                elif not sample.held_out:
                     found = True
                     yield sample.image
         raise VaectlError(f"{', '.join(shards.paths)!r} contains no images to learn from: give other data")
