@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from support import Result, one_line, write_png
 
 import vaectl
+from vaectl import checkpoint
 from vaectl.errors import VaectlError, VaectlWarning
 from vaectl.io import files, remote
 from vaectl.io.sources import Folder, SkipPolicy
@@ -74,6 +76,26 @@ def test_every_command_reads_and_writes_urls(
     run("grid", "-c", model, "-o", "s3://bucket/grid.png", "--steps", 3, **s3)
     assert run("info", model, **s3).stdout.startswith(b"model")
     assert not os.listdir(tmp_path) or os.listdir(tmp_path) == ["digits.npy"]
+
+
+def test_tar_files_at_urls_are_learned_from_as_they_are_read(
+    s3: dict[str, str], digits: NDArray[np.uint8], run: Call, tmp_path: Path
+) -> None:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=s3["AWS_ENDPOINT_URL"], aws_access_key_id="test",
+                          aws_secret_access_key="test", region_name="us-east-1")  # fmt: skip
+    for number in range(2):
+        with tarfile.open(tmp_path / "x.tar", "w") as archive:
+            for index in range(32 * number, 32 * number + 32):
+                write_png(tmp_path / "x.png", digits[index, ..., 0])
+                archive.add(tmp_path / "x.png", f"{index}.png")
+        client.upload_file(str(tmp_path / "x.tar"), "bucket", f"{number}.tar")
+    command = ["train", "vae", "--data", "s3://bucket/{0..1}.tar", "--stream", "--hidden", "8", "--epochs", "2"]
+    run(*command, **s3)
+    card = checkpoint.load(str(tmp_path / "vae.safetensors")).card
+    assert card.data["streamed"] is True and card.data["train"] + card.data["test"] == 64
+    one_line(run(*command[:3], "s3://bucket/{0..2}.tar", *command[4:], "-f", code=1, **s3), "'s3://bucket/2.tar': no such file")
 
 
 def test_an_output_appears_whole_or_not_at_all(s3: dict[str, str], vae: Path, run: Call, tmp_path: Path) -> None:

@@ -200,8 +200,8 @@ def train(
 
             # The configuration of the run, which a resumed run must share.
             if shards:
-                length = world.read_once(lambda: count_epoch(shards))
-                train_images: TrainImages = StreamedImages(shards, dataset.train, wanted.fit, SkipPolicy(skip_bad), length)
+                length, policy = count_epoch(shards, dataset), SkipPolicy(skip_bad)
+                train_images: TrainImages = StreamedImages(shards, dataset.train, wanted.fit, policy, length)
             else:
                 train_images = make_dataset(dataset.train, image_shape, torch_device)
             held_out = make_dataset(dataset.held_out, image_shape, "cpu").evaluation_images()

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from vaectl.datasets.folders import decode_shards
-from vaectl.datasets.load import Data, ImageStack
+from vaectl.datasets.folders import N_SAMPLED, N_SAMPLED_FILES, decode_shards
+from vaectl.datasets.load import Data, Dataset, ImageStack
 from vaectl.datasets.named import open_source
-from vaectl.datasets.samples import HELD_OUT_ONE_IN, Preprocessing
+from vaectl.datasets.samples import Preprocessing
 from vaectl.errors import UsageError, VaectlError
 from vaectl.io.sources import SkipPolicy
-from vaectl.io.tars import Shards, index_shard
+from vaectl.io.tars import Shards
 from vaectl.training.distributed import ALONE, World
 from vaectl.training.loader import N_INIT_IMAGES, to_device
 from vaectl.types import UInt8Array
 
-IMAGES_PER_EPOCH = 100_000  # if there are more, or nobody knows how many
+IMAGES_PER_EPOCH = 100_000  # unless there are few: nobody knows how many
 MAX_BUFFER_IMAGES, MAX_BUFFER_BYTES = 10_000, 256 << 20
 
 
@@ -71,7 +71,7 @@ class StreamedImages:
         count, steps = world.count(batch_size), len(self) // batch_size
         images = shuffle(
             islice(self.read(self.shards.select(order[world.rank :: world.size].tolist())), steps * count),
-            min(MAX_BUFFER_IMAGES, MAX_BUFFER_BYTES // self.sample[0].nbytes),
+            max(1, min(MAX_BUFFER_IMAGES, MAX_BUFFER_BYTES // self.sample[0].nbytes)),
             np.random.default_rng((seed, world.rank)),
         )
         for _ in range(steps):
@@ -108,14 +108,8 @@ def shuffle(images: Iterator[UInt8Array], size: int, rng: np.random.Generator) -
         yield buffer[chosen]
 
 
-def count_epoch(shards: Shards) -> int:
-    """How many training images an epoch has: all, or IMAGES_PER_EPOCH if there are more or nobody knows."""
-    images = 0
-    if shards.are_countable:
-        for path in shards.paths:
-            images += index_shard(path).images
-            if images >= IMAGES_PER_EPOCH:
-                break
-        else:
-            return max(1, images - images // HELD_OUT_ONE_IN)
-    return IMAGES_PER_EPOCH
+def count_epoch(shards: Shards, dataset: Dataset) -> int:
+    """How many images an epoch has, of which `dataset` is the sample: all if they are few, else IMAGES_PER_EPOCH."""
+    if len(dataset.train) + len(dataset.test) >= N_SAMPLED:
+        return IMAGES_PER_EPOCH
+    return min(IMAGES_PER_EPOCH, len(dataset.train) * ceil(len(shards.paths) / N_SAMPLED_FILES))
