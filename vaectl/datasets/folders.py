@@ -35,8 +35,10 @@ def streamed_samples(shards: Shards, preprocessing: Preprocessing) -> Iterator[S
     return policy.filter(decode_shards(shards, preprocessing, policy))
 
 
-def decode_shards(shards: Shards, preprocessing: Preprocessing, policy: SkipPolicy) -> Iterator[Sample | VaectlError]:
-    """The samples in tar files, or what is wrong with them."""
+def decode_shards(
+    shards: Shards, preprocessing: Preprocessing, policy: SkipPolicy, threads: int | None = None
+) -> Iterator[Sample | VaectlError]:
+    """The samples in tar files, or what is wrong with them, decoded by so many threads (default: one for each CPU)."""
 
     def tasks() -> Iterator[Sample | VaectlError | Callable[[], Sample | VaectlError]]:
         decode = None
@@ -49,7 +51,7 @@ def decode_shards(shards: Shards, preprocessing: Preprocessing, policy: SkipPoli
                 decode = make_decoder(preprocessing.resize_spec(common_size(Counter([found[:2]])), found[2]), preprocessing)
             yield decode_task(input, decode)
 
-    return prefetch(tasks())
+    return prefetch(tasks(), threads=threads)
 
 
 def some_samples(shards: Shards, preprocessing: Preprocessing) -> Iterator[Sample]:

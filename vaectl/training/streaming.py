@@ -15,6 +15,7 @@ from vaectl.datasets.load import Data, Dataset, ImageStack
 from vaectl.datasets.named import open_source
 from vaectl.datasets.samples import Preprocessing
 from vaectl.errors import UsageError, VaectlError
+from vaectl.io.prefetch import cpu_count
 from vaectl.io.sources import SkipPolicy
 from vaectl.io.tars import Shards
 from vaectl.training.distributed import ALONE, World
@@ -69,16 +70,17 @@ class StreamedImages:
         seed = int(torch.randint(1 << 62, (), generator=random, device=random.device))
         order = np.random.default_rng(seed).permutation(len(self.shards.paths))
         count, steps = world.count(batch_size), len(self) // batch_size
+        shards = self.shards.select(order[world.rank :: world.size].tolist())
         images = shuffle(
-            islice(self.read(self.shards.select(order[world.rank :: world.size].tolist())), steps * count),
+            islice(self.read(shards, max(1, cpu_count() // world.peers.size)), steps * count),
             max(1, min(MAX_BUFFER_IMAGES, MAX_BUFFER_BYTES // self.sample[0].nbytes)),
             np.random.default_rng((seed, world.rank)),
         )
         for _ in range(steps):
             yield to_device(torch.from_numpy(np.stack([*islice(images, count)])), random.device)
 
-    def read(self, shards: Shards) -> Iterator[UInt8Array]:
-        """The training images of tar files, again and again.
+    def read(self, shards: Shards, threads: int) -> Iterator[UInt8Array]:
+        """The training images of tar files, again and again, decoded by so many threads.
 
         Raises:
             VaectlError: there are none, or a file cannot be read.
@@ -88,7 +90,7 @@ class StreamedImages:
         found = True
         while found:
             found = False
-            for sample in decode_shards(shards, preprocessing, self.policy):
+            for sample in decode_shards(shards, preprocessing, self.policy, threads):
                 if isinstance(sample, VaectlError):
                     self.policy.handle(sample)
                 elif not sample.held_out:
