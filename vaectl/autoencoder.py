@@ -229,7 +229,11 @@ class Autoencoder:
                 warn(f"only about {purity:.0%} of these are {label!r}: train longer, or on more images, to tell labels apart")
             return learned.sample(count, seed, temperature, label)
         except KeyError as error:
-            known = f"its labels are {list_names(learned.labels, N_LABELS)}" if learned.labels else "its data had no labels"
+            known = (
+                f"its labels are {list_names(learned.labels, N_LABELS)}"
+                if learned.labels
+                else "its data had no labels, or not for every image"
+            )
             raise UsageError(f"the prior knows no label {label!r}: {known}") from error
 
     def save(self, path: str | PathLike[str]) -> None:

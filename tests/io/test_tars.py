@@ -154,3 +154,17 @@ def test_any_part_of_a_shard_is_found(
     for start in range(24):
         for stop in range(start + 1, 25, 4):
             assert read(whole.part(start, stop)) == everything[start:stop]
+
+
+def test_an_image_without_content_is_told_and_not_left_out(
+    digits: NDArray[np.uint8], vae: Path, run: Call, tmp_path: Path
+) -> None:
+    write_tar(
+        tmp_path / "x.tar",
+        [("0.png", png(digits[0])), ("1.png", b""), ("1.txt", b""), ("2.jpg", b"<html>"), ("3.png", png(digits[3]))],
+    )
+    one_line(run("encode", "x.tar", "-c", vae, "-o", "z.npy", code=1), "'x.tar': '1.png' is empty")
+    one_line(run("train", "vae", "--data", "x.tar", code=1), "'x.tar': '1.png'")
+    result = run("encode", "x.tar", "-c", vae, "--skip-bad", "--format", "csv")
+    assert [line.split(b",")[0] for line in result.stdout.splitlines()[1:]] == [b"0.png", b"3.png"]
+    assert all(name in result.stderr for name in (b"'1.png'", b"'2.jpg'", b"skipped 2 images"))

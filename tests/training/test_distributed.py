@@ -180,6 +180,38 @@ def test_a_run_resumes_with_another_number_of_processes_and_says_so(
     assert b"the run began with another number of processes: the result will not be bit-identical" in result.stderr
 
 
+# The second process is slow to set the weights with which every training begins, and the first to take a step.
+SLOW = """
+import os, time
+from vaectl.training.loop import Trainer
+from vaectl.training.optimizer import Optimizer
+set_weights, train_step, rank = Optimizer.set_weights, Trainer.train_step, int(os.environ["RANK"])
+def set_late(optimizer, weights):
+    time.sleep(rank)
+    set_weights(optimizer, weights)
+def step_late(trainer, batch):
+    time.sleep(0 if rank or trainer.logger.first_step + 1 < trainer.loader.step else 1.5)
+    train_step(trainer, batch)
+Optimizer.set_weights, Trainer.train_step = set_late, step_late
+from vaectl.cli import main
+main()
+"""
+
+
+def test_a_slow_process_does_not_disturb_what_another_has_resumed(
+    server: ForkServer, command: list[str], whole: Path, tmp_path: Path
+) -> None:
+    with started(server, [command] * 2, tmp_path) as processes:
+        processes[0].read_until("epoch 4/")
+        processes[0].send_signal(signal.SIGTERM)
+        finish(processes)
+    (tmp_path / "main.py").write_text(SLOW)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "main.py"]
+    result = subprocess.run([*torchrun, *command, "--resume"], cwd=tmp_path, env=environment(), capture_output=True)
+    assert result.returncode == 0, result.stderr.decode()
+    assert (tmp_path / "vae.safetensors").read_bytes() == whole.read_bytes()
+
+
 def failing(server: ForkServer, commands: Sequence[Sequence[str]], cwd: Path, machines: int = 1) -> str:
     """The one line that processes print which cannot train."""
     with started(server, commands, cwd, machines) as processes:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from vaectl.networks.network import Network
     from vaectl.prior import Mixture
 
+SHA256_DIGITS = 64
+
 
 def info(
     file: Annotated[
@@ -110,4 +112,5 @@ def abbreviate(value: Any) -> str:
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
     if isinstance(value, list):
         return " ".join(map(str, value)) or "none"
-    return str(value)[:16]
+    text = str(value)
+    return text[:16] if len(text) == SHA256_DIGITS else text

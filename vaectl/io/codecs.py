@@ -26,7 +26,6 @@ from vaectl.types import Array
 # Pillow logs details of damaged files; users get one error instead.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF", "gif": "GIF", "apng": "PNG"}
 DEEP_MODES = ("I", "F")  # more than 8 bits
 # What makes an array upright, by EXIF orientation.

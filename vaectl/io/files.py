@@ -39,6 +39,7 @@ HEIF_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF
 MAX_SIGNATURE_BYTES = 12
 # The header of a table that begins with other columns.
 LATENT_COLUMN, MAX_TABLE_HEADER_BYTES = re.compile(rb'[,"]z0\b'), 1024
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_IMAGE_BYTES = 1 << 29
 MAX_PIXELS = 89_478_485  # where Pillow itself warns: 256 MB at 24 bits

@@ -256,7 +256,7 @@ def unique_name(name: str, format: str, taken: set[str], keep_suffix: bool = Fal
     """
     stem, suffix = os.path.splitext(name)
     kept = keep_suffix and SUFFIXES.get(suffix.lower()) == format
-    stem = stem if kept or (suffix.lower() in codecs.IMAGE_SUFFIXES and not keep_suffix) else name
+    stem = stem if kept or (suffix.lower() in files.IMAGE_SUFFIXES and not keep_suffix) else name
     suffix = suffix if kept else f".{format}"
     candidates = (f"{stem}{'' if number == 1 else f'-{number}'}{suffix}" for number in count(1))
     chosen = next(name for name in candidates if name not in taken)

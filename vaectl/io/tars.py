@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from vaectl.errors import VaectlError
 from vaectl.io import files, remote
-from vaectl.io.files import MAX_IMAGE_BYTES, READABLE_FORMATS, PeekableReader
+from vaectl.io.files import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, READABLE_FORMATS, PeekableReader
 from vaectl.io.sources import Input, SkipPolicy
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -210,6 +210,7 @@ def read_shard(path: str, mark: Mark = START, *, only_beginnings: bool = False) 
                         waiting, key, label, start = [], os.path.join(folder, stem), "", member.offset
                     data = stream.read(files.MAX_SIGNATURE_BYTES)
                     is_image = files.sniff_format(PeekableReader(BytesIO(data), member.name)) in READABLE_FORMATS
+                    is_image = is_image or base.lower().endswith(IMAGE_SUFFIXES)  # or damaged ones would be missing unnoticed
                     if not (is_image and only_beginnings):
                         data += stream.read()
                     if suffix == CLASS_SUFFIX:

@@ -97,6 +97,8 @@ class Optimizer:
         self.bind(self.working)
         for parameter, gradient in zip(self.parameters, self.split(self.message[:-1]), strict=True):
             parameter.grad = gradient
+        if self.memory:
+            self.memory.barrier()  # nobody sets these weights after another has loaded a state
 
     def split(self, vector: Tensor) -> Iterator[Tensor]:
         """Views of `vector`, one of the shape of each parameter."""

@@ -200,7 +200,7 @@ def train(
 
             # The configuration of the run, which a resumed run must share.
             if shards:
-                length, policy = count_epoch(shards, dataset), SkipPolicy(skip_bad)
+                length, policy = world.read_once(lambda: count_epoch(shards, dataset)), SkipPolicy(skip_bad)
                 train_images: TrainImages = StreamedImages(shards, dataset.train, wanted.fit, policy, length)
             else:
                 train_images = make_dataset(dataset.train, image_shape, torch_device)
@@ -247,6 +247,8 @@ def train(
             state = checkpointer.start(run_config, versions() | describe_machine(torch_device, world))
 
         check_equal(world, world.gather(run_config))
+        if shards and state and state.step % (len(train_images) // config.batch_size):
+            warn("resuming: the files of the interrupted epoch are read again, up to where it was")
 
         train_log = TrainLog(log_folder, state.epochs if state else []) if log_folder is not None else None
         validation = Validation(network, held_out, len(dataset.test) > 0, config, corruptions, torch_device, world)

@@ -13,11 +13,11 @@ from torch import Generator, Tensor
 from vaectl.datasets.folders import N_SAMPLED, N_SAMPLED_FILES, decode_shards
 from vaectl.datasets.load import Data, Dataset, ImageStack
 from vaectl.datasets.named import open_source
-from vaectl.datasets.samples import Preprocessing
+from vaectl.datasets.samples import HELD_OUT_ONE_IN, Preprocessing
 from vaectl.errors import UsageError, VaectlError
 from vaectl.io.prefetch import cpu_count
 from vaectl.io.sources import SkipPolicy
-from vaectl.io.tars import Shards
+from vaectl.io.tars import Shards, index_shard
 from vaectl.training.distributed import ALONE, World
 from vaectl.training.loader import N_INIT_IMAGES, to_device
 from vaectl.types import UInt8Array
@@ -111,7 +111,17 @@ def shuffle(images: Iterator[UInt8Array], size: int, rng: np.random.Generator) -
 
 
 def count_epoch(shards: Shards, dataset: Dataset) -> int:
-    """How many images an epoch has, of which `dataset` is the sample: all if they are few, else IMAGES_PER_EPOCH."""
-    if len(dataset.train) + len(dataset.test) >= N_SAMPLED:
+    """How many images an epoch has, of which `dataset` is the sample: all if they are fewer than IMAGES_PER_EPOCH, else so many.
+
+    Files at URLs are not counted: if the sample of them is full, there are many.
+    """
+    if len(dataset.train) + len(dataset.test) < N_SAMPLED:
+        return min(IMAGES_PER_EPOCH, len(dataset.train) * ceil(len(shards.paths) / N_SAMPLED_FILES))
+    if not shards.are_countable:
         return IMAGES_PER_EPOCH
-    return min(IMAGES_PER_EPOCH, len(dataset.train) * ceil(len(shards.paths) / N_SAMPLED_FILES))
+    images = 0
+    for path in shards.paths:
+        images += index_shard(path).images
+        if images >= IMAGES_PER_EPOCH:
+            return IMAGES_PER_EPOCH
+    return images - images // HELD_OUT_ONE_IN
