@@ -168,3 +168,8 @@ def test_an_image_without_content_is_told_and_not_left_out(
     result = run("encode", "x.tar", "-c", vae, "--skip-bad", "--format", "csv")
     assert [line.split(b",")[0] for line in result.stdout.splitlines()[1:]] == [b"0.png", b"3.png"]
     assert all(name in result.stderr for name in (b"'1.png'", b"'2.jpg'", b"skipped 2 images"))
+
+
+def test_a_folder_of_tar_files_is_told_how_to_name_them(shards: list[str], run: Call, tmp_path: Path) -> None:
+    found = "contains no images, but tar files ('00.tar', '01.tar', '02.tar'): name them, as in"
+    one_line(run("train", "vae", "--data", ".", code=1), found, "{0000..0127}.tar'")

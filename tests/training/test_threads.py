@@ -40,7 +40,7 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], CpuTimes]:
 def test_threads_are_as_many_as_cpus_are_free(cpus: float, expected: int, others: Callable[[float], CpuTimes]) -> None:
     before = others(cpus)
     if expected < 4:
-        message = f"using {expected} of 4 threads, for other programs keep the rest"
+        message = f"using {expected} of 4 threads, because other programs keep the other"
         with pytest.warns(VaectlWarning, match=message), free_threads(before, None):
             assert torch.get_num_threads() == expected
     else:

@@ -350,6 +350,10 @@ def folder_label(name: str) -> str | None:
 
 def no_images(folder: str) -> VaectlError:
     """The error for a folder without images."""
+    tars = [] if remote.is_url(folder) else sorted(name for name in os.listdir(folder) if name.endswith(".tar"))
+    if tars:
+        advice = f"name them, as in {os.path.join(folder, '{0000..0127}.tar')!r}"
+        return VaectlError(f"{folder!r} contains no images, but tar files ({list_names(tars)})", advice)
     return VaectlError(f"{folder!r} contains no images: give another folder")
 
 

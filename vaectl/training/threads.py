@@ -76,7 +76,7 @@ def free_threads(before: CpuTimes | None, earlier: int | None) -> Iterator[None]
     if "OMP_NUM_THREADS" not in os.environ:
         threads = min(usual, earlier or max(1, round(count_free_cpus(before))))
     if threads < usual:
-        reason = "as the interrupted run did" if earlier else "for other programs keep the rest of the CPUs busy"
+        reason = "as the interrupted run did" if earlier else "because other programs keep the other CPUs busy"
         warn(f"using {threads} of {usual} threads, {reason}: OMP_NUM_THREADS={usual} would use all")
     torch.set_num_threads(threads)
     try:
