@@ -31,7 +31,7 @@ def progress_at(step: int, steps: int, *, ends_epoch: bool = False, beta: float 
         "mlp", 1000, max_fan_in=784, epochs=1, batch_size=10, lr=None, beta=beta, corrupt=(), likelihood="bernoulli", sigma=None,
         samples=1, objective=objective, binarize=False, precision="auto", seed=0,
     )  # fmt: skip
-    return Progress(step, steps, 0, 1, ends_epoch, config, 2 + beta, 2, 1, {})
+    return Progress(step, steps, 0, 1, ends_epoch, config, 2 + beta, 2, 1, {}, seconds=5)
 
 
 def test_off_a_terminal_a_long_epoch_prints_a_line_at_least_once_a_minute(

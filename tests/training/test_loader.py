@@ -1,7 +1,10 @@
+from itertools import count
+
 import numpy as np
 import pytest
 import torch
 
+from vaectl.training import loader
 from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops, make_dataset, shift_images
 
 
@@ -84,3 +87,12 @@ def test_images_are_moved_by_up_to_so_many_pixels_and_their_edges_repeated() -> 
 def test_a_loader_knows_the_end_of_each_epoch() -> None:
     loader = DataLoader(ImageDataset(np.zeros((9, 1, 1, 1), np.uint8), "cpu"), 4, 2, generator())
     assert [loader.ends_epoch for _ in loader] == [False, True, False, True]
+
+
+def test_the_clock_begins_once_what_an_interrupted_run_has_seen_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = count(step=10)
+    monkeypatch.setattr(loader, "perf_counter", lambda: next(seconds))
+    batches = DataLoader(ImageDataset(np.zeros((8, 2, 2, 1), np.uint8), "cpu"), 2, 1, generator(0))
+    assert batches.started == 0
+    batches.step = 3
+    assert len([*batches]) == 1 and batches.started == 10

@@ -62,7 +62,6 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
         self.quiet = quiet
         self.as_json = as_json
         self.console = terminal.make_console(stderr=True)
-        self.start = perf_counter()  # of training, once all images are read
         self.next_update = perf_counter() + (BAR_DELAY if self.console.is_terminal else LINE_INTERVAL)
         self.bar: Bar | None = None
         self.task: TaskID | None = None
@@ -77,7 +76,6 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
 
     def on_read(self, done: int, total: int | None) -> None:
         """Show how many images have been read."""
-        self.start = perf_counter()
         if self.is_due():
             self.update(f"reading: {done:,}{f' of {total:,}' if total else ''} images", done, total)
 
@@ -86,8 +84,7 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
         if progress.ends_epoch and self.as_json:
             write_json({"epoch": progress.epoch, **progress.means()}, indent=None)
         if self.is_due() or progress.ends_epoch:
-            seconds = perf_counter() - self.start
-            text = describe_progress(progress, seconds)
+            text = describe_progress(progress)
             if progress.ends_epoch:
                 self.print(text)
             self.update(text, progress.step, progress.steps, printed=progress.ends_epoch)
@@ -129,15 +126,15 @@ class TrainingDisplay(AbstractContextManager["TrainingDisplay"]):
         self.bar.update(self.task, description=text, total=total, completed=done)
 
 
-def describe_progress(progress: "Progress", seconds: float) -> str:
+def describe_progress(progress: "Progress") -> str:
     """The epoch, the loss and its parts, the speed and the time left."""
     config, done = progress.config, progress.step - progress.first_step
     parts = ""
     if progress.kl and config.objective == "elbo":  # another bound is no sum of two parts
         beta = "" if config.beta == 1 else f"{config.beta:g} x "
         parts = f" = {progress.reconstruction:.2f} + {beta}{progress.kl:.2f} KL"
-    speed = f"{done * config.batch_size / max(seconds, 1e-9):,.0f} images/s"
-    left = seconds / done * (progress.steps - progress.step)
+    speed = f"{done * config.batch_size / max(progress.seconds, 1e-9):,.0f} images/s"
+    left = progress.seconds / done * (progress.steps - progress.step)
     held_out = ""
     if "psnr_before" in progress.held_out:
         held_out = f", held out {progress.held_out['psnr']:.2f} dB (corrupted {progress.held_out['psnr_before']:.2f})"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from time import perf_counter
 from typing import Protocol
 
 import numpy as np
@@ -144,6 +145,7 @@ class DataLoader:
         self.steps_per_epoch = len(dataset) // batch_size
         self.steps = epochs * self.steps_per_epoch
         self.step = 0
+        self.started = perf_counter()  # the clock of the steps: what an interrupted run has seen is skipped before
         self.epoch_rng_state = random.get_state()  # the order of this epoch follows from it
 
     @property
@@ -163,6 +165,7 @@ class DataLoader:
             if given:  # skip what the interrupted run has seen
                 next(islice(batches, given - 1, None))
                 self.random.set_state(rng_state)
+                self.started = perf_counter()
             for batch in batches:
                 self.step += 1
                 yield batch

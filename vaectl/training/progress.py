@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil, isfinite, log
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class Progress:
     reconstruction: float
     kl: float
     held_out: Mapping[str, float]
+    seconds: float  # since `first_step`
 
     def means(self) -> dict[str, float]:
         """The loss and its parts, and the held-out metrics."""
@@ -95,7 +97,7 @@ class MetricLogger:
         reconstruction, kl = torch.stack(self.logged).mean(0).tolist()
         loss, epoch = reconstruction + self.config.beta * kl, ceil(loader.step / loader.steps_per_epoch)
         place = (loader.step, loader.steps, self.first_step, epoch, loader.ends_epoch)
-        return Progress(*place, self.config, loss, reconstruction, kl, held_out)
+        return Progress(*place, self.config, loss, reconstruction, kl, held_out, perf_counter() - loader.started)
 
     def check_finite(self, value: float) -> None:
         """Raise a VaectlError if a value is NaN or infinite."""
