@@ -49,6 +49,25 @@ def started(server: ForkServer, commands: Sequence[Sequence[str]], cwd: Path, ma
         ]
 
 
+def run_program(program: str, command: Sequence[str], cwd: Path) -> None:
+    """Run a Python program as the two processes of a training run."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    shared = environment() | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, *command],
+            cwd=cwd,
+            env=shared | {"RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+        )
+        for rank in "01"
+    ]
+    for process in processes:
+        _, err = process.communicate()
+        assert process.returncode == 0, err.decode()
+
+
 def finish(processes: Sequence[RunningCall]) -> list[tuple[int, str, str]]:
     """The exit code, stdout and stderr of each process."""
     endings = [process.finish() for process in processes]
@@ -205,10 +224,7 @@ def test_a_slow_process_does_not_disturb_what_another_has_resumed(
         processes[0].read_until("epoch 4/")
         processes[0].send_signal(signal.SIGTERM)
         finish(processes)
-    (tmp_path / "main.py").write_text(SLOW)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "main.py"]
-    result = subprocess.run([*torchrun, *command, "--resume"], cwd=tmp_path, env=environment(), capture_output=True)
-    assert result.returncode == 0, result.stderr.decode()
+    run_program(SLOW, [*command, "--resume"], tmp_path)
     assert (tmp_path / "vae.safetensors").read_bytes() == whole.read_bytes()
 
 
@@ -265,10 +281,7 @@ def test_without_shared_memory_processes_learn_the_same_by_messages(
 ) -> None:
     command = [*command, "--precision", "fp32"]
     train(server, [*command, "-o", "shared.safetensors"], tmp_path)
-    (tmp_path / "main.py").write_text("import os\ndel os.memfd_create\nfrom vaectl.cli import main\nmain()\n")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "main.py"]
-    result = subprocess.run([*torchrun, *command], cwd=tmp_path, env=environment(), capture_output=True)
-    assert result.returncode == 0, result.stderr.decode()
+    run_program("import os\ndel os.memfd_create\nfrom vaectl.cli import main\nmain()\n", command, tmp_path)
     assert (tmp_path / "vae.safetensors").read_bytes() == (tmp_path / "shared.safetensors").read_bytes()
 
 

@@ -121,7 +121,7 @@ def test_only_a_sample_of_all_files_is_stored(data: str, monkeypatch: pytest.Mon
 
 
 def test_a_stream_teaches_as_much_as_stored_images(data: str, run: Call, tmp_path: Path) -> None:
-    command = ["train", "vae", "--data", data, "--hidden", "64", "--latent", "4", "--epochs", "40", "--shift", "0"]
+    command = ["train", "vae", "--data", data, "--hidden", "64", "--latent", "4", "--epochs", "20", "--shift", "0"]
     run(*command, "--stream", "-o", "streamed.safetensors")
     run(*command, "-o", "stored.safetensors")
     streamed, stored = (checkpoint.load(str(tmp_path / f"{name}.safetensors")).card for name in ("streamed", "stored"))
@@ -139,10 +139,10 @@ def test_a_streamed_model_is_evaluated_and_shown_on_its_sample(data: str, monkey
 
 
 def test_an_interrupted_stream_resumes_to_the_same_bits(data: str, server: ForkServer, run: Call, tmp_path: Path) -> None:
-    command = ["train", "vae", "--data", data, "--stream", "--hidden", "64", "--epochs", "12", "--batch-size", "32"]
+    command = ["train", "vae", "--data", data, "--stream", "--hidden", "64", "--epochs", "6", "--batch-size", "32"]
     run(*command, "-o", "whole.safetensors")
     with server.start(command, tmp_path) as training:
-        training.read_until("epoch 4/")
+        training.read_until("epoch 2/")
         training.send_signal(signal.SIGTERM)
         code, _, err = training.finish()
     assert code == -signal.SIGTERM and b"stopped after " in err
