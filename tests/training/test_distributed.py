@@ -265,7 +265,7 @@ def test_processes_need_a_tar_file_each(server: ForkServer, tmp_path: Path) -> N
             Image.new("L", (8, 8), gray).save(tmp_path / "x.png")
             archive.add(tmp_path / "x.png", f"{gray}.png")
     command = ["train", "vae", "--data", "0.tar", "--stream", "--hidden", "8"]
-    assert "1 tar file for 2 processes: give one for each" in failing(server, [command] * 2, tmp_path)
+    assert "1 tar file for 2 processes: give one for each, or leave out --stream" in failing(server, [command] * 2, tmp_path)
 
 
 def test_torchrun_starts_it(command: list[str], whole: Path, tmp_path: Path) -> None:

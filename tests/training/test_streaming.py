@@ -101,15 +101,15 @@ def test_a_buffer_mixes_images_that_lie_as_far_apart_as_it_is_long() -> None:
 
 
 def test_an_epoch_is_limited_where_there_are_many_images(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = store_dataset(data, stream=True).open()
+    sample = store_dataset(data, stream=True)
     elsewhere = Shards("https://example.org/{0..63}.tar")
-    assert count_epoch(Shards(data), dataset) == len(dataset.train)
-    assert count_epoch(elsewhere, dataset) == 2 * len(dataset.train)  # every second file was read
+    assert count_epoch(Shards(data), sample) == len(sample.train.images)
+    assert count_epoch(elsewhere, sample) == 2 * len(sample.train.images)  # every second file was read
     monkeypatch.setattr(streaming, "N_SAMPLED", 1000)  # the sample is full
-    assert count_epoch(Shards(data), dataset) == 900
-    assert count_epoch(elsewhere, dataset) == streaming.IMAGES_PER_EPOCH
+    assert count_epoch(Shards(data), sample) == 900
+    assert count_epoch(elsewhere, sample) == streaming.IMAGES_PER_EPOCH
     monkeypatch.setattr(streaming, "IMAGES_PER_EPOCH", 300)
-    assert count_epoch(Shards(data), dataset) == 300
+    assert count_epoch(Shards(data), sample) == 300
 
 
 def test_only_a_sample_of_all_files_is_stored(data: str, monkeypatch: pytest.MonkeyPatch) -> None:

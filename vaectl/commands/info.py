@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from vaectl.networks.network import Network
     from vaectl.prior import Mixture
 
-SHA256_DIGITS = 64
-
 
 def info(
     file: Annotated[
@@ -87,7 +85,7 @@ def describe_card(card: "Card") -> Iterator[tuple[str, str]]:
     yield "objective", f"{card.likelihood} likelihood, beta {card.beta:g}, input {given}"
     sections = {"data": card.data, "training": card.training, "metrics": card.metrics, "versions": card.versions}
     for title, values in sections.items():
-        yield title, ", ".join(f"{name} {abbreviate(value)}" for name, value in values.items() if value is not None)
+        yield title, ", ".join(f"{name} {abbreviate(name, value)}" for name, value in values.items() if value is not None)
 
 
 def describe_layers(layers: "Sequence[Layer]") -> str:
@@ -106,11 +104,10 @@ def describe_layers(layers: "Sequence[Layer]") -> str:
     return " > ".join(parts)
 
 
-def abbreviate(value: Any) -> str:
+def abbreviate(name: str, value: Any) -> str:
     """A value of the card in a few characters."""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
     if isinstance(value, list):
         return " ".join(map(str, value)) or "none"
-    text = str(value)
-    return text[:16] if len(text) == SHA256_DIGITS else text
+    return str(value)[:16] if name == "sha256" else str(value)

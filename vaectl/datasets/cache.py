@@ -14,7 +14,10 @@ from vaectl.types import UInt8Array
 
 
 class DiskCache:
-    """An anonymous temporary file of images; the system keeps in memory what fits, and removes the file with the process."""
+    """A temporary file of images without a name; the system keeps in memory what fits.
+
+    It is gone when the last process that has it open ends.
+    """
 
     mapping: mmap | None = None
 

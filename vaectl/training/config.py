@@ -58,16 +58,16 @@ DEFAULTS = {
     "mlp": TrainDefaults(epochs=15, min_steps=1000, batch_size=256, lr=0.01, lr_steps=468, shift=1 / 28),
     # Small batches: eight times as many steps on an eighth of the images learn more in the same time.
     "conv": TrainDefaults(epochs=12, min_steps=2000, batch_size=32, lr=0.005, lr_steps=468, shift=1 / 16),
-    # But not of digits, of which so few leave the cores idle. After a shorter warm-up, two of four runs used a latent dimension
-    # less, and lost a nat.
+    # But not of digits, of which so few leave the cores idle. After a shorter warm-up, two of four runs ended a nat worse, one of
+    # them with an unused latent dimension.
     SMALL_CONV: TrainDefaults(epochs=12, min_steps=1000, batch_size=256, lr=0.014, lr_steps=468, shift=1 / 28, warmup=0.2),
     # Many small steps learn more than fewer large ones; the gradients of such batches need a longer memory. Its crops are random
     # anyway.
     "unet": TrainDefaults(epochs=6, min_steps=1000, batch_size=8, lr=0.002, lr_steps=4000, shift=0, betas=(0.9, 0.99)),
 }
 
-# A step of Adam moves each weight by the learning rate, and the output of a linear layer by up to fan_in times that. Beyond
-# such a product training diverges; sooner with a Gaussian likelihood, whose gradient grows as its sigma shrinks.
+# A step of Adam moves each weight by the learning rate, and the output of a linear layer by up to fan_in times that. Beyond a
+# product of 12 a Gaussian likelihood, whose gradient grows as its sigma shrinks, diverges. A Bernoulli one learns more there.
 MAX_LR_FAN_IN = {"bernoulli": 16, "gaussian": 12}
 
 

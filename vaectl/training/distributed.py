@@ -116,7 +116,9 @@ class World:
 
     @contextmanager
     def agreement(self) -> Iterator[None]:
-        """A block after which all processes go on, or none: the first one raises the error of any. It is no place to communicate.
+        """A block after which all processes go on, or none: the first one raises the error of any.
+
+        It is no place to communicate, but for `read_once` at its beginning.
 
         Raises:
             VaectlError: that of the first process which has one.

@@ -16,7 +16,7 @@ from vaectl import checkpoint, models
 from vaectl.autoencoder import Autoencoder, from_checkpoint
 from vaectl.checkpoint import Checkpoint
 from vaectl.corruption import parse_corruptions
-from vaectl.datasets.load import Data, Dataset, OnRead, store_dataset
+from vaectl.datasets.load import Data, Dataset, OnRead, StoredDataset, store_dataset
 from vaectl.errors import UsageError, VaectlError, warn
 from vaectl.io import files, remote
 from vaectl.io.sources import SkipPolicy
@@ -184,9 +184,13 @@ def train(
             # The data, and the network they suggest.
             pairs_in_npz = model == "dae" and not binarize
             preprocessing = wanted.preprocessing(skip_bad=skip_bad)
-            dataset = world.read_once(
-                lambda: store_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=pairs_in_npz, stream=stream)
-            ).open()
+
+            def read() -> tuple[StoredDataset, int]:
+                stored = store_dataset(data, preprocessing, on_read, noisy, pairs_in_npz=pairs_in_npz, stream=stream)
+                return stored, count_epoch(shards, stored) if shards else 0
+
+            stored, epoch_length = world.read_once(read)
+            dataset = stored.open()
             if dataset.noisy and corrupt is None:
                 specs, corruptions = (), ()
             image_shape = wanted.image_shape(dataset)
@@ -200,8 +204,8 @@ def train(
 
             # The configuration of the run, which a resumed run must share.
             if shards:
-                length, policy = world.read_once(lambda: count_epoch(shards, dataset)), SkipPolicy(skip_bad)
-                train_images: TrainImages = StreamedImages(shards, dataset.train, wanted.fit, policy, length)
+                policy = SkipPolicy(skip_bad)
+                train_images: TrainImages = StreamedImages(shards, dataset.train, wanted.fit, policy, epoch_length)
             else:
                 train_images = make_dataset(dataset.train, image_shape, torch_device)
             held_out = make_dataset(dataset.held_out, image_shape, "cpu").evaluation_images()
@@ -227,11 +231,6 @@ def train(
             )
             if config.kl_warmup >= config.epochs:
                 warn(f"the KL never counts in full: --kl-warmup {kl_warmup} is not less than --epochs {config.epochs}")
-            if shards and len(shards.paths) < world.size:
-                count = len(shards.paths)
-                raise UsageError(
-                    f"{count} tar file{'s' if count > 1 else ''} for {world.size} processes: give one for each, or more"
-                )
             if config.batch_size < world.size:
                 raise UsageError(f"a batch of {config.batch_size} cannot be divided among {world.size} processes: start fewer")
             run_config = {

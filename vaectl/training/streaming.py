@@ -11,13 +11,14 @@ import torch
 from torch import Generator, Tensor
 
 from vaectl.datasets.folders import N_SAMPLED, N_SAMPLED_FILES, decode_shards
-from vaectl.datasets.load import Data, Dataset, ImageStack
+from vaectl.datasets.load import Data, ImageStack, StoredDataset
 from vaectl.datasets.named import open_source
 from vaectl.datasets.samples import HELD_OUT_ONE_IN, Preprocessing
 from vaectl.errors import UsageError, VaectlError
 from vaectl.io.prefetch import cpu_count
 from vaectl.io.sources import SkipPolicy
 from vaectl.io.tars import Shards, index_shard
+from vaectl.ranks import world_size
 from vaectl.training.distributed import ALONE, World
 from vaectl.training.loader import N_INIT_IMAGES, to_device
 from vaectl.types import UInt8Array
@@ -30,13 +31,17 @@ def open_stream(data: Data, *, is_unet: bool) -> Shards:
     """The tar files that data name.
 
     Raises:
-        UsageError: data name none, or a unet is to learn from them.
+        UsageError: data name none, or fewer than there are processes, or a unet is to learn from them.
     """
     source = open_source(os.fspath(data)) if isinstance(data, str | os.PathLike) else None
     if not isinstance(source, Shards):
         raise UsageError("only tar files are streamed: use --stream with --data 'shards/{0000..0127}.tar'")
     if is_unet:
         raise UsageError("a unet learns from crops of stored photos: leave out --stream")
+    count = len(source.paths)
+    if count < world_size():
+        files = f"{count} tar file{'s' if count > 1 else ''}"
+        raise UsageError(f"{files} for {world_size()} processes: give one for each, or leave out --stream")
     return source
 
 
@@ -110,13 +115,15 @@ def shuffle(images: Iterator[UInt8Array], size: int, rng: np.random.Generator) -
         yield buffer[chosen]
 
 
-def count_epoch(shards: Shards, dataset: Dataset) -> int:
-    """How many images an epoch has, of which `dataset` is the sample: all if they are fewer than IMAGES_PER_EPOCH, else so many.
+def count_epoch(shards: Shards, sample: StoredDataset) -> int:
+    """How many images an epoch of tar files has, of which some are in `sample`.
 
-    Files at URLs are not counted: if the sample of them is full, there are many.
+    These are all if they are fewer than IMAGES_PER_EPOCH, else so many. Files at URLs are not counted: if their sample is full,
+    there are many.
     """
-    if len(dataset.train) + len(dataset.test) < N_SAMPLED:
-        return min(IMAGES_PER_EPOCH, len(dataset.train) * ceil(len(shards.paths) / N_SAMPLED_FILES))
+    n_train = len(sample.train.images)
+    if n_train + len(sample.test.images) < N_SAMPLED:
+        return min(IMAGES_PER_EPOCH, n_train * ceil(len(shards.paths) / N_SAMPLED_FILES))
     if not shards.are_countable:
         return IMAGES_PER_EPOCH
     images = 0
