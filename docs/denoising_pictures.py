@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 import vaectl
-from vaectl.corruption import NumpyRandom, apply_corruptions, parse_corruptions
+from vaectl.images.corruption import NumpyRandom, apply_corruptions, parse_corruptions
+from vaectl.io.inputs import read_image_file
 
 IMAGES = Path(__file__).with_name("images")
 SIDE, GAP = 220, 6
@@ -45,7 +46,7 @@ def draw_photos(photo: Image.Image) -> None:
     model, clean = vaectl.load("photo"), crop(photo)
 
     def corrupted(*specs: str) -> Pixels:
-        result: Pixels = apply_corruptions(parse_corruptions(specs), clean, NumpyRandom(0)).astype(np.float32)
+        result: Pixels = apply_corruptions(parse_corruptions(specs, read_image_file), clean, NumpyRandom(0)).astype(np.float32)
         return result
 
     noisy = [corrupted(f"gaussian:{sigma / 255:.4f}") for sigma in (15, 25, 50)]

@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
-from vaectl import checkpoint
-from vaectl.noise import Expert
+from vaectl.images.noise import Expert
+from vaectl.models import checkpoint
 
 REDUCTIONS = (2, 2.5, 3, 4, 5, 6, 8, 10)
 CRISP_REDUCTIONS = (3, 4, 5, 6, 8, 10)

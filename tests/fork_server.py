@@ -21,20 +21,20 @@ def main() -> None:
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401 - what curves imports
 
-    import vaectl.autoencoder
-    import vaectl.checkpoint
     import vaectl.cli
-    import vaectl.corruption
     import vaectl.datasets.named
+    import vaectl.images.corruption
     import vaectl.io.outputs
-    import vaectl.latents
+    import vaectl.models.autoencoder
+    import vaectl.models.checkpoint
+    import vaectl.models.latents
 
     for command in vaectl.cli.COMMANDS:
         vaectl.cli.load_command(command)
     if "torch" in sys.argv:
         import torch.utils.tensorboard  # noqa: F401 - what --log imports
 
-        import vaectl.training.evaluation
+        import vaectl.evaluation.evaluate
         import vaectl.training.run
     # In the background of a shell script it is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaectl import checkpoint
-from vaectl.checkpoint import Card, Checkpoint
-from vaectl.latents import LatentStats
-from vaectl.networks.network import build_mlp
-from vaectl.prior import Mixture
+from vaectl.models import checkpoint
+from vaectl.models.checkpoint import Card, Checkpoint
+from vaectl.models.latents import LatentStats
+from vaectl.models.mixture import Mixture
+from vaectl.models.network import build_mlp
 
 VAECTL = Path(sys.executable).with_name("vaectl")
-FORMAT1 = Path(__file__).parent / "fixtures" / "format1"
+FIXTURES = Path(__file__).parent / "fixtures"
 
 Result = subprocess.CompletedProcess[bytes]
 

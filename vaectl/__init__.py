@@ -10,9 +10,9 @@ import typing as _typing
 from importlib import import_module as _import_module
 
 if _typing.TYPE_CHECKING:
-    from vaectl.autoencoder import Autoencoder, load
-    from vaectl.errors import VaectlError, VaectlWarning
-    from vaectl.training.evaluation import Evaluation, evaluate
+    from vaectl.base.errors import VaectlError, VaectlWarning
+    from vaectl.evaluation.evaluate import Evaluation, evaluate
+    from vaectl.models.autoencoder import Autoencoder, load
     from vaectl.training.progress import Progress
     from vaectl.training.run import train
     from vaectl.web.explorer import explore
@@ -22,14 +22,14 @@ __all__ = ["Autoencoder", "Evaluation", "Progress", "VaectlError", "VaectlWarnin
 
 # Imported on first use, so that `vaectl --help` pays for neither NumPy nor torch.
 _MODULES = {
-    "Autoencoder": "vaectl.autoencoder",
-    "Evaluation": "vaectl.training.evaluation",
+    "Autoencoder": "vaectl.models.autoencoder",
+    "Evaluation": "vaectl.evaluation.evaluate",
     "Progress": "vaectl.training.progress",
-    "VaectlError": "vaectl.errors",
-    "VaectlWarning": "vaectl.errors",
-    "evaluate": "vaectl.training.evaluation",
+    "VaectlError": "vaectl.base.errors",
+    "VaectlWarning": "vaectl.base.errors",
+    "evaluate": "vaectl.evaluation.evaluate",
     "explore": "vaectl.web.explorer",
-    "load": "vaectl.autoencoder",
+    "load": "vaectl.models.autoencoder",
     "train": "vaectl.training.run",
 }
 

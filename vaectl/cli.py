@@ -15,10 +15,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from vaectl import __version__, ranks
-from vaectl.errors import UsageError, VaectlError, VaectlWarning
-from vaectl.signals import Terminated, die_by_signal, raise_terminated
-from vaectl.text import escape, shorten
+from vaectl import __version__
+from vaectl.base import processes
+from vaectl.base.errors import UsageError, VaectlError, VaectlWarning
+from vaectl.base.signals import Terminated, die_by_signal, raise_terminated
+from vaectl.base.text import escape, shorten
 
 COMMANDS = {
     "train": "Train an autoencoder and write its checkpoint.",
@@ -64,7 +65,7 @@ class CommandGroup(TyperGroup):
             guesses = get_close_matches(args[0], COMMANDS, 1)
             advice = f"did you mean {guesses[0]}?" if guesses else "see vaectl --help"
             raise UsageError(f"there is no command {args[0]!r}", advice)
-        if ranks.world_size() > 1 and args[0] not in PARALLEL:
+        if processes.world_size() > 1 and args[0] not in PARALLEL:
             raise UsageError(
                 f"{args[0]} does not run in several processes of torchrun", "start it alone; --shard divides its work"
             )
@@ -118,7 +119,7 @@ def main() -> NoReturn:
     # Idle threads spin only briefly: one training run is as fast, and two at once are twice as fast.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     signal.signal(signal.SIGTERM, raise_terminated)
-    warnings.simplefilter("ignore" if ranks.rank() else "always", VaectlWarning)
+    warnings.simplefilter("ignore" if processes.rank() else "always", VaectlWarning)
     # Pillow warns of large and damaged images, which are errors here.
     warnings.filterwarnings("ignore", module="PIL")
     # NumPy warns of arrays that Python 2 wrote, but reads them.
@@ -138,7 +139,7 @@ def main() -> NoReturn:
         if os.environ.get("VAECTL_DEBUG"):
             traceback.print_exc()
         # All of several processes have the same usage errors.
-        if not ranks.rank() or error.exit_code == 1:
+        if not processes.rank() or error.exit_code == 1:
             print_line(format_usage_error(error) if isinstance(error, TyperException) else str(error))
         code = error.exit_code
     except MemoryError:
@@ -194,7 +195,7 @@ def called_as() -> str:
 
 def print_line(message: str) -> None:
     """Print one line on stderr: `vaectl COMMAND: MESSAGE`. Nothing in it controls the terminal, whatever files contain."""
-    process = f" (process {ranks.rank()})" if ranks.rank() else ""
+    process = f" (process {processes.rank()})" if processes.rank() else ""
     with suppress(OSError):
         if sys.stderr:  # through which a progress bar keeps its distance
             sys.stderr.write(f"{called_as()}{process}: {shorten(escape(' '.join(message.splitlines())))}\n")

@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "web"))
 
 from browsing import Browser, start_chromium
 
-from vaectl import checkpoint
-from vaectl.checkpoint import Card, Checkpoint
 from vaectl.datasets.named import DatasetImages
 from vaectl.io.sources import SkipPolicy
-from vaectl.latents import compute_stats
-from vaectl.models import build_network
+from vaectl.models import checkpoint
+from vaectl.models.checkpoint import Card, Checkpoint
+from vaectl.models.latents import compute_stats
+from vaectl.models.presets import build_network
 
 N_IMAGES = 2000
 RUNS = 5

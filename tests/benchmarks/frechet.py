@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import vaectl
+from vaectl.base.errors import VaectlError
 from vaectl.datasets.load import load_dataset
-from vaectl.errors import VaectlError
 
 N_SAMPLES = 10_000
 N_FEATURES = 64

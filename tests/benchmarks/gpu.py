@@ -13,10 +13,11 @@ from statistics import median
 import numpy as np
 import torch
 
-from vaectl.corruption import parse_corruptions
-from vaectl.networks.device import resolve_device
-from vaectl.networks.layers import count_macs
-from vaectl.networks.network import Network, build_conv, build_mlp, build_unet
+from vaectl.images.corruption import parse_corruptions
+from vaectl.io.inputs import read_image_file
+from vaectl.models.device import resolve_device
+from vaectl.models.layers import count_macs
+from vaectl.models.network import Network, build_conv, build_mlp, build_unet
 from vaectl.training import loop
 from vaectl.training.config import make_config
 from vaectl.training.loader import ImageDataset
@@ -65,7 +66,7 @@ def epoch_seconds(network: Network, architecture: str, count: int, corrupt: tupl
                 torch.cuda.synchronize()
             ends.append(time.perf_counter())
 
-    loop.train_network(network, dataset, config, parse_corruptions(corrupt), device, on_step=on_step)
+    loop.train_network(network, dataset, config, parse_corruptions(corrupt, read_image_file), device, on_step=on_step)
     return float(median(np.diff(ends)[1:]))
 
 

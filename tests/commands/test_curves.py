@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support import FORMAT1, Result, edit_safetensors, one_line, run_on_terminal, write_tiny_checkpoint
+from support import FIXTURES, Result, edit_safetensors, one_line, run_on_terminal, write_tiny_checkpoint
 
 import vaectl
 
@@ -95,7 +95,7 @@ def test_the_checkpoint_here_is_the_default(run: Call, vae: Path) -> None:
 
 
 def test_old_and_ready_made_checkpoints_have_curves(run: Call) -> None:
-    table = run("curves", "photo", FORMAT1 / "unet.safetensors", "--format", "csv").stdout.decode()
+    table = run("curves", "photo", FIXTURES / "unet.safetensors", "--format", "csv").stdout.decode()
     assert table.startswith(
         "run,epoch,loss,reconstruction,kl,held_out_loss,held_out_neg_elbo,held_out_psnr,held_out_psnr_before\nphoto,1,"
     )

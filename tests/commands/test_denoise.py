@@ -10,7 +10,7 @@ from support import Result, one_line, write_png
 import vaectl
 
 Call = Callable[..., Result]
-FORMAT1 = Path(__file__).parents[1] / "fixtures" / "format1"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def read_rows(path: Path) -> NDArray[np.float64]:
@@ -118,16 +118,16 @@ def test_a_folder_keeps_its_formats_names_and_metadata(run: Call, tmp_path: Path
     names = ["a.PNG", "b.jpeg", "c.webp", "sub/d.tiff", "e.bmp", "noname"]
     for name, format in zip(names, ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "JPEG"], strict=True):
         image.save(tmp_path / "in" / name, format, **({} if format in ("WEBP", "BMP") else {"dpi": (240, 240), "comment": "me"}))
-    run("denoise", "in/", "-o", "out/", "--keep-format", "-c", FORMAT1 / "unet.safetensors")
+    run("denoise", "in/", "-o", "out/", "--keep-format", "-c", FIXTURES / "unet.safetensors")
     written = {str(path.relative_to(tmp_path / "out")): Image.open(path) for path in (tmp_path / "out").rglob("*.*")}
     assert {name: image.format for name, image in written.items()} == {
         "a.PNG": "PNG", "b.jpeg": "JPEG", "c.webp": "WEBP", "sub/d.tiff": "TIFF", "e.bmp.png": "PNG", "noname.jpg": "JPEG",
     }  # fmt: skip
     assert round(written["sub/d.tiff"].info["dpi"][0]) == round(written["a.PNG"].info["dpi"][0]) == 240
     assert written["b.jpeg"].info["comment"] == b"me"
-    result = run("denoise", "in/a.PNG", "in/b.jpeg", "-o", "sheet.jpg", "-c", FORMAT1 / "unet.safetensors")
+    result = run("denoise", "in/a.PNG", "in/b.jpeg", "-o", "sheet.jpg", "-c", FIXTURES / "unet.safetensors")
     assert b"2 images become one, without their metadata: a folder, as in -o out/, keeps them apart\n" in result.stderr
-    run("denoise", "in/b.jpeg", "-o", "b.tif", "-c", FORMAT1 / "unet.safetensors")
+    run("denoise", "in/b.jpeg", "-o", "b.tif", "-c", FIXTURES / "unet.safetensors")
     assert Image.open(tmp_path / "b.tif").info["dpi"] == (240, 240)
 
 
@@ -178,7 +178,7 @@ def test_a_file_that_keeps_its_format_keeps_its_name_before_others(run: Call, tm
     (tmp_path / "in").mkdir()
     for name, color in (("b.bmp", 10), ("b.png", 200), ("c.bmp", 30)):
         Image.new("RGB", (9, 9), (color,) * 3).save(tmp_path / "in" / name)
-    run("denoise", "in/", "-o", "out/", "--keep-format", "-c", FORMAT1 / "unet.safetensors")
+    run("denoise", "in/", "-o", "out/", "--keep-format", "-c", FIXTURES / "unet.safetensors")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"b.bmp.png", "b.png", "c.bmp.png"}
     assert np.asarray(Image.open(tmp_path / "out" / "b.png")).mean() > 150
 
@@ -232,7 +232,7 @@ def test_a_cmyk_photo_is_denoised_as_rgb(run: Call, tmp_path: Path) -> None:
 
 
 def test_photos_noisier_than_what_was_learned_are_named(run: Call, tmp_path: Path) -> None:
-    unet = FORMAT1 / "unet.safetensors"  # which learned gaussian:0.1
+    unet = FIXTURES / "unet.safetensors"  # which learned gaussian:0.1
     write_photo(tmp_path / "in" / "a.png", 0.3)
     write_photo(tmp_path / "in" / "b.png", 0.1)
     write_photo(tmp_path / "in" / "c.png", 0.35)

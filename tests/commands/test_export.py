@@ -10,10 +10,10 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
-from support import FORMAT1, Result, one_line, run_on_terminal
+from support import FIXTURES, Result, one_line, run_on_terminal
 
 import vaectl
-from vaectl import checkpoint
+from vaectl.models import checkpoint
 
 Call = Callable[..., Result]
 
@@ -56,7 +56,7 @@ def test_the_file_carries_the_card(vae: Path, run: Call, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["vae", "conv", "unet"])
 def test_checkpoints_of_format_1_are_exported(name: str, run: Call, tmp_path: Path) -> None:
-    path = FORMAT1 / f"{name}.safetensors"
+    path = FIXTURES / f"{name}.safetensors"
     run("export", "-c", path, "-o", "old.onnx")
     model = vaectl.load(path)
     images = np.random.default_rng(0).random((2, *model.image_shape), np.float32)
@@ -81,7 +81,7 @@ def test_wrong_calls_are_refused_before_anything_is_written(vae: Path, run: Call
     assert "--format" not in text
     one_line(run("export", "-c", vae, "-o", ".", code=2), "'.' is a folder", "as in -o ./model.onnx")
     one_line(run("export", "-c", vae, "--part", "half", "-o", "vae.onnx", code=2), "--part")
-    unet = FORMAT1 / "unet.safetensors"
+    unet = FIXTURES / "unet.safetensors"
     one_line(run("export", "-c", unet, "--part", "decoder", "-o", "unet.onnx", code=1), "has no decoder: export it whole")
     assert not list(tmp_path.iterdir())
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support import FORMAT1, Result, one_line, write_png
+from support import FIXTURES, Result, one_line, write_png
 
 import vaectl
 
@@ -42,8 +42,8 @@ def test_from_latents_to_latents_no_checkpoint_is_needed(run: Call, tmp_path: Pa
 
 
 def test_latents_of_a_csv_are_interpolated_as_those_of_an_npy(run: Call, tmp_path: Path) -> None:
-    run("sample", "-n", 3, "-c", FORMAT1 / "vae.safetensors", "-o", "z.npy")
-    run("sample", "-n", 3, "-c", FORMAT1 / "vae.safetensors", "-o", "z.csv")
+    run("sample", "-n", 3, "-c", FIXTURES / "vae.safetensors", "-o", "z.npy")
+    run("sample", "-n", 3, "-c", FIXTURES / "vae.safetensors", "-o", "z.csv")
     table = (tmp_path / "z.csv").read_bytes()
     path = run("interpolate", "z.npy").stdout
     assert path == run("interpolate", "z.csv").stdout == run("interpolate", input=table).stdout
@@ -155,9 +155,9 @@ def test_samples_of_the_learned_prior_are_where_the_latents_are(name: str, run: 
 def test_a_prior_that_is_not_there_is_refused(run: Call, ae: Path) -> None:
     one_line(run("sample", "-c", ae, "--prior", "normal", code=1), "N(0, I) is not a prior of this ae")
     one_line(
-        run("sample", "-c", FORMAT1 / "vae.safetensors", "--prior", "learned", code=1), "has no learned prior", "train it again"
+        run("sample", "-c", FIXTURES / "vae.safetensors", "--prior", "learned", code=1), "has no learned prior", "train it again"
     )
-    assert load(run("sample", "-n", 5, "-c", FORMAT1 / "vae.safetensors").stdout).shape[0] == 5
+    assert load(run("sample", "-n", 5, "-c", FIXTURES / "vae.safetensors").stdout).shape[0] == 5
     one_line(run("sample", "-c", ae, "--label", "seven", code=2), "no label 'seven': its labels are '0', '1'")
     one_line(run("sample", "-c", ae, "--temperature", -1, code=2), "--temperature")
 

@@ -15,7 +15,7 @@ from PIL import Image
 from support import Result, environment, one_line, write_png
 
 import vaectl
-from vaectl.networks.layers import Conv2d
+from vaectl.models.layers import Conv2d
 
 Call = Callable[..., Result]
 DATA = "photos"
@@ -195,7 +195,7 @@ def test_small_work_runs_in_numpy_and_large_work_in_torch_with_equal_results(fol
     np.save(tmp_path / "large.npy", np.tile(np.load(tmp_path / "small.npy"), (1, 8, 8, 1)))
     script = (
         "import sys, numpy, vaectl.autoencoder\n"
-        "vaectl.autoencoder.NUMPY_MAC_LIMIT = 100_000_000\n"
+        "vaectl.models.autoencoder.NUMPY_MAC_LIMIT = 100_000_000\n"
         f"model = vaectl.load({str(folder / 'dae.safetensors')!r})\n"
         "small = model.denoise(numpy.load('small.npy'))\n"
         "assert 'torch' not in sys.modules\n"

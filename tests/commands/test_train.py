@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from support import Result, one_line, write_png
 
 import vaectl
-from vaectl import checkpoint
+from vaectl.models import checkpoint
 
 Call = Callable[..., Result]
 QUICK = ("--hidden", "16", "--epochs", "2")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from support import write_png
 
+from vaectl.base.errors import VaectlError
 from vaectl.datasets.load import load_dataset
 from vaectl.datasets.named import DatasetImages
-from vaectl.errors import VaectlError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 6, 6), np.uint8)
 

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from support import write_fashion_mnist, write_png
 
+from vaectl.base.errors import VaectlError, VaectlWarning
 from vaectl.datasets.load import Dataset, load_dataset
 from vaectl.datasets.samples import Preprocessing, common_size
-from vaectl.errors import VaectlError, VaectlWarning
 
 
 def test_mnist_is_bundled(mnist: Dataset) -> None:
@@ -96,7 +96,7 @@ def test_images_of_a_folder_get_one_size_and_are_in_color_if_any_is(folder: Path
     assert isinstance(found.train, np.ndarray) and found.train.dtype == np.uint8
 
 
-@pytest.mark.filterwarnings("ignore::vaectl.errors.VaectlWarning")
+@pytest.mark.filterwarnings("ignore::vaectl.base.errors.VaectlWarning")
 def test_the_size_the_channels_and_the_fit_can_be_chosen(folder: Path) -> None:
     assert load_dataset(str(folder), Preprocessing((20, 30), 1)).image_shape == (20, 30, 1)
     padded, stretched = (load_dataset(str(folder), Preprocessing((40, 20), 1, fit)).train for fit in ("pad", "stretch"))
@@ -105,7 +105,7 @@ def test_the_size_the_channels_and_the_fit_can_be_chosen(folder: Path) -> None:
     assert {image.shape for image in original.train} == {(90, 120, 3), (60, 100, 3)}
 
 
-@pytest.mark.filterwarnings("ignore::vaectl.errors.VaectlWarning")
+@pytest.mark.filterwarnings("ignore::vaectl.base.errors.VaectlWarning")
 def test_a_held_out_file_stays_held_out_at_any_size(folder: Path) -> None:
     sizes = [load_dataset(str(folder), Preprocessing(size, 1)) for size in ((8, 8), (30, 40))]
     assert len(sizes[0].test) == len(sizes[1].test)
@@ -137,7 +137,7 @@ def test_the_common_size_follows_from_the_sizes_of_the_images(
     assert common_size(Counter(sizes)) == expected
 
 
-@pytest.mark.filterwarnings("ignore::vaectl.errors.VaectlWarning")
+@pytest.mark.filterwarnings("ignore::vaectl.base.errors.VaectlWarning")
 def test_a_damaged_image_is_named_or_skipped(folder: Path) -> None:
     (folder / "1" / "bad.png").write_bytes((folder / "1" / "1.png").read_bytes()[:900])
     with pytest.raises(VaectlError, match=r"1/bad\.png' is damaged"):

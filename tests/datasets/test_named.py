@@ -6,9 +6,9 @@ import pytest
 from numpy.typing import NDArray
 from support import Result, one_line, write_fashion_mnist, write_png
 
+from vaectl.base.errors import VaectlError
 from vaectl.datasets.load import Dataset, load_dataset
 from vaectl.datasets.named import DatasetImages, open_source
-from vaectl.errors import VaectlError
 from vaectl.io.sources import File, Folder, SkipPolicy, StoredImage
 
 Call = Callable[..., Result]

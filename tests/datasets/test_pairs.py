@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from support import Result, one_line, write_png
 
 import vaectl
+from vaectl.base.errors import VaectlError, VaectlWarning
 from vaectl.datasets.load import load_dataset
 from vaectl.datasets.samples import Preprocessing
-from vaectl.errors import VaectlError, VaectlWarning
 from vaectl.training.loader import RandomCrops
 
 Call = Callable[..., Result]

@@ -27,7 +27,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from judge import Call, Tally
-from support import FORMAT1, ForkServer
+from support import FIXTURES, ForkServer
 
 PYTHON_PACKAGES = ("pillow", "imagecodecs")  # whose source archives hold their tests
 NPM_PACKAGES = ("bmp-js", "exif-parser")
@@ -53,7 +53,7 @@ NOT_IMAGES = {
 }
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PILLOW_SECONDS = 60
-VAE, UNET = FORMAT1 / "vae.safetensors", FORMAT1 / "unet.safetensors"
+VAE, UNET = FIXTURES / "vae.safetensors", FIXTURES / "unet.safetensors"
 TRAIN = "train ae --data data --epochs 1 --size 8 --hidden 8 --latent 2 -q -o out.safetensors"
 
 

@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from judge import Call, Tally
 from malformed_arrays import make_npy, make_npz, make_safetensors, make_stream, make_table
 from malformed_images import IMAGES
-from support import FORMAT1, TINY_PRIOR, ForkServer, MeasuredResult, write_tiny_checkpoint
+from support import FIXTURES, TINY_PRIOR, ForkServer, MeasuredResult, write_tiny_checkpoint
 
-from vaectl.io import codecs
-from vaectl.io.encoding import Encoding
+from vaectl.images import codecs
+from vaectl.images.metadata import Encoding
 
 EXTREME_INTEGERS = [0, 1, *((1 << bits) - offset for bits in (7, 8, 15, 16, 31, 32, 63, 64) for offset in (0, 1))]
 SPECIAL_TEXTS = [*b"""0 -1 1e999 NaN null [] {} "x" 99999999999999999999 true ( ' ../""".split(), b"\0", b"\n"]
@@ -127,7 +127,7 @@ def make_valid_files(checkpoint: bytes, prior: bytes) -> dict[str, tuple[bytes, 
         "checkpoint": (checkpoint, SAMPLE),
         "checkpoint-prior": (prior, SAMPLE),
         "checkpoint-info": (checkpoint, "info --json input"),
-        "checkpoint-format1": ((FORMAT1 / "unet.safetensors").read_bytes(), "info input"),
+        "checkpoint-format1": ((FIXTURES / "unet.safetensors").read_bytes(), "info input"),
         "npy": (npy.getvalue(), DECODE),
         "npy-fortran": (fortran.getvalue(), ENCODE),
         "npz": (npz.getvalue(), ENCODE),
@@ -225,7 +225,7 @@ def make_case(kind: str, number: int, seed: int, kinds: dict[str, Kind]) -> tupl
 def write_models(folder: Path) -> None:
     """Write what the commands read beside `input`."""
     write_tiny_checkpoint(folder / "tiny.safetensors")
-    (folder / "unet.safetensors").write_bytes((FORMAT1 / "unet.safetensors").read_bytes())
+    (folder / "unet.safetensors").write_bytes((FIXTURES / "unet.safetensors").read_bytes())
     Image.new("L", (2, 2)).save(folder / "tiny.png")
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import FORMAT1, TINY_PRIOR, Edit, Result, edit_safetensors, write_png, write_tiny_checkpoint
+from support import FIXTURES, TINY_PRIOR, Edit, Result, edit_safetensors, write_png, write_tiny_checkpoint
 
-from vaectl import checkpoint
-from vaectl.errors import VaectlError
-from vaectl.noise import Expert
+from vaectl.base.errors import VaectlError
+from vaectl.images.noise import Expert
+from vaectl.models import checkpoint
 
 Call = Callable[..., Result]
 Fails = Callable[..., str]
@@ -175,7 +175,7 @@ def test_an_invalid_card_is_refused(edit: Edit, tiny: Path, fails: Fails) -> Non
 )
 def test_an_invalid_card_of_format_1_is_refused(edit: Edit, fails: Fails, tmp_path: Path) -> None:
     for name in ("vae.safetensors", "unet.safetensors"):
-        shutil.copy(FORMAT1 / name, tmp_path / "old.safetensors")
+        shutil.copy(FIXTURES / name, tmp_path / "old.safetensors")
         edit_safetensors(tmp_path / "old.safetensors", edit)
         fails("info", "old.safetensors", words=("is not a vaectl checkpoint",))
 
@@ -327,7 +327,7 @@ def test_an_invalid_description_of_a_prior_is_refused(edit: Edit, fails: Fails, 
 )
 def test_an_invalid_description_of_experts_is_refused(edit: Edit, words: str, fails: Fails, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    denoiser = checkpoint.load(str(FORMAT1 / "unet.safetensors"))
+    denoiser = checkpoint.load(str(FIXTURES / "unet.safetensors"))
     checkpoint.save(str(path), replace(denoiser, experts=[Expert(0.1, 0.2, denoiser.weights)]))
     edit_safetensors(path, edit)
     fails("info", path.name, words=(words,))

@@ -20,8 +20,8 @@ import pytest
 from support import contents, to_idx
 from torchvision.datasets import CIFAR10, FashionMNIST
 
+from vaectl.base.errors import VaectlError
 from vaectl.datasets.load import load_dataset
-from vaectl.errors import VaectlError
 
 pytestmark = pytest.mark.fault(43)
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, 28, 28), np.uint8)

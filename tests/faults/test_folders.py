@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from support import VAECTL, Result, environment, one_line, write_png
 
-from vaectl.errors import VaectlError
-from vaectl.io.images import ResizeSpec
+from vaectl.base.errors import VaectlError
+from vaectl.images.resize import ResizeSpec
 from vaectl.io.inputs import read_images
 from vaectl.io.sources import Folder
 

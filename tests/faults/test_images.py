@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from support import FORMAT1, VAECTL, Result, environment, make_png, one_line, png_chunk, write_png
+from support import FIXTURES, VAECTL, Result, environment, make_png, one_line, png_chunk, write_png
 
-from vaectl.io import codecs
-from vaectl.io.images import ResizeSpec, resize_image
+from vaectl.images import codecs
+from vaectl.images.resize import ResizeSpec, resize_image
 
 Call = Callable[..., Result]
 Fails = Callable[..., str]
@@ -212,7 +212,7 @@ def test_associated_alpha_is_laid_on_black(run: Call, tmp_path: Path) -> None:
     on_black = np.zeros((4, 5), np.uint8)
     on_black[:2] = 100
     write_png(tmp_path / "black.png", on_black)
-    vae, unet = FORMAT1 / "vae.safetensors", FORMAT1 / "unet.safetensors"
+    vae, unet = FIXTURES / "vae.safetensors", FIXTURES / "unet.safetensors"
     alpha, black = (np.frombuffer(run("encode", name, "-c", vae).stdout[128:], "<f4") for name in ("in/alpha.tif", "black.png"))
     np.testing.assert_allclose(alpha, black, atol=0.01)
     run("interpolate", "in/alpha.tif", "black.png", "-c", vae, "-o", "walk.npy")
@@ -287,11 +287,11 @@ def test_a_jpeg_with_some_filling_is_read(run: Call, tiny: Path) -> None:
 def test_a_sheet_that_would_be_too_large_is_refused(fails: Fails, run: Call, tmp_path: Path) -> None:
     write_png(tmp_path / "wide.png", np.zeros((1, 9600, 3), np.uint8))
     write_png(tmp_path / "tall.png", np.zeros((9600, 1, 3), np.uint8))
-    unet = FORMAT1 / "unet.safetensors"
+    unet = FIXTURES / "unet.safetensors"
     words = ("2 images of up to 9600 x 9600 pixels are too large", "-o DIR/")
     for name in ("sheet.png", "walk.gif"):
         fails("denoise", "wide.png", "tall.png", "-c", unet, "-o", name, words=words, memory=512 << 20)
-    fails("sample", "-c", FORMAT1 / "vae.safetensors", "-n", 2000, "--scale", 100, "-o", "x.png", words=("too large", "--scale"))
+    fails("sample", "-c", FIXTURES / "vae.safetensors", "-n", 2000, "--scale", 100, "-o", "x.png", words=("too large", "--scale"))
     run("denoise", "wide.png", "tall.png", "-c", unet, "-o", "out/")
 
 
@@ -304,7 +304,7 @@ def test_a_transparent_gray_value_is_transparent_at_every_depth(bits: int, run: 
     data = make_png(gray, bits, [largest])
     on_black = np.where(gray == largest, 0, gray) * 255 // largest
     write_png(tmp_path / "black.png", on_black.astype(np.uint8))
-    vae, unet = FORMAT1 / "vae.safetensors", FORMAT1 / "unet.safetensors"
+    vae, unet = FIXTURES / "vae.safetensors", FIXTURES / "unet.safetensors"
     transparent, black = (run("encode", "-c", vae, input=found).stdout for found in (data, (tmp_path / "black.png").read_bytes()))
     np.testing.assert_allclose(np.frombuffer(transparent[128:], "<f4"), np.frombuffer(black[128:], "<f4"), atol=0.02)
     run("denoise", "-c", unet, "-o", "out.png", input=data)
@@ -339,7 +339,7 @@ def test_an_interlaced_png_of_16_bits_is_read_in_silence(channels: int, run: Cal
     for interlaced in (False, True):
         data = make_png(pixels, 16, transparent, interlaced=interlaced)
         found.append(codecs.decode_photo(data, "x", 3)[0])
-        result = run("denoise", "-q", "-c", FORMAT1 / "unet.safetensors", "-o", "out.png", input=data)
+        result = run("denoise", "-q", "-c", FIXTURES / "unet.safetensors", "-o", "out.png", input=data)
         assert not result.stderr
     np.testing.assert_array_equal(*found)
     np.testing.assert_array_equal(codecs.decode_photo(make_png(pixels[:1, :1], 16, interlaced=True), "x", 1)[0].shape[:2], (1, 1))
@@ -382,6 +382,6 @@ def test_a_png_of_16_bits_with_doubtful_chunks_is_read_or_refused_in_silence(run
     data = make_png(pixels, 16, pixels[0, 0].tolist())
     twice = data[:33] + data[33:51] + data[33:]  # two transparent colors
     method = data[:26] + b"\1" + data[27:29] + zlib.crc32(data[12:26] + b"\1" + data[27:29]).to_bytes(4, "big") + data[33:]
-    unet = FORMAT1 / "unet.safetensors"
+    unet = FIXTURES / "unet.safetensors"
     assert not run("denoise", "-q", "-c", unet, "-o", "out.png", input=twice).stderr
     one_line(run("denoise", "-c", unet, "-o", "out.png", input=method, code=1), "stdin is damaged")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from support import ForkServer, Result
 
-from vaectl import checkpoint
+from vaectl.models import checkpoint
 from vaectl.training import resume
 
 COMMAND = ["train", "vae", "--data", "few.npy", "--hidden", "8", "--latent", "2", "--epochs", "1500", "-q"]

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from support import Edit, Result, edit_safetensors, write_png
 
-from vaectl.text import MAX_MESSAGE, escape
+from vaectl.base.text import MAX_MESSAGE, escape
 
 Call = Callable[..., Result]
 Fails = Callable[..., str]

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from support import Result, contents, environment, one_line
 
-from vaectl import checkpoint
-from vaectl.checkpoint import Checkpoint
 from vaectl.io import locks
+from vaectl.models import checkpoint
+from vaectl.models.checkpoint import Checkpoint
 
 Call = Callable[..., Result]
 Shell = Callable[..., Result]
@@ -26,7 +26,7 @@ Save = Callable[[str], tuple[int, str, str]]
 SAVE_SCRIPT = """
 import sys
 from vaectl import checkpoint
-from vaectl.errors import VaectlError
+from vaectl.base.errors import VaectlError
 new = checkpoint.load("new.safetensors")
 print("ready", flush=True)
 sys.stdin.readline()

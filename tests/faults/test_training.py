@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import FORMAT1, ForkServer, Result, environment, one_line
+from support import FIXTURES, ForkServer, Result, environment, one_line
 
 import vaectl
-from vaectl.errors import VaectlError
-from vaectl.io import safetensors
-from vaectl.networks.network import build_mlp
-from vaectl.signals import DeferredSignal
+from vaectl.base.errors import VaectlError
+from vaectl.base.signals import DeferredSignal
+from vaectl.io import tensor_files
+from vaectl.models.network import build_mlp
 from vaectl.training import loop, resume
 from vaectl.training.config import TrainConfig
 from vaectl.training.loader import ImageDataset
@@ -60,12 +60,12 @@ def test_fifty_runs_interrupted_ten_times_each_end_bit_identically(
 @pytest.mark.fault(38)
 @pytest.mark.parametrize("shape", [(), (0,), (5,)])
 def test_a_state_of_format_1_whose_weights_have_another_shape_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
-    path = FORMAT1 / "resume_vae.resume.safetensors"
-    values, tensors = safetensors.read(str(path), resume.STATE_KEY, resume.FORMAT, dict, resume.expected_tensors)
+    path = FIXTURES / "resume_vae.resume.safetensors"
+    values, tensors = tensor_files.read(str(path), resume.STATE_KEY, resume.FORMAT, dict, resume.expected_tensors)
     tensors["weights"] = np.zeros(shape, np.float32)
     values = {**values, "sizes": values["sizes"] | {"weights": shape}}
     del values["sha256"]
-    safetensors.write(str(tmp_path / STATE), tensors, resume.STATE_KEY, {**values, "sha256": resume.hash_state(values, tensors)})
+    tensor_files.write(str(tmp_path / STATE), tensors, resume.STATE_KEY, {**values, "sha256": resume.hash_state(values, tensors)})
     with pytest.raises(VaectlError, match="is damaged"):
         resume.load(str(tmp_path / STATE))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vaectl.errors import VaectlError
+from vaectl.base.errors import VaectlError
 from vaectl.io import files
 from vaectl.io.files import PeekableReader
 

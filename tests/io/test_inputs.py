@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from support import write_png
 
-from vaectl.errors import VaectlError, VaectlWarning
+from vaectl.base.arrays import Array
+from vaectl.base.errors import VaectlError, VaectlWarning
+from vaectl.images.resize import ResizeSpec
 from vaectl.io import inputs, outputs
 from vaectl.io.files import PeekableReader
-from vaectl.io.images import ResizeSpec
 from vaectl.io.inputs import Batch
 from vaectl.io.sources import File, Folder, Source
-from vaectl.types import Array
 
 SPEC = ResizeSpec((28, 28, 1))
 
@@ -307,7 +307,7 @@ def test_with_skip_bad_images_that_are_too_large_are_skipped_too(
         write_png(tmp_path / f"{index}.{'bmp' if index == 1 else 'png'}", digits[index])
     with (tmp_path / "1.bmp").open("ab") as stream:
         stream.write(bytes(5000))
-    monkeypatch.setattr("vaectl.io.files.MAX_IMAGE_BYTES", 4000)
+    monkeypatch.setattr("vaectl.io.formats.MAX_IMAGE_BYTES", 4000)
     with pytest.warns(VaectlWarning, match=r"1.bmp' is larger than 4000 bytes: skipped"):
         found = read_images(tmp_path, skip_bad=True)
     assert names(found) == ["0.png", "2.png"]

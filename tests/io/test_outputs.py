@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaectl.errors import UsageError, VaectlError, VaectlWarning
+from vaectl.base.errors import UsageError, VaectlError, VaectlWarning
 from vaectl.io import outputs
 from vaectl.io.inputs import Batch
 from vaectl.io.outputs import Layout, parse_destination

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from support import Result, one_line, write_png
 
 import vaectl
-from vaectl import checkpoint
-from vaectl.errors import VaectlError, VaectlWarning
+from vaectl.base.errors import VaectlError, VaectlWarning
 from vaectl.io import files, remote
 from vaectl.io.sources import Folder, SkipPolicy
+from vaectl.models import checkpoint
 
 Call = Callable[..., Result]
 

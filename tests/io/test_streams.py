@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vaectl.errors import VaectlError
+from vaectl.base.errors import VaectlError
 from vaectl.io import streams
 from vaectl.io.files import PeekableReader
 

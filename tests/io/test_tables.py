@@ -4,7 +4,7 @@ from io import BytesIO, StringIO
 
 import pytest
 
-from vaectl.errors import VaectlError
+from vaectl.base.errors import VaectlError
 from vaectl.io import tables
 from vaectl.io.files import PeekableReader
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from support import Result, one_line
 
-from vaectl import checkpoint
 from vaectl.datasets.load import load_dataset
 from vaectl.io import tars
 from vaectl.io.sources import Input, SkipPolicy, Source
 from vaectl.io.tars import Shards, expand_braces
+from vaectl.models import checkpoint
 
 Call = Callable[..., Result]
 

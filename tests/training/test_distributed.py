@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from support import ForkServer, Result, RunningCall, environment
 
-from vaectl import checkpoint
+from vaectl.models import checkpoint
 
 Call = Callable[..., Result]
 

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 import vaectl
-from vaectl.corruption import parse_corruptions
-from vaectl.errors import VaectlError
-from vaectl.networks.network import build_mlp, build_unet
+from vaectl.base.errors import VaectlError
+from vaectl.images.corruption import parse_corruptions
+from vaectl.io.inputs import read_image_file
+from vaectl.models.network import build_mlp, build_unet
 from vaectl.training import loop
 from vaectl.training.config import TrainConfig, make_config
 from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops
@@ -36,7 +37,9 @@ def bars() -> NDArray[np.uint8]:
 
 def fit(images: NDArray[np.uint8], config: TrainConfig, variational: bool = True, **others: Any) -> TrainResult:
     network = build_mlp(tuple(images.shape[1:]), 2, [32], variational=variational)
-    return loop.train_network(network, ImageDataset(images, "cpu"), config, parse_corruptions(config.corrupt), "cpu", **others)
+    return loop.train_network(
+        network, ImageDataset(images, "cpu"), config, parse_corruptions(config.corrupt, read_image_file), "cpu", **others
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -179,7 +182,7 @@ def test_training_on_random_crops_resumes_bit_identically() -> None:
     photos = [np.random.default_rng(index).integers(0, 256, (20, 30, 3), np.uint8) for index in range(2)]
     network = build_unet((8, 8, 3), [4, 8])
     config = dataclasses.replace(CONFIG, beta=0.0, likelihood="gaussian", batch_size=1024, epochs=2)
-    corruptions = parse_corruptions(["gaussian:0.1"], on_crops=True)
+    corruptions = parse_corruptions(["gaussian:0.1"], read_image_file, on_crops=True)
     states: list[TrainState] = []
 
     def train(state: TrainState | None = None) -> TrainResult:

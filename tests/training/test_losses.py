@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from vaectl.networks.network import build_mlp
-from vaectl.networks.torch import build_module
+from vaectl.models.network import build_mlp
+from vaectl.models.torch_engine import build_module
 from vaectl.training import losses
 from vaectl.training.losses import Bernoulli, Gaussian, Likelihood, Output
 

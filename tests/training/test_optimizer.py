@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from vaectl.networks.network import build_conv, build_mlp, build_unet
-from vaectl.networks.torch import build_module
+from vaectl.models.network import build_conv, build_mlp, build_unet
+from vaectl.models.torch_engine import build_module
 from vaectl.training.optimizer import Optimizer, init_weights
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support import VAECTL, Edit, ForkServer, Result, edit_safetensors, environment, one_line
 
-from vaectl.errors import UsageError, VaectlError
+from vaectl.base.errors import UsageError, VaectlError
 from vaectl.training import resume
 
 Call = Callable[..., Result]

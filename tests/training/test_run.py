@@ -12,8 +12,8 @@ from support import Result
 
 import vaectl
 from vaectl import Autoencoder, Progress, VaectlError, VaectlWarning
-from vaectl.checkpoint import card_to_json
-from vaectl.errors import UsageError
+from vaectl.base.errors import UsageError
+from vaectl.models.checkpoint import card_to_json
 
 Call = Callable[..., Result]
 

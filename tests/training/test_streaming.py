@@ -14,11 +14,11 @@ from support import ForkServer, Result, one_line
 from torch import Generator
 
 import vaectl
-from vaectl import checkpoint
 from vaectl.datasets import folders
 from vaectl.datasets.load import store_dataset
 from vaectl.io.sources import SkipPolicy
 from vaectl.io.tars import Shards
+from vaectl.models import checkpoint
 from vaectl.training import streaming
 from vaectl.training.distributed import World
 from vaectl.training.streaming import StreamedImages, count_epoch, shuffle

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vaectl.errors import VaectlWarning
+from vaectl.base.errors import VaectlWarning
 from vaectl.training import threads
 from vaectl.training.threads import CpuTimes, count_free_cpus, free_threads, read_cpu_times
 

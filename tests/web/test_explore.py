@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from support import FORMAT1, Result, edit_safetensors, one_line, write_png
+from support import Result, edit_safetensors, one_line, write_png
 
 import vaectl
-from vaectl import checkpoint
 from vaectl.datasets.load import Dataset
-from vaectl.networks import numpy as numpy_engine
-from vaectl.networks.layers import LAYERS, layers_to_json
-from vaectl.networks.network import build_conv, build_mlp, build_unet, half_weights
+from vaectl.models import numpy_engine
+from vaectl.models.layers import LAYERS, layers_to_json
+from vaectl.models.network import build_conv, build_mlp, build_unet, half_weights
 from vaectl.web.page import ASSETS
 
 Call = Callable[..., Result]
@@ -28,7 +27,6 @@ Call = Callable[..., Result]
 NETWORKS = {
     "mlp": build_mlp((6, 5, 3), 4, [50, 30], variational=True),
     "conv": build_conv((13, 10, 3), 4, [6, 8, 9], variational=True),
-    "conv of version 0.1": checkpoint.load(str(FORMAT1 / "conv.safetensors")).card.network,
     "unet": build_unet((24, 16, 3), [6, 8]),
 }
 RUN_ENGINE = """

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vaectl import latents
-from vaectl.autoencoder import Autoencoder
-from vaectl.checkpoint import Card
+from vaectl.base.arrays import UInt8Array
+from vaectl.base.text import escape
 from vaectl.io import files, terminal
 from vaectl.io.inputs import Batch
 from vaectl.io.sources import Source, count_inputs
-from vaectl.metric_labels import BEFORE, METRICS
-from vaectl.text import escape
-from vaectl.types import UInt8Array
+from vaectl.models import latents
+from vaectl.models.autoencoder import Autoencoder
+from vaectl.models.checkpoint import Card
+from vaectl.models.metric_labels import BEFORE, METRICS
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from vaectl.training.evaluation import Evaluation
+    from vaectl.evaluation.evaluate import Evaluation
     from vaectl.training.progress import Progress
 
 BAR_DELAY = 1.0  # seconds of work before a bar appears

@@ -5,9 +5,9 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
+from vaectl.base.errors import UsageError
 from vaectl.commands import options
 from vaectl.commands.options import option
-from vaectl.errors import UsageError
 from vaectl.io import files
 
 Format = Literal["png", "svg", "pdf", "csv"]
@@ -44,7 +44,7 @@ def curves(
     if output:
         files.check_writable(output)
 
-    from vaectl import curves as training_curves
+    from vaectl.evaluation import curves as training_curves
 
     runs = training_curves.read_runs(checkpoints or [options.find_checkpoint(checkpoint)])
     if to_terminal and format is None:

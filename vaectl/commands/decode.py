@@ -22,11 +22,11 @@ def decode(
       vaectl decode z.npy -o images/
       vaectl encode faces/ -o faces.csv && vaectl decode faces.csv -o decoded/
     """
-    from vaectl import autoencoder
     from vaectl.commands import console
     from vaectl.datasets.named import open_latents
     from vaectl.io.inputs import read_latents
     from vaectl.io.outputs import IMAGE_FORMATS, Layout, parse_destination, write_images
+    from vaectl.models import autoencoder
 
     destination = parse_destination(output, format, IMAGE_FORMATS, animate=animate)
     model = autoencoder.load(options.find_checkpoint(checkpoint), device)

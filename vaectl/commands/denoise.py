@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vaectl.base.errors import UsageError, VaectlError, warn
+from vaectl.base.text import list_names
 from vaectl.commands import options
-from vaectl.errors import UsageError, VaectlError, warn
-from vaectl.text import list_names
 
 if TYPE_CHECKING:
-    from vaectl.autoencoder import Autoencoder
-    from vaectl.io.inputs import Batch
+    from vaectl.base.arrays import Array
+    from vaectl.io.inputs import Batch, read_image_file
     from vaectl.io.outputs import Destination
-    from vaectl.types import Array
+    from vaectl.models.autoencoder import Autoencoder
 
 DEFAULT = "photo"
 
@@ -62,8 +62,8 @@ def denoise(
     import numpy as np
 
     from vaectl.commands import console
-    from vaectl.corruption import NumpyRandom, apply_corruptions, parse_corruptions
     from vaectl.datasets.named import open_sources
+    from vaectl.images.corruption import NumpyRandom, apply_corruptions, parse_corruptions
     from vaectl.io.outputs import IMAGE_FORMATS, Layout, parse_destination, write_images
     from vaectl.io.sources import parse_shard
 
@@ -74,7 +74,7 @@ def denoise(
     if destination.is_folder:
         check_originals_stay(inputs or [], destination)
     model = load_denoiser(checkpoint, device)
-    corruptions = parse_corruptions(corrupt or [], on_crops=not model.network.has_latent)
+    corruptions = parse_corruptions(corrupt or [], read_image_file, on_crops=not model.network.has_latent)
     random = NumpyRandom((seed, part.index) if part else seed)
 
     def denoised(images: "Array") -> "Array":
@@ -108,7 +108,7 @@ def load_denoiser(path: str | None, device: str) -> "Autoencoder":
     Raises:
         VaectlError: the model was trained on clean images.
     """
-    from vaectl import autoencoder
+    from vaectl.models import autoencoder
 
     chosen = options.find_checkpoint(path, preferred="dae", pretrained=DEFAULT)
     model = autoencoder.load(chosen, device)
@@ -128,7 +128,7 @@ class NoiseMonitor:
     """Tells which photos are noisier, or much less noisy, than what a model learned to denoise."""
 
     def __init__(self, model: "Autoencoder") -> None:
-        from vaectl.corruption import noise_range
+        from vaectl.images.corruption import noise_range
 
         self.channels = model.image_shape[2]
         self.learned = None if model.network.has_latent else noise_range(model.card.corrupt)
@@ -137,7 +137,7 @@ class NoiseMonitor:
 
     def watch(self, batches: "Iterable[Batch]") -> "Iterator[Batch]":
         """The batches, whose noise is estimated on the way."""
-        from vaectl.noise import estimate_sigma
+        from vaectl.images.noise import estimate_sigma
 
         for batch in batches:
             for name, pixels in zip(batch.names, batch.arrays, strict=True):

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from vaectl.base.errors import UsageError
 from vaectl.commands import options
 from vaectl.commands.options import option
-from vaectl.errors import UsageError
 from vaectl.io import files
 
 RAY_HELP = "Encode on a Ray cluster, into a folder of Parquet tables: local starts one here, auto joins the running one."
@@ -40,11 +40,11 @@ def encode(
     """
     import numpy as np
 
-    from vaectl import autoencoder
     from vaectl.commands import console
     from vaectl.datasets.named import open_sources
     from vaectl.io.outputs import LATENT_FORMATS, parse_destination, write_latents
     from vaectl.io.sources import parse_shard
+    from vaectl.models import autoencoder
 
     if ray:
         if shard or sample or format:
@@ -68,8 +68,8 @@ def encode_on_ray(
     address: str, checkpoint: str, inputs: list[str], folder: str, invert: bool, skip_bad: bool, device: str, quiet: bool
 ) -> None:
     """Encode on a Ray cluster, with a bar on a terminal."""
-    from vaectl import on_ray
     from vaectl.commands import console
+    from vaectl.evaluation import on_ray
 
     with console.counter(quiet) as count:
         on_ray.encode(

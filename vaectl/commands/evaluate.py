@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vaectl import ranks
+from vaectl.base import processes
+from vaectl.base.errors import UsageError
 from vaectl.commands import options
 from vaectl.commands.options import option
-from vaectl.errors import UsageError
 from vaectl.io import files
 
 if TYPE_CHECKING:
@@ -61,16 +61,16 @@ def evaluate(
         raise UsageError(f"{output!r}: evaluate writes {kind} here: change the suffix of -o")
     if noisy and not data:
         raise UsageError("--noisy goes with --data, the folder of the clean images")
-    if per_image and ranks.world_size() > 1:
+    if per_image and processes.world_size() > 1:
         raise UsageError("--per-image is for one process: use --shard, as in --shard 2/8, in each of several")
     if output:
         files.check_writable(output)
     path = options.find_checkpoint(checkpoint)
 
+    from vaectl.base.memory import reuse_large_blocks
     from vaectl.commands import console
+    from vaectl.evaluation import evaluate
     from vaectl.io.sources import parse_shard
-    from vaectl.memory import reuse_large_blocks
-    from vaectl.training import evaluation
     from vaectl.training.metrics import join_metrics
 
     reuse_large_blocks()
@@ -78,7 +78,7 @@ def evaluate(
     splits: list[str] = []  # of a folder that was learned from
     parts: list[Metrics] = []
 
-    speaks = ranks.rank() == 0
+    speaks = processes.rank() == 0
     with console.counter(quiet or not speaks) as count:
 
         def on_batch(batch: Sequence[str], metrics: "Metrics", total: int | None, learned_split: str | None) -> None:
@@ -88,7 +88,7 @@ def evaluate(
                 splits.extend([learned_split] * len(batch) if learned_split else [])
                 parts.append(metrics)
 
-        result = evaluation.evaluate(
+        result = evaluate.evaluate(
             path,
             data,
             noisy=noisy,

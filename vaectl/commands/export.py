@@ -28,8 +28,8 @@ def export(
       vaectl export --part decoder -o decoder.onnx
       vaectl export -c photo -o denoiser.onnx
     """
-    from vaectl import autoencoder
     from vaectl.io.outputs import MODEL_FORMATS, parse_destination
+    from vaectl.models import autoencoder
 
     destination = parse_destination(output, None, MODEL_FORMATS)
     autoencoder.load(options.find_checkpoint(checkpoint)).export(destination.path, part)

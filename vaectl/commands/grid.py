@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vaectl.base.errors import UsageError
 from vaectl.commands import options
 from vaectl.commands.options import option
-from vaectl.errors import UsageError
 
 if TYPE_CHECKING:
-    from vaectl.autoencoder import Autoencoder
-    from vaectl.types import Array
+    from vaectl.base.arrays import Array
+    from vaectl.models.autoencoder import Autoencoder
 
 VAE_RANGE = (-3.0, 3.0)
 DEFAULT_STEPS = 20
@@ -49,11 +49,11 @@ def grid(
     """
     import numpy as np
 
-    from vaectl import autoencoder, latents
     from vaectl.datasets.named import open_sources
     from vaectl.io import terminal
     from vaectl.io.inputs import Batch, read_points
     from vaectl.io.outputs import STILL_FORMATS, Layout, parse_destination, write_images
+    from vaectl.models import autoencoder, latents
 
     destination = parse_destination(output, format, STILL_FORMATS)
     if range_ and range_[0] >= range_[1]:
@@ -87,7 +87,7 @@ def most_varied_dims(std: Sequence[float]) -> tuple[int, int]:
 
 def axis_values(model: "Autoencoder", dim: int, given: tuple[float, float] | None, steps: int, spacing: str) -> "Array":
     """The values of one dimension of the plane."""
-    from vaectl import latents
+    from vaectl.models import latents
 
     if model.network.variational:
         return latents.spaced(*(given or VAE_RANGE), steps, spacing)

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vaectl.base.text import escape
 from vaectl.commands import options
 from vaectl.io import files
-from vaectl.models import MODELS
-from vaectl.networks.layers import layers_to_json
-from vaectl.pretrained import PRETRAINED
-from vaectl.text import escape
+from vaectl.models.layers import layers_to_json
+from vaectl.models.presets import MODELS
+from vaectl.models.pretrained import PRETRAINED
 
 if TYPE_CHECKING:
-    from vaectl.checkpoint import Card
-    from vaectl.networks.layers import Layer
-    from vaectl.networks.network import Network
-    from vaectl.prior import Mixture
+    from vaectl.models.checkpoint import Card
+    from vaectl.models.layers import Layer
+    from vaectl.models.mixture import Mixture
+    from vaectl.models.network import Network
 
 
 def info(
@@ -36,7 +36,7 @@ def info(
       vaectl info vae.safetensors
       vaectl info --json | jq .metrics
     """
-    from vaectl import checkpoint as checkpoints
+    from vaectl.models import checkpoint as checkpoints
 
     if not (file or checkpoint or as_json or options.checkpoints_here()):
         for name, use in PRETRAINED.items():

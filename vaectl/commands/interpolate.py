@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vaectl.base.errors import UsageError
 from vaectl.commands import options
-from vaectl.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from vaectl.autoencoder import Autoencoder
-    from vaectl.types import Array
+    from vaectl.base.arrays import Array
+    from vaectl.models.autoencoder import Autoencoder
 
 
 def interpolate(
@@ -46,11 +46,11 @@ def interpolate(
     """
     import numpy as np
 
-    from vaectl import autoencoder, latents
     from vaectl.datasets.named import open_sources
-    from vaectl.io import images
+    from vaectl.images import resize
     from vaectl.io.inputs import Item, batched, read_points
     from vaectl.io.outputs import ALL_FORMATS, Layout, parse_destination, write_either
+    from vaectl.models import autoencoder, latents
 
     destination = parse_destination(output, format, ALL_FORMATS, animate=animate)
 
@@ -59,8 +59,8 @@ def interpolate(
         return autoencoder.load(options.find_checkpoint(checkpoint), device)
 
     def encode(image: "Image") -> "Array":
-        pixels = images.to_pixels(images.resize_image(image, model().card.resize_spec))
-        z: Array = model().encode(images.invert(pixels) if invert else pixels)[0]
+        pixels = resize.to_pixels(resize.resize_image(image, model().card.resize_spec))
+        z: Array = model().encode(resize.invert(pixels) if invert else pixels)[0]
         return z
 
     # The model is loaded only when the first image or the output needs it.

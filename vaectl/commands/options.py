@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from vaectl.base.errors import VaectlError, VaectlWarning, warn
+from vaectl.base.text import list_names
 from vaectl.datasets.catalogue import NAMES
-from vaectl.errors import VaectlError, VaectlWarning, warn
-from vaectl.models import MODELS
-from vaectl.pretrained import PRETRAINED
-from vaectl.text import list_names
+from vaectl.models.presets import MODELS
+from vaectl.models.pretrained import PRETRAINED
 
 CORRUPTIONS = ("gaussian:0.25", "poisson:30", "mask:0.3", "salt-pepper:0.1", "blur:1.5", "jpeg:30", "camera", "watermark")
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")

@@ -35,9 +35,9 @@ def sample(
       vaectl sample -n 64 --seed 1 | vaectl decode -o sheet.png
       vaectl sample -n 25 --temperature 0.8 -o digits.png
     """
-    from vaectl import autoencoder
     from vaectl.io.inputs import Batch
     from vaectl.io.outputs import ALL_FORMATS, Layout, parse_destination, write_either
+    from vaectl.models import autoencoder
 
     destination = parse_destination(output, format, ALL_FORMATS, animate=animate)
     model = autoencoder.load(options.find_checkpoint(checkpoint), device)

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from vaectl import ranks
+from vaectl.base import processes
+from vaectl.base.errors import UsageError
 from vaectl.commands import options
 from vaectl.commands.options import option
-from vaectl.errors import UsageError
 from vaectl.io import files
 
 MAX_SIDE = 4096  # pixels, far more than any of the networks can learn
@@ -103,12 +103,12 @@ def train(
     widths = parse_widths(hidden) if hidden else None
     sides = parse_size(size) if size else None
 
+    from vaectl.base.memory import reuse_large_blocks
     from vaectl.commands import console
-    from vaectl.memory import reuse_large_blocks
     from vaectl.training import run
 
     reuse_large_blocks()
-    speaks = ranks.rank() == 0
+    speaks = processes.rank() == 0
     with console.TrainingDisplay(quiet or not speaks, as_json and speaks) as display:
         trained = run.train(
             model,
@@ -157,7 +157,7 @@ def train(
 def resume_command() -> str:
     """The command that resumes this run."""
     words = shlex.join([*(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
-    return f"torchrun ... -m vaectl {words}" if ranks.world_size() > 1 else f"vaectl {words}"
+    return f"torchrun ... -m vaectl {words}" if processes.world_size() > 1 else f"vaectl {words}"
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from vaectl.base.arrays import UInt8Array
 from vaectl.io import files
-from vaectl.types import UInt8Array
 
 
 class DiskCache:

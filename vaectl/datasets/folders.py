@@ -9,12 +9,13 @@ from io import BytesIO
 from itertools import islice
 from math import ceil
 
+from vaectl.base.errors import VaectlError
+from vaectl.base.prefetch import prefetch
 from vaectl.datasets.samples import Preprocessing, Sample, common_size, is_held_out
-from vaectl.errors import VaectlError
-from vaectl.io import codecs, files, images, remote
-from vaectl.io.images import ResizeSpec
+from vaectl.images import codecs, formats, resize
+from vaectl.images.resize import ResizeSpec
+from vaectl.io import files, remote
 from vaectl.io.inputs import decode_task
-from vaectl.io.prefetch import prefetch
 from vaectl.io.sources import Folder, SkipPolicy, folder_label, no_images
 from vaectl.io.tars import Shards
 
@@ -44,7 +45,7 @@ def decode_shards(
         decode = None
         for input in shards.inputs(policy):
             if decode is None:
-                found = codecs.peek_size(BytesIO(input.reader.peek(files.MAX_IMAGE_BYTES)))
+                found = codecs.peek_size(BytesIO(input.reader.peek(formats.MAX_IMAGE_BYTES)))
                 if not found:
                     yield decode_task(input, lambda name, label, data: damaged(label))
                     continue
@@ -74,7 +75,7 @@ def make_decoder(spec: ResizeSpec, preprocessing: Preprocessing) -> Callable[[st
     def decode(name: str, label: str, data: bytes) -> Sample:
         pixels = codecs.decode_resized(data, label, spec, keep_size=preprocessing.keep_size)
         # By the file's bytes: the choice stays at any size.
-        return Sample(images.to_uint8(pixels), is_held_out(data), folder_label(name), name)
+        return Sample(resize.to_uint8(pixels), is_held_out(data), folder_label(name), name)
 
     return decode
 
@@ -106,4 +107,4 @@ def peek_file(path: str) -> tuple[int, int, int] | None:
     if not remote.is_url(path):
         return codecs.peek_size(path)
     with files.open_reader(path) as reader:
-        return codecs.peek_size(BytesIO(reader.read(files.MAX_IMAGE_BYTES)))
+        return codecs.peek_size(BytesIO(reader.read(formats.MAX_IMAGE_BYTES)))

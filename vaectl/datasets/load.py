@@ -12,22 +12,21 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
 
-from vaectl.datasets.arrays import IN_MEMORY, array_samples, file_stream
+from vaectl.base.arrays import Shape, UInt8Array
+from vaectl.base.errors import VaectlError
+from vaectl.datasets.array_files import IN_MEMORY, array_samples, file_stream
 from vaectl.datasets.cache import DiskCache
 from vaectl.datasets.catalogue import NAMES, SPLITS
 from vaectl.datasets.folders import folder_samples, some_samples, streamed_samples
 from vaectl.datasets.named import DatasetImages, open_source
 from vaectl.datasets.pairs import match_pairs, pair_samples
 from vaectl.datasets.samples import ImageStream, Preprocessing, Sample, common_size, is_held_out, join_pairs
-from vaectl.errors import VaectlError
-from vaectl.io import files, images, remote
-from vaectl.io.images import ResizeSpec
+from vaectl.images import resize
+from vaectl.images.resize import ResizeSpec
+from vaectl.io import files, remote
 from vaectl.io.sources import Folder, SkipPolicy
 from vaectl.io.tars import Shards, is_shards
-from vaectl.networks.layers import Shape
-from vaectl.types import UInt8Array
 
 # One array (N, H, W, C), or a sequence of (H, W, C) where sizes differ.
 ImageStack = Sequence[UInt8Array] | UInt8Array
@@ -220,11 +219,6 @@ def open_samples(name: str, preprocessing: Preprocessing, pairs_in_npz: bool, st
     raise VaectlError(f"there is no data set {name!r}: give a folder, a file, or one of {', '.join(NAMES)}")
 
 
-def resize(image: Image.Image, spec: ResizeSpec) -> UInt8Array:
-    """The image at the size and with the channels of the spec, 0 to 255."""
-    return images.to_uint8(images.resize_image(image, spec))
-
-
 def store(data: ImageStream, preprocessing: Preprocessing, on_read: OnRead) -> StoredDataset:
     """Keep samples on disk, all at the size of the first unless they keep their own."""
     splits = Split(), Split()
@@ -237,7 +231,10 @@ def store(data: ImageStream, preprocessing: Preprocessing, on_read: OnRead) -> S
             channels = image.shape[2] // 2 if data.noisy else image.shape[2]
             spec = preprocessing.resize_spec(common_size(Counter([size])) if shrink else size, channels)
         parts = np.split(image, 2, axis=2) if data.noisy else [image]
-        resized = [part if part.shape == spec.image_shape else resize(images.from_uint8(part), spec) for part in parts]
+        resized = [
+            part if part.shape == spec.image_shape else resize.to_uint8(resize.resize_image(resize.from_uint8(part), spec))
+            for part in parts
+        ]
         splits[sample.held_out].append(sample._replace(image=np.concatenate(resized, axis=2) if data.noisy else resized[0]))
         on_read(done, data.total)
     train, test = splits if len(splits[False].images) else splits[::-1]

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from vaectl.base.arrays import UInt8Array
+from vaectl.base.errors import VaectlError
 from vaectl.datasets.catalogue import BUNDLED, DOWNLOADABLE, NAMES, SPLITS
-from vaectl.errors import VaectlError
-from vaectl.io import arrays, files, remote
-from vaectl.io.images import from_uint8, is_gray
+from vaectl.images.resize import from_uint8, is_gray
+from vaectl.io import files, npy, remote
 from vaectl.io.sources import File, Folder, Shard, SkipPolicy, Source, StoredImage
 from vaectl.io.tars import Shards, expand_shards, is_shards
-from vaectl.types import UInt8Array
 
 LATENT_SUFFIXES = (".parquet", ".csv", ".npy")
 REFERENCE = re.compile(rf"[^:]+(?::({'|'.join(SPLITS)}))?(?::(\d{{1,9}}))?")
@@ -39,7 +39,7 @@ class DatasetImages:
     @cached_property
     def torchvision_split(self) -> Any:
         """The split as torchvision has it, downloaded if necessary."""
-        from vaectl.datasets.torchvision import load_splits
+        from vaectl.datasets.downloads import load_splits
 
         return load_splits(self.name)[self.split]
 
@@ -80,8 +80,8 @@ class DatasetImages:
             return
         with open_bundled("x", self.split) as (header, reader), open_bundled("y", self.split) as (label_header, label_reader):
             blocks = (
-                arrays.read_blocks(reader, header, (*header.shape, 1)),
-                arrays.read_blocks(label_reader, label_header, label_header.shape),
+                npy.read_blocks(reader, header, (*header.shape, 1)),
+                npy.read_blocks(label_reader, label_header, label_header.shape),
             )
             pixels, labels = (chain.from_iterable(values) for values in blocks)
             found = zip(pixels, map(str, labels), strict=True)
@@ -111,11 +111,11 @@ def to_array(image: Image, *, transpose: bool) -> UInt8Array:
 
 
 @contextmanager
-def open_bundled(kind: str, split: str) -> Iterator[tuple[arrays.Header, files.PeekableReader]]:
+def open_bundled(kind: str, split: str) -> Iterator[tuple[npy.Header, files.PeekableReader]]:
     """The header and the reader of the images ("x") or labels ("y") of a split of the bundled MNIST."""
     with resources.as_file(resources.files("vaectl") / "data" / "mnist.npz") as path, files.open_reader(str(path)) as reader:
-        array = arrays.Archive(reader).open(f"{kind}_{split}")
-        yield arrays.read_header(array), array
+        array = npy.Archive(reader).open(f"{kind}_{split}")
+        yield npy.read_header(array), array
 
 
 def open_sources(paths: Sequence[str], expected: str, shard: Shard | None = None) -> list[Source]:

@@ -8,13 +8,14 @@ from functools import partial
 
 import numpy as np
 
-from vaectl.errors import VaectlError
-from vaectl.io import codecs, files, images, streams
-from vaectl.io.images import ResizeSpec
-from vaectl.io.prefetch import prefetch
+from vaectl.base.arrays import UInt8Array
+from vaectl.base.errors import VaectlError
+from vaectl.base.prefetch import prefetch
+from vaectl.base.text import list_names
+from vaectl.images import codecs, formats, resize
+from vaectl.images.resize import ResizeSpec
+from vaectl.io import files, streams
 from vaectl.io.sources import Folder, SkipPolicy
-from vaectl.text import list_names
-from vaectl.types import UInt8Array
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def index_images(folder: Folder, policy: SkipPolicy) -> dict[str, tuple[str, tup
     for name in folder.files(policy):
         path, stem = os.path.join(folder.path, name), os.path.splitext(name)[0]
         with files.open_reader(path) as reader:
-            if files.sniff_format(reader) not in files.READABLE_FORMATS:
+            if files.sniff_format(reader) not in formats.READABLE_FORMATS:
                 continue
         if not (shape := codecs.peek_size(path)):
             policy.handle(VaectlError(f"{path!r} is damaged", "replace or remove it"))
@@ -95,7 +96,7 @@ def pair_samples(
                 codecs.decode_resized(data, repr(path), spec, keep_size=keep_size)
                 for data, path in ((clean, pair.clean), (noisy, pair.noisy))
             )
-            return pair.name, np.concatenate([images.to_uint8(pixels) for pixels in decoded], axis=2), is_held_out(clean)
+            return pair.name, np.concatenate([resize.to_uint8(pixels) for pixels in decoded], axis=2), is_held_out(clean)
         except VaectlError as error:
             return error
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaectl.errors import VaectlError
-from vaectl.io.images import ResizeSpec
-from vaectl.types import UInt8Array
+from vaectl.base.arrays import UInt8Array
+from vaectl.base.errors import VaectlError
+from vaectl.images.resize import ResizeSpec
 
 HELD_OUT_ONE_IN = 10  # one image in ten is held out, if the data have no test split
 DEFAULT_LONG_SIDE = 64  # pixels, if images are larger or their sizes differ

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from io import BytesIO
 from typing import BinaryIO
 
-from vaectl.errors import UsageError, VaectlError
+from vaectl.base.errors import UsageError, VaectlError
+from vaectl.images.formats import HEIF_BRANDS
 from vaectl.io import locks, remote
 
 STDIN = STDOUT = "-"
@@ -34,15 +35,9 @@ SIGNATURES = {
     # With and without the byte order mark that Excel writes.
     **{mark + start: "CSV" for mark in (b"", b"\xef\xbb\xbf") for start in (b"name,", b'"name",', b"z0", b'"z0"')},
 }
-# What phones write and vaectl does not read, by the bytes after "ftyp".
-HEIF_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
 MAX_SIGNATURE_BYTES = 12
 # The header of a table that begins with other columns.
 LATENT_COLUMN, MAX_TABLE_HEADER_BYTES = re.compile(rb'[,"]z0\b'), 1024
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_IMAGE_BYTES = 1 << 29
-MAX_PIXELS = 89_478_485  # where Pillow itself warns: 256 MB at 24 bits
 MAX_PIPE_BYTES = 1 << 32  # spooled to disk
 CHUNK_BYTES = 1 << 20
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from math import nan
 from typing import Any, NamedTuple, TypeVar
@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaectl.errors import VaectlError
-from vaectl.io import arrays, codecs, images, streams, tables
-from vaectl.io.encoding import Encoding
-from vaectl.io.files import HEIF_BRANDS, READABLE_FORMATS
-from vaectl.io.images import ResizeSpec
-from vaectl.io.prefetch import AHEAD, prefetch
+from vaectl.base.arrays import MAX_FLOAT32, Array, to_finite
+from vaectl.base.errors import VaectlError
+from vaectl.base.prefetch import AHEAD, prefetch
+from vaectl.images import codecs, resize
+from vaectl.images.formats import HEIF_BRANDS, READABLE_FORMATS
+from vaectl.images.metadata import Encoding
+from vaectl.images.resize import ResizeSpec
+from vaectl.io import files, npy, streams, tables
 from vaectl.io.sources import Input, SkipPolicy, Source, StoredImage, folder_label
-from vaectl.types import MAX_FLOAT32, Array
 
 T = TypeVar("T")
 
@@ -70,17 +71,17 @@ def read_images(
     """
 
     def decode(name: str, label: str, data: bytes) -> Item:
-        return Item(name, images.to_pixels(codecs.decode_resized(data, label, spec)), folder_label(name))
+        return Item(name, resize.to_pixels(codecs.decode_resized(data, label, spec)), folder_label(name))
 
-    def resize(stored: StoredImage) -> Item:
-        return Item(stored.name, images.to_pixels(images.resize_image(stored.image, spec)), stored.label)
+    def convert(stored: StoredImage) -> Item:
+        return Item(stored.name, resize.to_pixels(resize.resize_image(stored.image, spec)), stored.label)
 
     def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
-        return images.stack_shape(found, spec.image_shape, path)
+        return resize.stack_shape(found, spec.image_shape, path)
 
-    items = read_items(sources, decode, resize, Item, stack_shape, SkipPolicy(skip_bad), every=every)
+    items = read_items(sources, decode, convert, Item, stack_shape, SkipPolicy(skip_bad), every=every)
     batches = batched(require_nonempty(items, sources, "images"))
-    return (batch.map(images.invert) for batch in batches) if invert else batches
+    return (batch.map(resize.invert) for batch in batches) if invert else batches
 
 
 def read_photos(
@@ -98,16 +99,16 @@ def read_photos(
 
     def convert(stored: StoredImage) -> Batch:
         pixels = np.asarray(stored.image.convert("L" if channels == 1 else "RGB"))
-        return Batch([stored.name], images.to_pixels(pixels.reshape(1, *pixels.shape[:2], channels)))
+        return Batch([stored.name], resize.to_pixels(pixels.reshape(1, *pixels.shape[:2], channels)))
 
     def stack_shape(found: tuple[int, ...], path: str) -> tuple[int, ...]:
-        return images.photo_stack_shape(found, channels, path)
+        return resize.photo_stack_shape(found, channels, path)
 
     def wrap(name: str, row: Array) -> Batch:
-        return Batch([name], images.convert_channels(row, channels)[np.newaxis], Encoding(gray=row.shape[2] == 1))
+        return Batch([name], resize.convert_channels(row, channels)[np.newaxis], Encoding(gray=row.shape[2] == 1))
 
     def swap(pixels: Array) -> Array:
-        return np.concatenate([images.invert(pixels[..., :channels]), pixels[..., channels:]], axis=3)
+        return np.concatenate([resize.invert(pixels[..., :channels]), pixels[..., channels:]], axis=3)
 
     # Photos are large: they are not gathered into batches, and few are decoded ahead.
     rows = read_items(sources, decode, convert, wrap, stack_shape, SkipPolicy(skip_bad), ahead=1)
@@ -180,7 +181,7 @@ def read_items(
             if isinstance(input, StoredImage):
                 yield partial(convert, input)
             elif input.format in ARRAY_FORMATS:
-                yield from (wrap(item.name, item.array) for item in array_rows(input, stack_shape, images.to_pixels))
+                yield from (wrap(item.name, item.array) for item in array_rows(input, stack_shape, resize.to_pixels))
             else:
                 yield decode_task(input, decode)
                 if input.damaged and not policy.skip:  # do not search an endless stream for more
@@ -229,10 +230,10 @@ def array_rows(
 ) -> Iterator[Item]:
     """The rows of an array, after `stack_shape` has checked its shape and `check` its values."""
     label = input.reader.name
-    reader = arrays.Archive(input.reader).only() if input.format == "NPZ" else input.reader
-    header = arrays.read_header(reader)
+    reader = npy.Archive(input.reader).only() if input.format == "NPZ" else input.reader
+    header = npy.read_header(reader)
     start = 0
-    for block in arrays.read_blocks(reader, header, stack_shape(header.shape, label)):
+    for block in npy.read_blocks(reader, header, stack_shape(header.shape, label)):
         first, last = max(input.rows.start, start), min(start + len(block), input.rows.stop or start + len(block))
         if first < last:
             wanted = check(block[first - start : last - start], label, first)
@@ -271,7 +272,7 @@ def parquet_rows(input: Input, check_dim: Callable[[int, str], None]) -> Iterato
 
     for name, label, z in parquet.read_rows(input.reader):
         check_dim(z.size if z.ndim == 1 else 0, f"{input.reader.name} has latents of shape (N, {z.size})")
-        yield Item(name or input.numbered_name(), arrays.to_finite(z[np.newaxis], input.reader.name)[0], label)
+        yield Item(name or input.numbered_name(), to_finite(z[np.newaxis], input.reader.name)[0], label)
 
 
 def parse_latent(fields: Sequence[str], where: str) -> Array:
@@ -315,7 +316,7 @@ def latent_items(
     policy = policy or SkipPolicy()
     for input in (input for source in sources for input in source.inputs(policy)):
         if isinstance(input, Input) and input.format in ARRAY_FORMATS:
-            yield from array_rows(input, stack_shape, arrays.to_finite)
+            yield from array_rows(input, stack_shape, to_finite)
             continue
         if isinstance(input, Input) and input.format == "CSV":
             yield from table_rows(input, check_dim)
@@ -352,3 +353,14 @@ def load_image(input: Input | StoredImage) -> tuple[str, Image.Image]:
         return input.name, input.image
     name, data = read_image(input)
     return name, codecs.decode_image(data, input.reader.name)
+
+
+@lru_cache(maxsize=4)
+def read_image_file(path: str) -> Image.Image:
+    """The image in a file, with its alpha; cached, because a pipe can be read only once.
+
+    Raises:
+        VaectlError: it is missing, damaged or not an image.
+    """
+    with files.open_reader(path) as reader:
+        return codecs.open_image(streams.read_image(reader, files.sniff_format(reader)), reader.name)[0]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
-from vaectl.errors import VaectlError
+from vaectl.base.errors import VaectlError
 
 PREFIX = ".vaectl-"
 MAX_NAME_BYTES = 200  # file systems allow 255

@@ -10,11 +10,12 @@ from tempfile import SpooledTemporaryFile
 
 import numpy as np
 
-from vaectl.errors import UsageError, VaectlError, warn
-from vaectl.io import arrays, codecs, files, parquet, remote, sheets, tables, terminal
-from vaectl.io.encoding import Encoding
+from vaectl.base.arrays import Array
+from vaectl.base.errors import UsageError, VaectlError, warn
+from vaectl.images import codecs, formats, sheets
+from vaectl.images.metadata import Encoding
+from vaectl.io import files, npy, parquet, remote, tables, terminal
 from vaectl.io.inputs import Batch
-from vaectl.types import Array
 
 LATENT_FORMATS = ("npy", "csv", "parquet")
 STILL_FORMATS = ("png", "jpg", "webp", "tif")
@@ -180,7 +181,7 @@ def write_npy(batches: Iterable[Batch], path: str) -> None:
             rows, width = rows + len(batch.arrays), batch.arrays.shape[1]
         spool.seek(0)
         with files.open_output(path) as stream:
-            arrays.write_header(stream, rows, width)
+            npy.write_header(stream, rows, width)
             copyfileobj(spool, stream, 1 << 20)
 
 
@@ -256,7 +257,7 @@ def unique_name(name: str, format: str, taken: set[str], keep_suffix: bool = Fal
     """
     stem, suffix = os.path.splitext(name)
     kept = keep_suffix and SUFFIXES.get(suffix.lower()) == format
-    stem = stem if kept or (suffix.lower() in files.IMAGE_SUFFIXES and not keep_suffix) else name
+    stem = stem if kept or (suffix.lower() in formats.IMAGE_SUFFIXES and not keep_suffix) else name
     suffix = suffix if kept else f".{format}"
     candidates = (f"{stem}{'' if number == 1 else f'-{number}'}{suffix}" for number in count(1))
     chosen = next(name for name in candidates if name not in taken)

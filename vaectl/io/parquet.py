@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from vaectl.errors import VaectlError
-from vaectl.extras import importing
+from vaectl.base.arrays import Array
+from vaectl.base.errors import VaectlError
+from vaectl.base.extras import importing
 from vaectl.io.files import PeekableReader
-from vaectl.types import Array
 
 if TYPE_CHECKING:
     from vaectl.io.inputs import Batch

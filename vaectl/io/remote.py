@@ -8,7 +8,7 @@ from io import RawIOBase
 from time import sleep
 from typing import Any, BinaryIO, TypeVar, cast
 
-from vaectl.errors import VaectlError
+from vaectl.base.errors import VaectlError
 
 T = TypeVar("T")
 

@@ -13,11 +13,13 @@ from typing import Protocol, TypeVar
 
 from PIL import Image
 
-from vaectl.errors import UsageError, VaectlError, warn
-from vaectl.io import arrays, codecs, files, remote, streams
-from vaectl.io.files import HEIF_BRANDS, READABLE_FORMATS, PeekableReader
-from vaectl.io.prefetch import prefetch
-from vaectl.text import list_names
+from vaectl.base.errors import UsageError, VaectlError, warn
+from vaectl.base.prefetch import prefetch
+from vaectl.base.text import list_names
+from vaectl.images import codecs
+from vaectl.images.formats import HEIF_BRANDS, READABLE_FORMATS
+from vaectl.io import files, npy, remote, streams
+from vaectl.io.files import PeekableReader
 
 T = TypeVar("T")
 
@@ -145,7 +147,7 @@ class File:
             format = files.sniff_format(reader)
             if format in ("CSV", "PARQUET"):
                 return None
-            return next(iter(arrays.read_header(reader).shape), 1) if format == "NPY" else 1
+            return next(iter(npy.read_header(reader).shape), 1) if format == "NPY" else 1
 
     def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
         numbers, rows = count(self.start), slice(self.start, self.stop)

@@ -2,8 +2,8 @@
 
 import re
 
-from vaectl.errors import VaectlError
-from vaectl.io import files
+from vaectl.base.errors import VaectlError
+from vaectl.images import formats
 from vaectl.io.files import PeekableReader
 
 MIN_BMP_BYTES = 26  # both headers
@@ -36,7 +36,7 @@ def read_image(reader: PeekableReader, format: str) -> bytes:
         if not reader.is_stream:
             reader.skip_rest()
         return data
-    data = reader.read(files.MAX_IMAGE_BYTES)
+    data = reader.read(formats.MAX_IMAGE_BYTES)
     try:
         if reader.peek(1):
             raise too_large(reader.name)
@@ -61,7 +61,7 @@ def read_png(reader: PeekableReader) -> bytes:
             if len(head) == 8 and (not kind.isalpha() or (kind == b"IHDR") != (len(parts) == 2)):
                 raise VaectlError(f"{reader.name} is damaged (bad PNG chunk)", "replace or remove it")
             size += 12 + length
-            if size > files.MAX_IMAGE_BYTES:
+            if size > formats.MAX_IMAGE_BYTES:
                 raise too_large(reader.name)
             body = reader.read(length + 4)
             parts.append(body)
@@ -77,7 +77,7 @@ def read_png(reader: PeekableReader) -> bytes:
 
 def too_large(name: str) -> VaectlError:
     """The error for an image of too many bytes."""
-    return VaectlError(f"{name} is larger than {files.MAX_IMAGE_BYTES} bytes", "make it smaller")
+    return VaectlError(f"{name} is larger than {formats.MAX_IMAGE_BYTES} bytes", "make it smaller")
 
 
 def find_image_end(data: bytes, format: str, name: str) -> int:

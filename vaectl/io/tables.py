@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import StringIO
 from itertools import count, takewhile
 
-from vaectl.errors import VaectlError
+from vaectl.base.errors import VaectlError
 from vaectl.io.files import PeekableReader
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # Excel writes one

@@ -11,9 +11,10 @@ from io import BytesIO
 from itertools import count, islice, product
 from typing import BinaryIO, NamedTuple
 
-from vaectl.errors import VaectlError
+from vaectl.base.errors import VaectlError
+from vaectl.images.formats import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, READABLE_FORMATS
 from vaectl.io import files, remote
-from vaectl.io.files import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, READABLE_FORMATS, PeekableReader
+from vaectl.io.files import PeekableReader
 from vaectl.io.sources import Input, SkipPolicy
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vaectl.io import images, sheets
-from vaectl.types import Array
+from vaectl.base.arrays import Array
+from vaectl.images import resize, sheets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +59,7 @@ def draw(console: "Console", stack: Array, columns: int | None = None) -> None:
     sheet = sheets.upscale(sheet[np.newaxis], max(1, width // (3 * sheet.shape[1])))[0]
     shrink = min(1.0, width / sheet.shape[1], height / sheet.shape[0] if len(stack) == 1 else 1.0)
     size = max(1, int(sheet.shape[1] * shrink)), max(2, int(sheet.shape[0] * shrink) // 2 * 2)
-    image = images.to_pil(sheet).convert("RGB").resize(size, images.RESAMPLING)
+    image = resize.to_pil(sheet).convert("RGB").resize(size, resize.RESAMPLING)
     if protocol:
         console.file.write(f"{pixel_sequence(image.size, image.tobytes(), protocol)}\n")
         return

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from vaectl import models
-from vaectl.checkpoint import Card
+from vaectl.base.arrays import MAX_FLOAT32, Shape
+from vaectl.base.errors import UsageError
 from vaectl.datasets.load import Dataset
 from vaectl.datasets.samples import Preprocessing
-from vaectl.errors import UsageError
-from vaectl.networks import network as networks
-from vaectl.networks.layers import Shape
-from vaectl.networks.network import Network
-from vaectl.types import MAX_FLOAT32
+from vaectl.models import network as networks
+from vaectl.models import presets
+from vaectl.models.checkpoint import Card
+from vaectl.models.network import Network
 
 ModelName = Literal["ae", "dae", "vae"]
 Architecture = Literal["mlp", "conv", "unet"]
@@ -92,7 +91,7 @@ class NetworkOptions:
 
     def image_shape(self, dataset: Dataset) -> Shape:
         """The shape of what the network takes, (H, W, C): the images of a data set, or crops of them."""
-        return (*(self.size or models.UNET_CROP), dataset.image_shape[2]) if self.is_unet else dataset.image_shape
+        return (*(self.size or presets.UNET_CROP), dataset.image_shape[2]) if self.is_unet else dataset.image_shape
 
     def build(self, model: ModelName, image_shape: Shape, *, variational: bool) -> Network:
         """The network.
@@ -100,8 +99,8 @@ class NetworkOptions:
         Raises:
             UsageError: sizes that do not make a network.
         """
-        architecture = self.net or models.default_architecture(image_shape)
+        architecture = self.net or presets.default_architecture(image_shape)
         try:
-            return models.build_network(model, architecture, image_shape, self.latent_dim, self.hidden, variational=variational)
+            return presets.build_network(model, architecture, image_shape, self.latent_dim, self.hidden, variational=variational)
         except ValueError as error:
             raise UsageError(f"these sizes do not make a network: {error}: change --size, --latent or --hidden") from error

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import Any
 
-from vaectl.models import default_architecture
-from vaectl.networks.layers import Shape
+from vaectl.base.arrays import Shape
+from vaectl.models.presets import default_architecture
 
 
 @dataclass(frozen=True)

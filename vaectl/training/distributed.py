@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
-from vaectl.errors import VaectlError
-from vaectl.ranks import local_world_size, rank, world_size
+from vaectl.base.arrays import UInt8Array
+from vaectl.base.errors import VaectlError
+from vaectl.base.processes import local_world_size, rank, world_size
 from vaectl.training.peers import ALONE_HERE, Peers, connect_peers
-from vaectl.types import UInt8Array
 
 T = TypeVar("T")
 

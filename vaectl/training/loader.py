@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from vaectl.networks.layers import Shape
+from vaectl.base.arrays import Shape, UInt8Array
 from vaectl.training.distributed import ALONE, World
-from vaectl.types import UInt8Array
 
 N_INIT_IMAGES = 10_000  # images from which weights are initialized and latent statistics computed
 N_INIT_CROPS = 1000

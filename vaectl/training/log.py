@@ -4,12 +4,13 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from vaectl.curves import format_epoch, list_metrics
-from vaectl.errors import VaectlError
-from vaectl.extras import importing
-from vaectl.io import files, sheets
+from vaectl.base.arrays import Array
+from vaectl.base.errors import VaectlError
+from vaectl.base.extras import importing
+from vaectl.images import sheets
+from vaectl.io import files
 from vaectl.io.tables import format_record
-from vaectl.types import Array
+from vaectl.models.metric_labels import format_epoch, sort_metrics
 
 TABLE = "epochs.csv"
 EVENTS = "events.out.tfevents."  # how TensorBoard's files begin
@@ -78,7 +79,7 @@ class TrainLog(AbstractContextManager["TrainLog"]):
             self.writer.flush()
         numbers, mode, header = [number], "ab", b""
         if not self.columns:
-            self.columns = list_metrics({"": self.epochs})
+            self.columns = sort_metrics(name for epoch in self.epochs for name in epoch)
             numbers, mode, header = [*range(1, number + 1)], "wb", format_record("epoch", *self.columns)
         lines = [format_record(*format_epoch(number, self.epochs[number - 1], self.columns)) for number in numbers]
         with files.translate_errors(repr(self.table)), open(self.table, mode) as stream:

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from vaectl.corruption import Corruption, apply_corruptions
-from vaectl.errors import VaectlError
-from vaectl.networks.network import Network, half_weights, split_pairs
-from vaectl.networks.torch import TorchRandom, build_module, translate_memory_errors
+from vaectl.base.arrays import Array
+from vaectl.base.errors import VaectlError
+from vaectl.images.corruption import Corruption, apply_corruptions
+from vaectl.models.network import Network, half_weights, split_pairs
+from vaectl.models.torch_engine import TorchRandom, build_module, translate_memory_errors
 from vaectl.training import losses
 from vaectl.training.config import TrainConfig
 from vaectl.training.distributed import ALONE, World
@@ -22,7 +23,6 @@ from vaectl.training.losses import Likelihood
 from vaectl.training.metrics import Metrics
 from vaectl.training.optimizer import Optimizer, init_weights
 from vaectl.training.progress import LOG_EVERY, MetricLogger, Progress
-from vaectl.types import Array
 
 # The metrics of held-out images for given weights, (N,) each: `loss` and others; none if no images are held out.
 Validate = Callable[[Mapping[str, NDArray[np.float32]], Likelihood], Metrics]

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from vaectl.corruption import Corruption, apply_corruptions
-from vaectl.networks.network import Network, half_weights, split_pairs
-from vaectl.networks.tiling import run_tiled
-from vaectl.networks.torch import TorchRandom, build_module, translate_memory_errors
-from vaectl.noise import Expert, choose_expert
-from vaectl.prior import Mixture
+from vaectl.base.arrays import Array, UInt8Array
+from vaectl.images.corruption import Corruption, apply_corruptions
+from vaectl.images.noise import Expert, choose_expert
+from vaectl.models.mixture import Mixture
+from vaectl.models.network import Network, half_weights, split_pairs
+from vaectl.models.tiling import run_tiled
+from vaectl.models.torch_engine import TorchRandom, build_module, translate_memory_errors
 from vaectl.training import losses
+from vaectl.training.fit_mixture import GaussianMixture
 from vaectl.training.losses import Likelihood, LogDensity
-from vaectl.training.prior import GaussianMixture
-from vaectl.types import Array, UInt8Array
 
 # The metrics of images by name, (N,) each.
 Metrics = dict[str, NDArray[np.float64]]

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from vaectl.networks.layers import AddSkip, PixelShuffle
-from vaectl.networks.network import Network
+from vaectl.base.arrays import UInt8Array
+from vaectl.models.layers import AddSkip, PixelShuffle
+from vaectl.models.network import Network
 from vaectl.training.distributed import ALONE, World
 from vaectl.training.shared_memory import aligned, share_memory
-from vaectl.types import UInt8Array
 
 
 def init_weights(network: Network, encoder: nn.Sequential, decoder: nn.Sequential, sample: UInt8Array, random: Generator) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import BufferedRandom, BytesIO
 from typing import Any, TypeVar, cast
 
-from vaectl.ranks import local_rank, local_world_size
+from vaectl.base.processes import local_rank, local_world_size
 
 T = TypeVar("T")
 

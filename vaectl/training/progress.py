@@ -8,7 +8,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from vaectl.errors import VaectlError
+from vaectl.base.errors import VaectlError
 from vaectl.training import losses
 from vaectl.training.config import TrainConfig
 from vaectl.training.distributed import World

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 
 from vaectl import __version__
-from vaectl.checkpoint import Card, Checkpoint
+from vaectl.base.errors import warn
 from vaectl.datasets.load import Dataset, ImageStack
-from vaectl.errors import warn
-from vaectl.latents import compute_stats
-from vaectl.networks.network import split_pairs
-from vaectl.prior import Mixture
+from vaectl.models.checkpoint import Card, Checkpoint
+from vaectl.models.latents import compute_stats
+from vaectl.models.mixture import Mixture
+from vaectl.models.network import split_pairs
 from vaectl.training.distributed import World
+from vaectl.training.fit_mixture import fit_prior
 from vaectl.training.loader import TrainImages
 from vaectl.training.loop import TrainResult
 from vaectl.training.losses import make_likelihood
 from vaectl.training.metrics import ACTIVE_VARIANCE, Evaluator, mean_metrics
-from vaectl.training.prior import fit_prior
 from vaectl.training.validation import Validation
 
 N_PRIOR_IMAGES = 60_000  # whose latents the prior is fitted to

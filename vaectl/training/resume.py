@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaectl import format1
-from vaectl.checkpoint import STATE_KEY
-from vaectl.errors import UsageError, VaectlError, warn
-from vaectl.io import files, locks, remote, safetensors
-from vaectl.io.safetensors import check_type, integers
-from vaectl.networks.network import network_from_json
-from vaectl.signals import INTERRUPTIONS, DeferredSignal, Terminated
+from vaectl.base.errors import UsageError, VaectlError, warn
+from vaectl.base.signals import INTERRUPTIONS, DeferredSignal, Terminated
+from vaectl.io import files, locks, remote, tensor_files
+from vaectl.io.tensor_files import check_type, integers
+from vaectl.models.checkpoint import STATE_KEY
 from vaectl.training.distributed import PeerLostError
 from vaectl.training.loop import Trainer, TrainState
 
-FORMAT = 2
+FORMAT = 1
 DTYPES: Mapping[str, type[np.generic]] = {
     **dict.fromkeys(("weights", "exp_avg", "exp_avg_sq", "best_weights", "logged"), np.float32),
     **dict.fromkeys(("likelihood", "best_likelihood"), np.float64),
@@ -182,11 +180,11 @@ def save(path: str, saved: SavedState) -> None:
         "epochs": state.epochs,
         "sizes": {name: tensor.shape for name, tensor in state.tensors.items()},
     }
-    safetensors.write(path, state.tensors, STATE_KEY, {**values, "sha256": hash_state(values, state.tensors)})
+    tensor_files.write(path, state.tensors, STATE_KEY, {**values, "sha256": hash_state(values, state.tensors)})
 
 
 def load(path: str) -> SavedState:
-    """Read a state of this format or of format 1.
+    """Read a state.
 
     Raises:
         VaectlError: it is missing or damaged.
@@ -194,11 +192,11 @@ def load(path: str) -> SavedState:
     if not os.path.exists(path):
         raise VaectlError(f"there is no {path!r}, so no interrupted run to resume: leave out --resume")
     try:
-        values, tensors = safetensors.read(path, STATE_KEY, FORMAT, dict, expected_tensors)
+        values, tensors = tensor_files.read(path, STATE_KEY, FORMAT, dict, expected_tensors)
         if values.pop("sha256") != hash_state(values, tensors):
             raise ValueError("its bytes have changed")
         return parse(values, tensors)
-    except safetensors.CORRUPTION_ERRORS as error:
+    except tensor_files.CORRUPTION_ERRORS as error:
         raise VaectlError(f"{path!r} is damaged: {error}: start over with --force") from error
 
 
@@ -210,21 +208,16 @@ def hash_state(values: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -
     return digest.hexdigest()
 
 
-def expected_tensors(values: dict[str, Any]) -> safetensors.Expected:
+def expected_tensors(values: dict[str, Any]) -> tensor_files.Expected:
     """The tensors of a state, in the sizes that its JSON gives."""
     sizes = check_type(values["sizes"], dict)
-    names = format1.STATE if values["format"] == 1 else {name: name for name in DTYPES}
-    return {old: (tuple(integers(sizes[old])), DTYPES[new]) for old, new in names.items()}
+    return {name: (tuple(integers(sizes[name])), dtype) for name, dtype in DTYPES.items()}
 
 
 def parse(values: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> SavedState:
-    """What `save` wrote, or what format 1 had in its place."""
-    run_config = check_type(values["training" if values["format"] == 1 else "run_config"], dict)
-    if values["format"] == 1:
-        run_config = format1.upgrade_config(run_config)
-        tensors = format1.upgrade_state(network_from_json(run_config["network"]), tensors)
+    """What `save` wrote."""
     return SavedState(
-        run_config=run_config,
+        run_config=check_type(values["run_config"], dict),
         command=check_type(values["command"], str),
         versions=check_type(values["versions"], dict),
         state=TrainState(

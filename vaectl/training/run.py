@@ -12,19 +12,21 @@ from typing import cast
 
 import torch
 
-from vaectl import checkpoint, models
-from vaectl.autoencoder import Autoencoder, from_checkpoint
-from vaectl.checkpoint import Checkpoint
-from vaectl.corruption import parse_corruptions
+from vaectl.base.arrays import Array, UInt8Array
+from vaectl.base.errors import UsageError, VaectlError, warn
+from vaectl.base.signals import defer_signals
 from vaectl.datasets.load import Data, Dataset, OnRead, StoredDataset, store_dataset
-from vaectl.errors import UsageError, VaectlError, warn
+from vaectl.images.corruption import parse_corruptions
 from vaectl.io import files, remote
+from vaectl.io.inputs import read_image_file
 from vaectl.io.sources import SkipPolicy
-from vaectl.models import MODELS
-from vaectl.networks import network as networks
-from vaectl.networks.device import resolve_device
-from vaectl.networks.network import Network, network_to_json, split_pairs
-from vaectl.signals import defer_signals
+from vaectl.models import checkpoint, presets
+from vaectl.models import network as networks
+from vaectl.models.autoencoder import Autoencoder, from_checkpoint
+from vaectl.models.checkpoint import Checkpoint
+from vaectl.models.device import resolve_device
+from vaectl.models.network import Network, network_to_json, split_pairs
+from vaectl.models.presets import MODELS
 from vaectl.training import loop
 from vaectl.training.arguments import (
     Architecture,
@@ -50,7 +52,6 @@ from vaectl.training.resume import Checkpointer, checkpointing
 from vaectl.training.streaming import StreamedImages, count_epoch, open_stream
 from vaectl.training.threads import free_threads, read_cpu_times
 from vaectl.training.validation import Validation
-from vaectl.types import Array, UInt8Array
 
 N_LOGGED_IMAGES = 8
 
@@ -162,7 +163,7 @@ def train(
             if start:
                 wanted = wanted.of_card(start.card)
                 likelihood = likelihood or cast(LikelihoodName, start.card.likelihood)
-            corruptions = parse_corruptions(specs, on_crops=wanted.is_unet)
+            corruptions = parse_corruptions(specs, read_image_file, on_crops=wanted.is_unet)
             if wanted.is_unet and (latent_dim or beta or likelihood == "bernoulli" or (not corruptions and noisy is None)):
                 raise UsageError("a unet has no latent, and a Gaussian likelihood: use it for a dae, as in train dae --net unet")
             path, log_folder = (None if name is None or world.rank else os.fspath(name) for name in (output, log))
@@ -196,7 +197,7 @@ def train(
             image_shape = wanted.image_shape(dataset)
             network = start.card.network if start else wanted.build(model, image_shape, variational=beta > 0)
             architecture = networks.architecture(network)
-            likelihood_name = likelihood or models.default_likelihood(architecture, image_shape)
+            likelihood_name = likelihood or presets.default_likelihood(architecture, image_shape)
             if sigma and likelihood_name != "gaussian":
                 raise UsageError("sigma is for a Gaussian likelihood: add --likelihood gaussian")
             denoises = bool(corruptions or dataset.noisy)

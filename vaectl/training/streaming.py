@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from vaectl.base.arrays import UInt8Array
+from vaectl.base.errors import UsageError, VaectlError
+from vaectl.base.prefetch import cpu_count
+from vaectl.base.processes import world_size
 from vaectl.datasets.folders import N_SAMPLED, N_SAMPLED_FILES, decode_shards
 from vaectl.datasets.load import Data, ImageStack, StoredDataset
 from vaectl.datasets.named import open_source
 from vaectl.datasets.samples import HELD_OUT_ONE_IN, Preprocessing
-from vaectl.errors import UsageError, VaectlError
-from vaectl.io.prefetch import cpu_count
 from vaectl.io.sources import SkipPolicy
 from vaectl.io.tars import Shards, index_shard
-from vaectl.ranks import world_size
 from vaectl.training.distributed import ALONE, World
 from vaectl.training.loader import N_INIT_IMAGES, to_device
-from vaectl.types import UInt8Array
 
 IMAGES_PER_EPOCH = 100_000  # unless there are few: nobody knows how many
 MAX_BUFFER_IMAGES, MAX_BUFFER_BYTES = 10_000, 256 << 20

@@ -12,8 +12,8 @@ from time import monotonic, sleep
 
 import torch
 
-from vaectl.errors import warn
-from vaectl.io.prefetch import cpu_count
+from vaectl.base.errors import warn
+from vaectl.base.prefetch import cpu_count
 
 MIN_SECONDS = 0.3  # of measuring: the counters of the system have a resolution of 10 ms
 STAT = Path("/proc/stat")

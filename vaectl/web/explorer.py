@@ -11,19 +11,19 @@ from io import BytesIO
 
 import numpy as np
 
-from vaectl.autoencoder import Autoencoder, Images, as_sources, load
+from vaectl.base.arrays import Array, UInt8Array
+from vaectl.base.errors import UsageError, VaectlError, warn
+from vaectl.base.text import N_NAMED
 from vaectl.datasets.catalogue import NAMES
 from vaectl.datasets.load import check_learned_data, load_dataset
 from vaectl.datasets.samples import Preprocessing
-from vaectl.errors import UsageError, VaectlError, warn
-from vaectl.io.images import from_uint8, to_pixels, to_uint8
-from vaectl.io.images import invert as invert_pixels
+from vaectl.images.resize import from_uint8, to_pixels, to_uint8
+from vaectl.images.resize import invert as invert_pixels
 from vaectl.io.inputs import Batch
 from vaectl.io.sources import Source, count_inputs
-from vaectl.metric_labels import label_metric, sort_metrics
-from vaectl.networks.tiling import receptive_radius, required_multiple
-from vaectl.text import N_NAMED
-from vaectl.types import Array, UInt8Array
+from vaectl.models.autoencoder import Autoencoder, Images, as_sources, load
+from vaectl.models.metric_labels import label_metric, sort_metrics
+from vaectl.models.tiling import receptive_radius, required_multiple
 from vaectl.web.page import read_asset, render, wrap_module
 
 # Called with the number of images just read, and of all if it is known.

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from vaectl.autoencoder import Autoencoder
-from vaectl.checkpoint import Card
-from vaectl.metric_labels import BEFORE, METRICS
-from vaectl.models import MODELS
-from vaectl.networks.network import network_to_json
-from vaectl.types import Array
+from vaectl.base.arrays import Array
+from vaectl.models.autoencoder import Autoencoder
+from vaectl.models.checkpoint import Card
+from vaectl.models.metric_labels import BEFORE, METRICS
+from vaectl.models.network import network_to_json
+from vaectl.models.presets import MODELS
 
 ASSETS = resources.files("vaectl.web") / "assets"
 COMPRESSION = 1  # weights hardly compress: higher levels take longer and gain 1 %

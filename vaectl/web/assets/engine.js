@@ -172,12 +172,6 @@ function gather(x, shape, index) {
   return { data, shape };
 }
 
-function upsample(layer, x) {
-  const [n, height, width, channels] = x.shape, factor = layer.scale_factor;
-  return gather(x, [n, height * factor, width * factor, channels], (image, row, column, channel) =>
-    ((image * height + Math.floor(row / factor)) * width + Math.floor(column / factor)) * channels + channel);
-}
-
 function crop(layer, x) {
   const [n, height, width, channels] = x.shape;
   return gather(x, [n, layer.height, layer.width, channels], (image, row, column, channel) =>
@@ -214,7 +208,6 @@ function gate(x) {
 const OPERATIONS = {
   linear,
   conv2d,
-  upsample: (layer, weights, x) => upsample(layer, x),
   crop: (layer, weights, x) => crop(layer, x),
   pixel_unshuffle: (layer, weights, x) => pixelUnshuffle(layer.downscale_factor, x),
   pixel_shuffle: (layer, weights, x) => pixelShuffle(layer.upscale_factor, x),

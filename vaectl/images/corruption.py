@@ -1,0 +1,389 @@
+"""Corruptions: what is done to an image before it is encoded, while the target stays clean (Vincent et al. 2008).
+
+They use only what NumPy arrays and torch tensors have in common, so training and every command corrupt images alike. Images
+are (N, H, W, C) in [0, 1]; each image is corrupted independently, and anew at every call.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property, lru_cache, partial
+from math import ceil
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vaectl.base.arrays import Array, Shape
+from vaectl.base.errors import UsageError
+from vaectl.images import codecs, resize
+
+
+class Random(Protocol):
+    """A source of random arrays, NumPy's or torch's."""
+
+    def normal(self, shape: Shape) -> Any:
+        """Samples of N(0, 1)."""
+
+    def uniform(self, shape: Shape) -> Any:
+        """Samples of U[0, 1)."""
+
+    def integers(self, high: int, shape: Shape) -> Any:
+        """Integers in [0, high)."""
+
+    def poisson(self, rate: Any) -> Any:
+        """Samples of a Poisson distribution, of the shape of their rates."""
+
+    def constant(self, array: NDArray[Any]) -> Any:
+        """A constant as an array of the same kind."""
+
+    def on_numpy(self, function: Callable[..., Array], clean: Any, *others: Any) -> Any:
+        """What a function of NumPy arrays returns, as an array of the same kind."""
+
+
+class NumpyRandom:
+    """Random NumPy arrays."""
+
+    def __init__(self, seed: int | tuple[int, ...]) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def normal(self, shape: Shape) -> NDArray[np.float32]:
+        return self.rng.standard_normal(shape, np.float32)
+
+    def uniform(self, shape: Shape) -> NDArray[np.float32]:
+        return self.rng.random(shape, np.float32)
+
+    def integers(self, high: int, shape: Shape) -> NDArray[np.int64]:
+        return self.rng.integers(high, size=shape)
+
+    def poisson(self, rate: Array) -> Array:
+        return self.rng.poisson(rate).astype(np.float32)
+
+    def constant(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array
+
+    def on_numpy(self, function: Callable[..., Array], clean: Array, *others: Any) -> Array:
+        return function(clean, *others)
+
+
+Corruption = Callable[[Any, Random], Any]
+ReadImage = Callable[[str], Image.Image]
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How strong a corruption is: a number drawn uniformly between `low` and `high` for each image."""
+
+    low: float
+    high: float
+
+    def sample(self, clean: Any, random: Random) -> Any:
+        """The strength for images (N, H, W, C): one number if there is no choice, else (N, 1, 1, 1)."""
+        if self.low == self.high:
+            return self.low
+        return self.low + (self.high - self.low) * random.uniform((len(clean), 1, 1, 1))
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """White Gaussian noise on every value, clipped to [0, 1]; its strength is sigma."""
+
+    strength: Strength
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        noise = share_channels(random.normal(tuple(clean.shape)), clean)
+        return (clean + self.strength.sample(clean, random) * noise).clip(0, 1)
+
+
+@dataclass(frozen=True)
+class PoissonNoise:
+    """Shot noise, clipped to [0, 1]; its strength is the peak: the mean number of photons where a value is 1.
+
+    In a range, the noise of a value of 1, 1 / sqrt(peak), is uniform; uniform peaks would hardly ever be low.
+    """
+
+    strength: Strength
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        noise = Strength(self.strength.high**-0.5, self.strength.low**-0.5).sample(clean, random)
+        photons = share_channels(random.poisson(clean / noise**2), clean)
+        return (photons * noise**2).clip(0, 1)
+
+
+def share_channels(noise: Any, clean: Any) -> Any:
+    """The noise, with the same values in all channels of an image that is gray: gray photos have gray noise."""
+    if clean.shape[3] == 1:
+        return noise
+    in_color = ((clean - clean[..., :1]) ** 2).reshape(len(clean), -1).sum(1)[:, None, None, None] > 0
+    return noise * in_color + noise[..., :1] * ~in_color
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Pixels set to black, each with the given probability, in all channels."""
+
+    strength: Strength
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        return clean * (random.uniform((*clean.shape[:3], 1)) >= self.strength.sample(clean, random))
+
+
+@dataclass(frozen=True)
+class SaltAndPepper:
+    """Pixels set to black or white, equally often, each with the given probability, in all channels."""
+
+    strength: Strength
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        u, probability = random.uniform((*clean.shape[:3], 1)), self.strength.sample(clean, random)
+        pepper, salt = u < probability / 2, (u >= probability / 2) & (u < probability)
+        return clean * ~(pepper | salt) + salt
+
+
+@dataclass(frozen=True)
+class GaussianBlur:
+    """A Gaussian blur whose strength is sigma in pixels; the edge is repeated beyond the image."""
+
+    strength: Strength
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        sigma = self.strength.sample(clean, random) + 0 * clean[:, :1, :1, :1]
+        return random.on_numpy(blur, clean, sigma)
+
+
+def blur(clean: Array, sigma: Array) -> Array:
+    """Images (N, H, W, C) after a Gaussian blur whose sigma, (N, 1, 1, 1), is that of each."""
+    radius = ceil(3 * sigma.max())
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)  # (N, 1, 1, offsets)
+    weights = (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
+    for axis in (1, 2):
+        padded = np.pad(clean, [(radius, radius) if axis == padded_axis else (0, 0) for padded_axis in range(4)], mode="edge")
+        size = clean.shape[axis]
+        parts = (
+            padded[:, start : start + size] if axis == 1 else padded[:, :, start : start + size]
+            for start in range(2 * radius + 1)
+        )
+        clean = sum(weights[..., index : index + 1] * part for index, part in enumerate(parts))
+    return clean
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """Compression as JPEG with halved chroma; its strength is libjpeg's quality, 1 to 100.
+
+    On crops of larger photos (`on_crops`) the blocks of 8 x 8 pixels begin anywhere.
+    """
+
+    strength: Strength
+    on_crops: bool = False
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        quality = self.strength.sample(clean, random) + 0 * clean[:, :1, :1, :1]
+        corners = random.integers(8 if self.on_crops else 1, (len(clean), 2))
+        return random.on_numpy(compress_jpeg, clean, quality, corners)
+
+
+def compress_jpeg(clean: Array, quality: Array, corners: NDArray[np.int64]) -> Array:
+    """Images (N, H, W, C) after JPEG compression, whose first block begins up to 7 pixels above and left of each."""
+    result = np.empty_like(clean)
+    for index, (top, left) in enumerate(corners.tolist()):
+        padded = np.pad(clean[index], ((top, 0), (left, 0), (0, 0)), mode="edge")
+        result[index] = codecs.compress_jpeg(padded, round(quality[index].item()))[top:, left:]
+    return result
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A phone's photo in little light: shot noise and read noise in linear light, then a gamma of 2.2 and JPEG.
+
+    Of each image, the peak is 50 to 5000 photons, the sigma of the read noise up to 0.01, and the quality 50 to 95.
+    """
+
+    on_crops: bool = False
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        linear = PoissonNoise(Strength(50, 5000))(clean**2.2, random)
+        linear = GaussianNoise(Strength(0, 0.01))(linear, random)
+        return Jpeg(Strength(50, 95), self.on_crops)(linear ** (1 / 2.2), random)
+
+
+@dataclass(frozen=True)
+class Sometimes:
+    """Another corruption, which each image gets with the given probability."""
+
+    corruption: Corruption
+    probability: float
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        chosen = random.uniform((len(clean),)) < self.probability
+        corrupted = clean + 0
+        if chosen.any():
+            corrupted[chosen] = self.corruption(clean[chosen], random)
+        return corrupted
+
+
+DEFAULT_TEXT = "vaectl"
+# A watermark takes one of N_SCALES sizes: its longer side, relative to the largest that fits, or to its own on crops.
+MIN_SCALE, N_SCALES = 0.4, 8
+MIN_OPACITY = 0.4
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """An image laid over the clean one at a random position, size and opacity; its own alpha is respected.
+
+    It is scaled to fit the image, or on crops of larger photos (`on_crops`) keeps its own size or a smaller one and may extend
+    beyond the edge.
+    """
+
+    mark: Image.Image
+    on_crops: bool = False
+
+    def __call__(self, clean: Any, random: Random) -> Any:
+        stamps, vertical, horizontal = self.render(tuple(clean.shape[1:]))
+        scale = random.integers(N_SCALES, (len(clean),))
+        rows, columns = vertical.sample(scale, random), horizontal.sample(scale, random)
+        stamp = random.constant(stamps)[scale[:, None, None], rows[:, :, None], columns[:, None, :]]
+        opacity = MIN_OPACITY + (1 - MIN_OPACITY) * random.uniform((len(clean), 1, 1, 1))
+        return clean * (1 - opacity * stamp[..., -1:]) + opacity * stamp[..., :-1]
+
+    @cached_property
+    def render(self) -> Callable[[Shape], tuple[NDArray[np.float32], "Positions", "Positions"]]:
+        """`render_stamps` of this watermark, which remembers the last image shape."""
+        return lru_cache(maxsize=1)(partial(render_stamps, self.mark, on_crops=self.on_crops))
+
+
+class Positions:
+    """Random positions of stamps of several lengths along one axis of an image; one that does not fit crosses the edge."""
+
+    def __init__(self, size: int, lengths: NDArray[np.int64]) -> None:
+        self.pixels = np.arange(size)
+        self.outside = int(lengths.max())  # an index in a stamp's canvas where it is transparent
+        self.choices = np.where(lengths <= size, size - lengths + 1, size + lengths - 1)
+        self.first = np.where(lengths <= size, 0, 1 - lengths)
+
+    def sample(self, scale: Any, random: Random) -> Any:
+        """For stamps of `scale` (N,): the index into the stamp's canvas at each pixel along the axis, (N, size)."""
+        start = random.integers(1 << 30, tuple(scale.shape)) % random.constant(self.choices)[scale]
+        start = start + random.constant(self.first)[scale]
+        index = random.constant(self.pixels)[None] - start[:, None]
+        return index.clip(-1, self.outside) % (self.outside + 1)
+
+
+def render_stamps(mark: Image.Image, image_shape: Shape, *, on_crops: bool) -> tuple[NDArray[np.float32], Positions, Positions]:
+    """A watermark in N_SCALES sizes for images of `image_shape`, and its vertical and horizontal positions.
+
+    Each stands in the upper left of a transparent canvas: premultiplied color, then alpha as the last channel.
+    """
+    height, width, channels = image_shape
+    pixels = resize.premultiply(mark, channels)
+    largest = 1.0 if on_crops else min(height / pixels.shape[0], width / pixels.shape[1])
+    scales = np.linspace(MIN_SCALE, 1, N_SCALES) * largest
+    sizes = np.maximum(1, np.rint(np.outer(scales, pixels.shape[:2]))).astype(np.int64)
+    stamps = np.zeros((N_SCALES, *(sizes[-1] + 1), channels + 1), np.float32)
+    for stamp, (rows, columns) in zip(stamps, sizes.tolist(), strict=True):
+        stamp[:rows, :columns] = resize.resize_pixels(pixels, (rows, columns))
+    return stamps, Positions(height, sizes[:, 0]), Positions(width, sizes[:, 1])
+
+
+def apply_corruptions(corruptions: Sequence[Corruption], clean: Any, random: Random) -> Any:
+    """Apply corruptions to images one after another."""
+    corrupted = clean
+    for corruption in corruptions:
+        corrupted = corruption(corrupted, random)
+    return corrupted
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A corruption that has a strength: its class, the smallest and the largest strength, and an example."""
+
+    make: Callable[..., Corruption]
+    smallest: float
+    largest: float
+    example: str
+
+
+BY_STRENGTH = {
+    "gaussian": Kind(GaussianNoise, 0, 1, "gaussian:0.25"),
+    "poisson": Kind(PoissonNoise, 0.1, 1_000_000, "poisson:30"),
+    "mask": Kind(Mask, 0, 1, "mask:0.3"),
+    "salt-pepper": Kind(SaltAndPepper, 0, 1, "salt-pepper:0.1"),
+    "blur": Kind(GaussianBlur, 0.1, 50, "blur:1.5"),
+    "jpeg": Kind(Jpeg, 1, 100, "jpeg:30"),
+}
+RANGE = re.compile(r"([\d.]+)(?:-([\d.]+))?")
+PROBABILITY = re.compile(r"(.+)@(\d*\.?\d+)")
+
+
+def parse_corruptions(specs: Sequence[str], read_image: ReadImage, *, on_crops: bool = False) -> tuple[Corruption, ...]:
+    """Parse specs `NAME:STRENGTH`, `NAME:LOW-HIGH`, `watermark:FILE` or `camera`, in the order in which they are applied.
+
+    `@P` after a spec applies it to each image with probability P. `read_image` reads the file of a watermark. `on_crops` is for
+    images that are crops of larger photos, as `Watermark` and `Jpeg` say.
+
+    Raises:
+        UsageError: an unknown name, or a strength or a probability out of range.
+        VaectlError: a watermark that cannot be read.
+    """
+    return tuple(parse_corruption(spec, read_image, on_crops) for spec in specs)
+
+
+def parse_corruption(spec: str, read_image: ReadImage, on_crops: bool) -> Corruption:
+    """Parse one spec."""
+    found = PROBABILITY.fullmatch(spec)
+    if found:
+        if not 0 < float(found[2]) <= 1:
+            raise UsageError(f"{spec!r}: the probability after @ is above 0 and at most 1, as in {found[1]}@0.5")
+        return Sometimes(parse_corruption(found[1], read_image, on_crops), float(found[2]))
+    name, _, value = spec.partition(":")
+    if name == "watermark":
+        return Watermark(read_image(value) if value else resize.render_text(DEFAULT_TEXT), on_crops)
+    if name == "camera":
+        if value:
+            raise UsageError(f"{spec!r}: camera takes no strength: use camera")
+        return Camera(on_crops)
+    if name not in BY_STRENGTH:
+        raise unknown_corruption(spec, name)
+    kind = BY_STRENGTH[name]
+    strength = parse_strength(value)
+    if strength and strength.low > strength.high:
+        raise UsageError(f"{spec!r} is upside down: use {name}:{strength.high:g}-{strength.low:g}")
+    if strength and kind.largest == 1 and 2 <= strength.high <= 255:
+        raise UsageError(f"{spec!r}: strengths are between 0 and 1: {strength.high:g} of 255 is {name}:{strength.high / 255:.2g}")
+    if not strength or not kind.smallest <= strength.low <= strength.high <= kind.largest or not strength.high:
+        limits = f"a number up to {kind.largest:g}" if not kind.smallest else f"{kind.smallest:g} to {kind.largest:g}"
+        raise UsageError(f"{spec!r}: {name} takes {limits}, as in {kind.example}, or a range LOW-HIGH")
+    return Jpeg(strength, on_crops) if name == "jpeg" else kind.make(strength)
+
+
+def unknown_corruption(spec: str, name: str) -> UsageError:
+    """The error for a name that is no corruption's."""
+    guesses = get_close_matches(name, [*BY_STRENGTH, "camera", "watermark"], 1)
+    if guesses:
+        return UsageError(f"{spec!r} is not a corruption: did you mean {spec.replace(name, guesses[0], 1)}?")
+    examples = ", ".join(kind.example for kind in BY_STRENGTH.values())
+    return UsageError(f"{spec!r} is not a corruption: use {examples}, camera or watermark:IMAGE")
+
+
+def noise_range(specs: Sequence[str]) -> Strength | None:
+    """The weakest and the strongest sigma of the Gaussian noise in specs; None if there is none."""
+    low = high = 0.0
+    for spec in specs:
+        name, _, value = spec.partition(":")
+        strength = parse_strength(value.partition("@")[0]) if name == "gaussian" else None
+        if strength:
+            low += 0 if "@" in value else strength.low
+            high = (high**2 + strength.high**2) ** 0.5
+    return Strength(low, high) if high else None
+
+
+def parse_strength(text: str) -> Strength | None:
+    """The strength in "0.25" or "0.1-0.5"; None in anything else."""
+    found = RANGE.fullmatch(text)
+    try:
+        return Strength(float(found[1]), float(found[2] or found[1])) if found else None
+    except ValueError:  # two points
+        return None
