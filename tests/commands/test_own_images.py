@@ -194,7 +194,7 @@ def test_small_work_runs_in_numpy_and_large_work_in_torch_with_equal_results(fol
     np.save(tmp_path / "small.npy", np.random.default_rng(0).random((1, 64, 64, 3), np.float32))
     np.save(tmp_path / "large.npy", np.tile(np.load(tmp_path / "small.npy"), (1, 8, 8, 1)))
     script = (
-        "import sys, numpy, vaectl.autoencoder\n"
+        "import sys, numpy, vaectl.models.autoencoder\n"
         "vaectl.models.autoencoder.NUMPY_MAC_LIMIT = 100_000_000\n"
         f"model = vaectl.load({str(folder / 'dae.safetensors')!r})\n"
         "small = model.denoise(numpy.load('small.npy'))\n"

@@ -25,7 +25,7 @@ Save = Callable[[str], tuple[int, str, str]]
 
 SAVE_SCRIPT = """
 import sys
-from vaectl import checkpoint
+from vaectl.models import checkpoint
 from vaectl.base.errors import VaectlError
 new = checkpoint.load("new.safetensors")
 print("ready", flush=True)

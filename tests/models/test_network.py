@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from vaectl.base.arrays import Shape
+from vaectl.base.shapes import Shape
 from vaectl.models.layers import (
     LAYERS,
     MAX_LAYERS,
@@ -20,7 +20,6 @@ from vaectl.models.layers import (
     Sigmoid,
     SiLU,
     Unflatten,
-    Upsample,
     count_macs,
     layer_shapes,
     layers_from_json,
@@ -76,7 +75,6 @@ def test_the_names_of_layers_and_fields_in_json_do_not_change() -> None:
     layers: list[Layer] = [
         Linear(1, 2),
         Conv2d(1, 2, 3, 4),
-        Upsample(2),
         Crop(1, 2),
         PixelUnshuffle(2),
         PixelShuffle(2),
@@ -85,7 +83,6 @@ def test_the_names_of_layers_and_fields_in_json_do_not_change() -> None:
     values = [
         {"layer": "linear", "in_features": 1, "out_features": 2},
         {"layer": "conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 3, "stride": 4},
-        {"layer": "upsample", "scale_factor": 2},
         {"layer": "crop", "height": 1, "width": 2},
         {"layer": "pixel_unshuffle", "downscale_factor": 2},
         {"layer": "pixel_shuffle", "upscale_factor": 2},
@@ -216,8 +213,8 @@ def test_every_skip_connection_must_be_added_to_its_own_shape() -> None:
         (Conv2d(3, 4, 3, 1), (4, 4, 1), "expects 3 channels"),
         (Conv2d(1, 4, 4, 1), (4, 4, 1), "odd kernel"),
         (Conv2d(1, 4, 3, 1), (16,), "expected an image"),
-        (Upsample(2), (16,), "expected an image"),
-        (Upsample(2**20), (2**8, 2**8, 1), "activations"),
+        (PixelUnshuffle(2), (16,), "expected an image"),
+        (Conv2d(1, 2**20, 1, 1), (2**8, 2**8, 1), "activations"),
         (Crop(5, 4), (4, 4, 1), "too small to crop"),
         (PixelUnshuffle(3), (4, 6, 1), "not multiples of 3"),
         (PixelShuffle(2), (4, 4, 3), "not a multiple of 4"),

@@ -21,7 +21,6 @@ from vaectl.models.layers import (
     PushSkip,
     ReLU,
     Unflatten,
-    Upsample,
 )
 from vaectl.models.network import Network, build_conv, build_mlp, build_unet, half_weights
 from vaectl.models.onnx_export import encode_model
@@ -114,8 +113,8 @@ def test_inputs_and_outputs_say_which_sizes_are_fixed() -> None:
         # A reshape of an image to another.
         [Conv2d(3, 3, 1, 1), Unflatten(8, 4, 3), Conv2d(3, 3, 3, 1), Unflatten(4, 8, 3)],
         [PixelUnshuffle(4), PixelShuffle(2), Conv2d(12, 12, 3, 1), PixelShuffle(2), Conv2d(3, 6, 1, 1), Gate()],
-        [Conv2d(3, 3, 5, 2), Upsample(4), Conv2d(3, 3, 3, 2)],
-        [PixelUnshuffle(2), Conv2d(12, 12, 5, 2), Upsample(2), PixelShuffle(2)],
+        [Conv2d(3, 48, 5, 2), PixelShuffle(4), Conv2d(3, 3, 3, 2)],
+        [PixelUnshuffle(2), Conv2d(12, 48, 5, 2), PixelShuffle(2), PixelShuffle(2)],
     ],
 )
 def test_layers_may_follow_one_another_in_any_order(layers: list[Layer]) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vaectl.base.arrays import Array
-from vaectl.models.layers import Conv2d, Layer, PixelShuffle, PixelUnshuffle, Upsample
+from vaectl.models.layers import Conv2d, Layer, PixelShuffle, PixelUnshuffle
 from vaectl.models.network import build_unet, half_weights
 from vaectl.models.numpy_engine import make_forward
 from vaectl.models.tiling import receptive_radius, required_multiple, run_tiled
@@ -11,7 +11,7 @@ from vaectl.models.tiling import receptive_radius, required_multiple, run_tiled
 def test_kernels_add_up_to_the_receptive_radius() -> None:
     layers: list[Layer] = [Conv2d(1, 1, 3, 1), Conv2d(1, 1, 5, 1)]
     assert (receptive_radius(layers), required_multiple(layers)) == (3, 1)
-    layers = [Conv2d(1, 1, 3, 2), Conv2d(1, 1, 3, 1), Upsample(2), Conv2d(1, 1, 3, 1)]
+    layers = [Conv2d(1, 1, 3, 2), Conv2d(1, 4, 3, 1), PixelShuffle(2), Conv2d(1, 1, 3, 1)]
     assert (receptive_radius(layers), required_multiple(layers)) == (1 + 2 + 1 + 1, 2)
     assert required_multiple([PixelUnshuffle(4), PixelShuffle(4)]) == 4
 

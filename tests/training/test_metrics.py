@@ -69,7 +69,7 @@ def test_the_reconstruction_under_a_gaussian_likelihood_depends_on_its_sigma() -
 def test_corrupted_and_denoised_images_are_compared_with_the_clean_ones() -> None:
     network = build_mlp((20, 20, 1), 3, [5], variational=False)
     images = np.full((10, 20, 20, 1), 128, np.uint8)
-    config = EvalConfig(parse_corruptions(["gaussian:0.1"]), read_image_file, samples=100, ssim=True)
+    config = EvalConfig(parse_corruptions(["gaussian:0.1"], read_image_file), samples=100, ssim=True)
     found = means(compute_metrics(network, zero_weights(network), images, config))
     assert found["psnr_before"] == pytest.approx(20, abs=0.3)
     assert found["psnr"] > 50

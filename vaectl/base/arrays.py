@@ -11,7 +11,6 @@ from vaectl.base.errors import VaectlError
 Array = NDArray[np.float32]
 # Stored images, 0 to 255.
 UInt8Array = NDArray[np.uint8]
-Shape = tuple[int, ...]
 
 # The smallest positive and the largest number, as Python has them.
 MIN_FLOAT32, MAX_FLOAT32 = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)

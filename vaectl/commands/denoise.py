@@ -12,7 +12,7 @@ from vaectl.commands import options
 
 if TYPE_CHECKING:
     from vaectl.base.arrays import Array
-    from vaectl.io.inputs import Batch, read_image_file
+    from vaectl.io.inputs import Batch
     from vaectl.io.outputs import Destination
     from vaectl.models.autoencoder import Autoencoder
 
@@ -64,6 +64,7 @@ def denoise(
     from vaectl.commands import console
     from vaectl.datasets.named import open_sources
     from vaectl.images.corruption import NumpyRandom, apply_corruptions, parse_corruptions
+    from vaectl.io.inputs import read_image_file
     from vaectl.io.outputs import IMAGE_FORMATS, Layout, parse_destination, write_images
     from vaectl.io.sources import parse_shard
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vaectl.base.arrays import Shape, UInt8Array
+from vaectl.base.arrays import UInt8Array
 from vaectl.base.errors import VaectlError
+from vaectl.base.shapes import Shape
 from vaectl.base.text import list_names
 from vaectl.datasets.samples import ImageStream, Sample, is_held_out, join_pairs, split_by_content
 from vaectl.images import resize

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaectl.base.arrays import Shape, UInt8Array
+from vaectl.base.arrays import UInt8Array
 from vaectl.base.errors import VaectlError
+from vaectl.base.shapes import Shape
 from vaectl.datasets.array_files import IN_MEMORY, array_samples, file_stream
 from vaectl.datasets.cache import DiskCache
 from vaectl.datasets.catalogue import NAMES, SPLITS

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaectl.base.arrays import Array, Shape
+from vaectl.base.arrays import Array
 from vaectl.base.errors import UsageError
+from vaectl.base.shapes import Shape
 from vaectl.images import codecs, resize
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL.Image import Image
 
-from vaectl.base.arrays import Array, Shape, to_finite
+from vaectl.base.arrays import Array, to_finite
 from vaectl.base.errors import UsageError, VaectlError, warn
+from vaectl.base.shapes import Shape
 from vaectl.base.text import list_names
 from vaectl.datasets.named import open_source
 from vaectl.images import resize

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from math import prod
 from typing import Any
 
-from vaectl.base.arrays import Shape
+from vaectl.base.shapes import Shape
 
 # No real network comes near these limits. A damaged or hostile checkpoint must fail before any memory is allocated.
 MAX_ACTIVATIONS = 2**28  # per layer and image: 1 GiB in float32

@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any, Literal, TypeVar
 
-from vaectl.base.arrays import Shape
+from vaectl.base.shapes import Shape
 from vaectl.models.layers import (
     MAX_WEIGHTS,
     AddSkip,

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vaectl import __version__
-from vaectl.base.arrays import Array, Shape
+from vaectl.base.arrays import Array
 from vaectl.base.errors import UsageError, VaectlError
 from vaectl.base.extras import importing
+from vaectl.base.shapes import Shape
 from vaectl.models.layers import Conv2d, Crop, Layer, Unflatten, layer_shapes
 from vaectl.models.network import Network
 from vaectl.models.tiling import required_multiple

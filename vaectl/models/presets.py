@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log2, prod
 
-from vaectl.base.arrays import Shape
+from vaectl.base.shapes import Shape
 from vaectl.models import network as networks
 from vaectl.models.network import Network
 

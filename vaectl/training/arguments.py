@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from vaectl.base.arrays import MAX_FLOAT32, Shape
+from vaectl.base.arrays import MAX_FLOAT32
 from vaectl.base.errors import UsageError
+from vaectl.base.shapes import Shape
 from vaectl.datasets.load import Dataset
 from vaectl.datasets.samples import Preprocessing
 from vaectl.models import network as networks

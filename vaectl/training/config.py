@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import Any
 
-from vaectl.base.arrays import Shape
+from vaectl.base.shapes import Shape
 from vaectl.models.presets import default_architecture
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from vaectl.base.arrays import Shape, UInt8Array
+from vaectl.base.arrays import UInt8Array
+from vaectl.base.shapes import Shape
 from vaectl.training.distributed import ALONE, World
 
 N_INIT_IMAGES = 10_000  # images from which weights are initialized and latent statistics computed

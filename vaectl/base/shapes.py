@@ -1,0 +1,3 @@
+"""The shape of an array, importable without NumPy."""
+
+Shape = tuple[int, ...]
