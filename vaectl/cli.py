@@ -87,9 +87,11 @@ class Command(TyperCommand):
 
 def load_command(name: str) -> TyperCommand:
     """A command with all its options."""
+    from vaectl.commands.options import flatten_groups
+
     function = getattr(import_module(f"vaectl.commands.{name}"), name)
     own = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
-    own.command(name, cls=Command, help=f"{COMMANDS[name]}\n\n{getdoc(function) or ''}")(function)
+    own.command(name, cls=Command, help=f"{COMMANDS[name]}\n\n{getdoc(function) or ''}")(flatten_groups(function))
     return cast(TyperCommand, typer.main.get_command(own))
 
 

@@ -19,8 +19,9 @@ from vaectl.models.device import resolve_device
 from vaectl.models.layers import count_macs
 from vaectl.models.network import Network, build_conv, build_mlp, build_unet
 from vaectl.training import loop
-from vaectl.training.config import make_config
 from vaectl.training.loader import ImageDataset
+from vaectl.training.plan import choose_config
+from vaectl.training.settings import Hyperparameters
 
 NETWORKS = {
     "mlp, 28 x 28": (build_mlp((28, 28, 1), 10, [500, 500], variational=True), "mlp", 60_000, ()),
@@ -57,7 +58,7 @@ def epoch_seconds(network: Network, architecture: str, count: int, corrupt: tupl
     dataset = ImageDataset(images, device)
     likelihood = "bernoulli" if architecture == "mlp" else "gaussian"
     others = {"beta": float(network.variational), "corrupt": corrupt, "likelihood": likelihood}
-    config = make_config(architecture, count, epochs=RUNS + 1, lr=1e-4, **others)
+    config = choose_config(Hyperparameters(epochs=RUNS + 1, lr=1e-4, **others), architecture, count)
     ends: list[float] = []
 
     def on_step(trainer: loop.Trainer) -> None:

@@ -5,8 +5,9 @@ from itertools import pairwise
 import pytest
 
 from vaectl.commands import console
-from vaectl.training.config import make_config
+from vaectl.training.plan import choose_config
 from vaectl.training.progress import Progress
+from vaectl.training.settings import Hyperparameters, Objective
 
 
 @dataclass
@@ -26,11 +27,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def progress_at(step: int, steps: int, *, ends_epoch: bool = False, beta: float = 1, objective: str = "elbo") -> Progress:
-    config = make_config(
-        "mlp", 1000, max_fan_in=784, epochs=1, batch_size=10, lr=None, beta=beta, corrupt=(), likelihood="bernoulli", sigma=None,
-        samples=1, objective=objective, binarize=False, precision="auto", seed=0,
-    )  # fmt: skip
+def progress_at(step: int, steps: int, *, ends_epoch: bool = False, beta: float = 1, objective: Objective = "elbo") -> Progress:
+    wanted = Hyperparameters(epochs=1, batch_size=10, beta=beta, corrupt=(), objective=objective)
+    config = choose_config(wanted, "mlp", 1000, 784)
     return Progress(step, steps, 0, 1, ends_epoch, config, 2 + beta, 2, 1, {}, seconds=5)
 
 
@@ -78,9 +77,3 @@ def test_quiet_prints_nothing_and_json_goes_to_stdout(clock: Clock, capfd: pytes
     out, err = capfd.readouterr()
     assert err == ""
     assert json.loads(out) == {"epoch": 1, "loss": 3, "reconstruction": 2, "kl": 1}
-
-
-def test_json_has_the_keys_of_version_0_1_at_every_level() -> None:
-    found = json.loads(console.to_json({"metrics": {"images": 7}, "network": {"latent_dim": 2}}))
-    assert found["figures"] == found["metrics"] == {"images": 7, "pictures": 7}
-    assert found["network"] == {"latent_dim": 2, "latent": 2}

@@ -35,13 +35,6 @@ def test_the_json_says_how_the_metrics_were_computed(run: Call, vae: Path) -> No
     assert all(word in table for word in ("-ELBO", "NLL", "PSNR", "SSIM", "active units", "samples       30"))
 
 
-def test_the_json_has_the_keys_of_version_0_1_too(run: Call, vae: Path) -> None:
-    found = json.loads(run("evaluate", "-c", vae, "--samples", 0, "--json").stdout)
-    assert found["figures"] == found["metrics"]
-    assert found["pictures"] == found["images"] == 500
-    assert found["latent"] == found["latent_dim"] == 2
-
-
 def test_more_samples_give_a_tighter_bound(run: Call, vae: Path) -> None:
     one, hundred = (
         json.loads(run("evaluate", "-c", vae, "--samples", count, "-q").stdout)["metrics"]["nll"] for count in (1, 100)

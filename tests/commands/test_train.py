@@ -52,13 +52,12 @@ def test_the_card_describes_the_whole_run(run: Call, small_data: Path, tmp_path:
     assert set(card.versions) == {"vaectl", "torch", "numpy", "python"}
 
 
-def test_the_json_lines_are_epochs_then_metrics_under_their_new_and_old_names(run: Call, small_data: Path) -> None:
+def test_the_json_lines_are_epochs_then_metrics(run: Call, small_data: Path) -> None:
     *epochs, last = map(json.loads, run("train", "vae", "--data", small_data, *QUICK, "--json", "-q").stdout.splitlines())
     assert [epoch["epoch"] for epoch in epochs] == [1, 2]
     assert all(epoch["loss"] == pytest.approx(epoch["reconstruction"] + epoch["kl"]) for epoch in epochs)
     assert last["checkpoint"] == "vae.safetensors"
-    assert last["metrics"]["images"] == last["metrics"]["pictures"] == 500
-    assert last["figures"] == last["metrics"]
+    assert last["metrics"]["images"] == 500
 
 
 def test_an_existing_checkpoint_is_replaced_only_with_force(run: Call, small_data: Path, tmp_path: Path) -> None:
@@ -142,17 +141,7 @@ def test_info_prints_the_card_as_text_and_json(run: Call, vae: Path) -> None:
     text = run("info", vae).stdout.decode()
     assert "linear 784 64 > silu" in text and "28 x 28, gray" in text and "2 dimensions, a distribution" in text
     card = json.loads(run("info", vae, "--json").stdout)
-    assert card["network"]["latent_dim"] == 2 and card["format"] == 2
-
-
-def test_the_json_of_info_has_the_keys_of_version_0_1_too(run: Call, vae: Path) -> None:
-    card = json.loads(run("info", vae, "--json").stdout)
-    assert card["figures"] == card["metrics"]
-    assert card["metrics"]["pictures"] == card["metrics"]["images"] == 500
-    assert card["latent"] == card["latent_stats"]
-    assert card["network"]["picture"] == card["network"]["image_shape"] == [28, 28, 1]
-    assert card["network"]["latent"] == card["network"]["latent_dim"] == 2
-    assert card["training"]["adam"] == card["training"]["betas"]
+    assert card["network"]["latent_dim"] == 2 and card["format"] == 1
 
 
 def test_data_can_be_piped_in(run: Call, tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from vaectl.images.corruption import parse_corruptions
 from vaectl.io.inputs import read_image_file
 from vaectl.models.network import build_mlp, build_unet
 from vaectl.training import loop
-from vaectl.training.config import TrainConfig, make_config
 from vaectl.training.loader import DataLoader, ImageDataset, RandomCrops
 from vaectl.training.loop import Trainer, TrainResult, TrainState, Validate
 from vaectl.training.losses import Likelihood
 from vaectl.training.metrics import Metrics
+from vaectl.training.plan import choose_config
 from vaectl.training.progress import Progress
+from vaectl.training.settings import Hyperparameters, TrainConfig
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.01, beta=1.0, corrupt=(), precision="fp32")
 GAUSSIAN = dataclasses.replace(CONFIG, likelihood="gaussian")
@@ -278,7 +279,7 @@ def test_binarized_gray_costs_the_entropy_of_its_pixels() -> None:
 def test_fewer_images_than_the_batch_size_make_one_batch() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1), np.uint8)
     seen: list[Progress] = []
-    result = fit(images, make_config("mlp", 3, beta=1.0, corrupt=(), epochs=5), on_progress=seen.append)
+    result = fit(images, choose_config(Hyperparameters(beta=1.0, corrupt=(), epochs=5), "mlp", 3), on_progress=seen.append)
     assert seen[-1].steps == 5
     assert all(np.isfinite(weight).all() for weight in result.weights.values())
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -259,18 +260,18 @@ def test_a_checkpoint_can_be_written_to_stdout(
 @pytest.mark.fault(30)
 def test_two_outputs_that_share_a_state_cannot_be_trained_at_once(tmp_path: Path) -> None:
     run3 = str(tmp_path / "run3")
-    first = resume.checkpointing(run3, "", resume=False, force=False)
-    second = resume.checkpointing(f"{run3}.safetensors", "", resume=False, force=False)
+    first = resume.saving_state(run3, "", resume=False, force=False)
+    second = resume.saving_state(f"{run3}.safetensors", "", resume=False, force=False)
     with first, pytest.raises(VaectlError, match="in use by another training run"), second:
         pass
 
 
 def test_without_an_output_nothing_is_saved_or_resumed() -> None:
-    with resume.checkpointing(None, "", resume=False, force=False) as checkpointer:
-        assert checkpointer.path is None
+    with resume.saving_state(None, "", resume=False, force=False) as saver:
+        assert saver.path is None
     with (
         pytest.raises(UsageError, match="no output is not a file"),
-        resume.checkpointing(None, "", resume=True, force=False),
+        resume.saving_state(None, "", resume=True, force=False),
     ):
         pass
 
@@ -279,3 +280,12 @@ def test_a_finished_run_has_nothing_to_resume(run: Call, small_data: Path) -> No
     command = ("train", "ae", "--data", small_data, "--hidden", "8", "--epochs", "1")
     run(*command)
     one_line(run(*command, "--resume", code=1), "'ae.safetensors' is complete, there is nothing to resume")
+
+
+def test_a_state_from_before_a_setting_existed_resumes_with_its_default(interrupted_file: Path) -> None:
+    saved = resume.load(str(interrupted_file))
+    before = {name: value for name, value in saved.run_config.items() if name != "schedule"}
+    saver = resume.StateSaver(STATE, "vaectl train vae", replace(saved, run_config=before))
+    assert saver.start(before | {"schedule": "linear"}, saved.versions) is saved.state
+    with pytest.raises(VaectlError, match="schedule linear, not cosine"):
+        saver.start(before | {"schedule": "cosine"}, saved.versions)

@@ -115,7 +115,7 @@ def test_training_a_unet_learns_from_crops(digits: NDArray[np.uint8]) -> None:
         ({"fit": "fill"}, "fit='fill': choose one of crop, pad, stretch"),
         ({"likelihood": "normal"}, "choose one of bernoulli, gaussian"),
         ({"precision": "fp16"}, "choose one of auto, fp32, bf16"),
-        ({"hidden": [8, 0]}, "hidden=0: give a finite number above 0"),
+        ({"hidden": [8, 0]}, r"hidden=\[8, 0\]: give a finite number above 0"),
         ({"latent_dim": -1}, "latent_dim=-1: give a finite number above 0"),
         ({"epochs": 0}, "epochs=0: give a finite number above 0"),
         ({"sigma": 1e300, "likelihood": "gaussian"}, "sigma=1e\\+300: give a finite number above 0"),

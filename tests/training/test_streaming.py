@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from support import ForkServer, Result, one_line
 from torch import Generator
+from vaectl.training.streaming import StreamedImages, count_epoch, shuffle
 
 import vaectl
 from vaectl.datasets import folders
@@ -21,7 +22,6 @@ from vaectl.io.tars import Shards
 from vaectl.models import checkpoint
 from vaectl.training import streaming
 from vaectl.training.distributed import World
-from vaectl.training.streaming import StreamedImages, count_epoch, shuffle
 
 Call = Callable[..., Result]
 

@@ -36,15 +36,6 @@ BAR_DELAY = 1.0  # seconds of work before a bar appears
 BAR_INTERVAL = 0.1
 LINE_INTERVAL = 60.0
 N_PREVIEW = 8
-# Keys of JSON results that version 0.1 called otherwise; both are written.
-OLD_KEYS = {
-    "metrics": "figures",
-    "images": "pictures",
-    "latent_dim": "latent",
-    "latent_stats": "latent",
-    "image_shape": "picture",
-    "betas": "adam",
-}
 
 
 def print_line(line: str, console: "Console | None" = None) -> None:
@@ -242,15 +233,8 @@ def print_preview(model: Autoencoder, held_out: UInt8Array) -> None:
 
 
 def to_json(values: Mapping[str, Any], indent: int | None = 2) -> str:
-    """JSON with the keys of this version and, beside them, those of version 0.1."""
-
-    def with_old_keys(value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        new = {name: with_old_keys(item) for name, item in value.items()}
-        return new | {OLD_KEYS[name]: item for name, item in new.items() if name in OLD_KEYS}
-
-    return json.dumps(with_old_keys(values), sort_keys=indent is not None, indent=indent)
+    """JSON with sorted keys, or on one line in the given order."""
+    return json.dumps(values, sort_keys=indent is not None, indent=indent)
 
 
 def write_json(values: Mapping[str, Any], indent: int | None = 2) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,34 +19,35 @@ if TYPE_CHECKING:
 
 DEFAULT = "photo"
 
+COMPARE = typer.Option(
+    "--compare", help="Put each image above its result; with --corrupt, the clean, the corrupted and the denoised one."
+)
 STRENGTH = typer.Option(
     "--strength", min=0, max=1, metavar="X", help="How much of the noise is removed: 0.7 leaves some grain in photos."
 )
 
 
+@dataclass(frozen=True)
+class DenoiseOptions:
+    """How images are denoised, and what of it is shown."""
+
+    strength: Annotated[float, STRENGTH] = 1
+    corrupt: options.Corrupt = None
+    compare: Annotated[bool, COMPARE] = False
+    seed: options.Seed = 0
+
+
 def denoise(
+    *,
     inputs: options.Images = None,
-    strength: Annotated[float, STRENGTH] = 1,
-    corrupt: options.Corrupt = None,
-    compare: Annotated[
-        bool,
-        typer.Option(
-            "--compare", help="Put each image above its result; with --corrupt, the clean, the corrupted and the denoised one."
-        ),
-    ] = False,
+    how: DenoiseOptions,
     shard: options.Shard = None,
-    invert: options.Invert = False,
-    skip_bad: options.SkipBad = False,
-    checkpoint: options.CheckpointFile = None,
+    reading: options.ReadOptions,
+    model_options: options.ModelOptions,
     output: options.Output = None,
     format: options.ImageFormat = None,
     keep_format: options.KeepFormat = False,
-    columns: options.Columns = None,
-    scale: options.Scale = None,
-    animate: options.Animate = False,
-    fps: options.FramesPerSecond = 10,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
+    layout: options.LayoutOptions,
     quiet: options.Quiet = False,
 ) -> None:
     """Without a trained denoiser in this folder, photo is used, which is ready-made. It takes photos of any size, as every unet
@@ -65,31 +67,31 @@ def denoise(
     from vaectl.datasets.named import open_sources
     from vaectl.images.corruption import NumpyRandom, apply_corruptions, parse_corruptions
     from vaectl.io.inputs import read_image_file
-    from vaectl.io.outputs import IMAGE_FORMATS, Layout, parse_destination, write_images
+    from vaectl.io.outputs import IMAGE_FORMATS, parse_destination, write_images
     from vaectl.io.sources import parse_shard
 
     part = parse_shard(shard) if shard else None
-    destination = parse_destination(output, format, IMAGE_FORMATS, animate=animate, keep_format=keep_format)
+    destination = parse_destination(output, format, IMAGE_FORMATS, animate=layout.animate, keep_format=keep_format)
     if part and not destination.is_folder:
         raise UsageError("--shard is for a folder of results: use it as in --shard 2/8 -o clean/")
     if destination.is_folder:
         check_originals_stay(inputs or [], destination)
-    model = load_denoiser(checkpoint, device)
-    corruptions = parse_corruptions(corrupt or [], read_image_file, on_crops=not model.network.has_latent)
-    random = NumpyRandom((seed, part.index) if part else seed)
+    model = load_denoiser(model_options)
+    corruptions = parse_corruptions(how.corrupt or [], read_image_file, on_crops=not model.network.has_latent)
+    random = NumpyRandom((how.seed, part.index) if part else how.seed)
 
     def denoised(images: "Array") -> "Array":
         channels = model.image_shape[2]
         clean, alpha = images[..., :channels], images[..., channels:]
         corrupted = apply_corruptions(corruptions, clean, random).astype(np.float32)
-        result = strength * model.denoise(corrupted) + (1 - strength) * corrupted
-        shown = ([clean, corrupted, result] if corruptions else [clean, result]) if compare else [result]
+        result = how.strength * model.denoise(corrupted) + (1 - how.strength) * corrupted
+        shown = ([clean, corrupted, result] if corruptions else [clean, result]) if how.compare else [result]
         return np.concatenate([np.concatenate([stack, alpha], axis=3) for stack in shown], axis=1)
 
     sources = open_sources(inputs or [], "an IMAGE, a folder or an NPY", part)
-    tracked = console.track(model.read(sources, invert=invert, skip_bad=skip_bad), sources, quiet)
+    tracked = console.track(model.read(sources, invert=reading.invert, skip_bad=reading.skip_bad), sources, quiet)
     monitor = NoiseMonitor(model)
-    write_images((batch.map(denoised) for batch in monitor.watch(tracked)), destination, Layout(columns, scale, fps))
+    write_images((batch.map(denoised) for batch in monitor.watch(tracked)), destination, layout.make_layout())
     monitor.warn()
 
 
@@ -103,7 +105,7 @@ def check_originals_stay(paths: Sequence[str], destination: "Destination") -> No
             raise UsageError(f"{destination.path!r} holds the originals: name another folder with -o")
 
 
-def load_denoiser(path: str | None, device: str) -> "Autoencoder":
+def load_denoiser(given: options.ModelOptions) -> "Autoencoder":
     """The named model, else the denoiser in this folder, else the ready-made one.
 
     Raises:
@@ -111,6 +113,7 @@ def load_denoiser(path: str | None, device: str) -> "Autoencoder":
     """
     from vaectl.models import autoencoder
 
+    path, device = given.checkpoint, given.device
     chosen = options.find_checkpoint(path, preferred="dae", pretrained=DEFAULT)
     model = autoencoder.load(chosen, device)
     if not path and not model.card.denoises:  # here are other models only

@@ -15,17 +15,16 @@ RAY = option("--ray", metavar="ADDRESS", help=RAY_HELP)
 
 
 def encode(
+    *,
     inputs: options.Images = None,
-    checkpoint: options.CheckpointFile = None,
+    model_options: options.ModelOptions,
     output: options.LatentOutput = None,
     format: options.LatentFormat = None,
     sample: Annotated[bool, typer.Option("--sample", help="Sample from q(z|x) instead of taking its mean (VAE only).")] = False,
     shard: options.Shard = None,
     ray: Annotated[str | None, RAY] = None,
-    invert: options.Invert = False,
-    skip_bad: options.SkipBad = False,
+    reading: options.ReadOptions,
     seed: options.Seed = 0,
-    device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
     """Writes one latent per image. Images are turned upright, transparency becomes black, and size and channels become those of
@@ -44,7 +43,6 @@ def encode(
     from vaectl.datasets.named import open_sources
     from vaectl.io.outputs import LATENT_FORMATS, parse_destination, write_latents
     from vaectl.io.sources import parse_shard
-    from vaectl.models import autoencoder
 
     if ray:
         if shard or sample or format:
@@ -52,20 +50,25 @@ def encode(
         if not output or output == files.STDOUT or os.path.splitext(output)[1]:
             raise UsageError("--ray writes a folder of tables: name it, as in --ray local -o latents/")
         files.check_folder_writable(output)
-        encode_on_ray(ray, options.find_checkpoint(checkpoint), inputs or [], output, invert, skip_bad, device, quiet)
+        encode_on_ray(ray, inputs or [], output, reading, model_options, quiet)
         return
     part = parse_shard(shard) if shard else None
     destination = parse_destination(output, format, LATENT_FORMATS)
-    model = autoencoder.load(options.find_checkpoint(checkpoint), device)
+    model = model_options.load()
     model.require_latent()
     rng = np.random.default_rng((seed, part.index) if part else seed) if sample else None
     sources = open_sources(inputs or [], "an IMAGE, a folder or an NPY", part)
-    tracked = console.track(model.read(sources, invert=invert, skip_bad=skip_bad), sources, quiet)
+    tracked = console.track(model.read(sources, invert=reading.invert, skip_bad=reading.skip_bad), sources, quiet)
     write_latents((batch.map(lambda stack: model.encode(stack, rng=rng)) for batch in tracked), destination)
 
 
 def encode_on_ray(
-    address: str, checkpoint: str, inputs: list[str], folder: str, invert: bool, skip_bad: bool, device: str, quiet: bool
+    address: str,
+    inputs: list[str],
+    folder: str,
+    reading: options.ReadOptions,
+    model_options: options.ModelOptions,
+    quiet: bool,
 ) -> None:
     """Encode on a Ray cluster, with a bar on a terminal."""
     from vaectl.commands import console
@@ -74,11 +77,11 @@ def encode_on_ray(
     with console.counter(quiet) as count:
         on_ray.encode(
             address,
-            checkpoint,
+            options.find_checkpoint(model_options.checkpoint),
             inputs,
             folder,
-            invert=invert,
-            skip_bad=skip_bad,
-            device=device,
+            invert=reading.invert,
+            skip_bad=reading.skip_bad,
+            device=model_options.device,
             on_part=lambda images, total: count(images, lambda: total),
         )

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -27,21 +27,28 @@ JSON = typer.Option("--json", help="Print JSON on stdout, also on a terminal.")
 OUTPUT = option("-o", "--output", metavar="FILE", help="Write the JSON or CSV to a file.")
 
 
+@dataclass(frozen=True)
+class DataOptions:
+    """The images that are evaluated, and how they are prepared."""
+
+    data: Annotated[str | None, options.DATA] = None
+    noisy: options.Noisy = None
+    split: Annotated[Literal["test", "train"], SPLIT] = "test"
+    binarize: Annotated[bool | None, BINARIZE] = None
+    corrupt: options.Corrupt = None
+    shard: options.Shard = None
+    skip_bad: options.SkipBad = False
+
+
 def evaluate(
-    data: Annotated[str | None, options.DATA] = None,
-    noisy: options.Noisy = None,
-    split: Annotated[Literal["test", "train"], SPLIT] = "test",
+    *,
+    images: DataOptions,
     samples: Annotated[int, SAMPLES] = 1000,
-    binarize: Annotated[bool | None, BINARIZE] = None,
-    corrupt: options.Corrupt = None,
-    shard: options.Shard = None,
-    skip_bad: options.SkipBad = False,
     per_image: Annotated[bool, PER_IMAGE] = False,
     as_json: Annotated[bool, JSON] = False,
-    checkpoint: options.CheckpointFile = None,
+    model_options: options.ModelOptions,
     output: Annotated[str | None, OUTPUT] = None,
     seed: options.Seed = 0,
-    device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
     """Computes -ELBO and its parts and NLL by importance sampling, under N(0, I) and under the learned prior; MSE, PSNR, SSIM and
@@ -59,13 +66,13 @@ def evaluate(
         raise UsageError("--per-image writes CSV: leave out --json")
     if output and os.path.splitext(output)[1] not in ("", f".{kind}"):
         raise UsageError(f"{output!r}: evaluate writes {kind} here: change the suffix of -o")
-    if noisy and not data:
+    if images.noisy and not images.data:
         raise UsageError("--noisy goes with --data, the folder of the clean images")
     if per_image and processes.world_size() > 1:
         raise UsageError("--per-image is for one process: use --shard, as in --shard 2/8, in each of several")
     if output:
         files.check_writable(output)
-    path = options.find_checkpoint(checkpoint)
+    path = options.find_checkpoint(model_options.checkpoint)
 
     from vaectl.base.memory import reuse_large_blocks
     from vaectl.commands import console
@@ -90,16 +97,10 @@ def evaluate(
 
         result = evaluate.evaluate(
             path,
-            data,
-            noisy=noisy,
-            split=split,
+            **vars(images) | {"shard": parse_shard(images.shard) if images.shard else None},
             samples=samples,
-            binarize=binarize,
-            corrupt=corrupt,
-            shard=parse_shard(shard) if shard else None,
-            skip_bad=skip_bad,
             seed=seed,
-            device=device,
+            device=model_options.device,
             on_batch=on_batch,
         )
     if not speaks:

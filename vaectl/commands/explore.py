@@ -12,13 +12,12 @@ OUTPUT = option("-o", "--output", metavar="FILE", help="The .html to write; - is
 
 
 def explore(
+    *,
     inputs: options.Images = None,
     count: Annotated[int, COUNT] = 2000,
-    invert: options.Invert = False,
-    skip_bad: options.SkipBad = False,
-    checkpoint: options.CheckpointFile = None,
+    reading: options.ReadOptions,
+    model_options: options.ModelOptions,
     output: Annotated[str | None, OUTPUT] = None,
-    device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
     """Writes one HTML file, which works without a network or a server: a map of the images, and the decoder below the pointer.
@@ -36,15 +35,15 @@ def explore(
     from vaectl.web import explorer
 
     destination = parse_destination(output, None, PAGE_FORMATS)
-    path = options.find_checkpoint(checkpoint)
+    path = options.find_checkpoint(model_options.checkpoint)
     with console.counter(quiet) as count_read:
         page = explorer.explore(
             path,
             inputs or None,
             count=count,
-            invert=invert,
-            skip_bad=skip_bad,
-            device=device,
+            invert=reading.invert,
+            skip_bad=reading.skip_bad,
+            device=model_options.device,
             on_read=lambda more, total: count_read(more, lambda: total),
         )
     with files.open_output(destination.path) as stream:

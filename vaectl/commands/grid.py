@@ -29,16 +29,16 @@ AT = option("--at", metavar="IMAGE|NPY|CSV", autocompletion=options.complete_inp
 
 
 def grid(
+    *,
     range_: Annotated[tuple[float, float] | None, RANGE] = None,
     steps: Annotated[int | None, STEPS] = None,
     dims: Annotated[tuple[int, int] | None, DIMS] = None,
     spacing: Annotated[Literal["linear", "quantile"], SPACING] = "linear",
     at: Annotated[str | None, AT] = None,
-    checkpoint: options.CheckpointFile = None,
+    model_options: options.ModelOptions,
     output: options.Output = None,
     format: options.StillFormat = None,
     scale: options.Scale = None,
-    device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
     """The first dimension increases to the right, the second upwards.
@@ -53,12 +53,12 @@ def grid(
     from vaectl.io import terminal
     from vaectl.io.inputs import Batch, read_points
     from vaectl.io.outputs import STILL_FORMATS, Layout, parse_destination, write_images
-    from vaectl.models import autoencoder, latents
+    from vaectl.models import latents
 
     destination = parse_destination(output, format, STILL_FORMATS)
     if range_ and range_[0] >= range_[1]:
         raise UsageError(f"--range {range_[0]:g} {range_[1]:g}: give a lower and a higher number, as in --range -3 3")
-    model = autoencoder.load(options.find_checkpoint(checkpoint), device)
+    model = model_options.load()
     model.require_latent()
     stats = model.card.latent_stats
     dims = dims or most_varied_dims(stats.std)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def interpolate(
+    *,
     inputs: options.ImagesOrLatents = None,
     steps: Annotated[
         int, typer.Option("--steps", min=2, metavar="N", help="Steps from each item to the next, both included.")
@@ -24,16 +25,11 @@ def interpolate(
         Literal["linear", "slerp"], typer.Option("--method", help="Interpolate along a straight line or a great circle.")
     ] = "linear",
     loop: Annotated[bool, typer.Option("--loop", help="Return from the last item to the first.")] = False,
-    invert: options.Invert = False,
-    skip_bad: options.SkipBad = False,
-    checkpoint: options.CheckpointFile = None,
+    reading: options.ReadOptions,
+    model_options: options.ModelOptions,
     output: options.Output = None,
     format: options.AnyFormat = None,
-    columns: options.Columns = None,
-    scale: options.Scale = None,
-    animate: options.Animate = False,
-    fps: options.FramesPerSecond = 10,
-    device: options.Device = "auto",
+    layout: options.LayoutOptions,
     quiet: options.Quiet = False,
 ) -> None:
     """Interpolates in the latent space from each image or latent to the next. A pipe or an .npy gets latents; an image or an
@@ -49,26 +45,26 @@ def interpolate(
     from vaectl.datasets.named import open_sources
     from vaectl.images import resize
     from vaectl.io.inputs import Item, batched, read_points
-    from vaectl.io.outputs import ALL_FORMATS, Layout, parse_destination, write_either
-    from vaectl.models import autoencoder, latents
+    from vaectl.io.outputs import ALL_FORMATS, parse_destination, write_either
+    from vaectl.models import latents
 
-    destination = parse_destination(output, format, ALL_FORMATS, animate=animate)
+    destination = parse_destination(output, format, ALL_FORMATS, animate=layout.animate)
 
     @cache
     def model() -> "Autoencoder":
-        return autoencoder.load(options.find_checkpoint(checkpoint), device)
+        return model_options.load()
 
     def encode(image: "Image") -> "Array":
         pixels = resize.to_pixels(resize.resize_image(image, model().card.resize_spec))
-        z: Array = model().encode(resize.invert(pixels) if invert else pixels)[0]
+        z: Array = model().encode(resize.invert(pixels) if reading.invert else pixels)[0]
         return z
 
     # The model is loaded only when the first image or the output needs it.
     sources = open_sources(inputs or [], "IMAGES, or an NPY or CSV of latents")
-    points = read_points(sources, encode, skip_bad=skip_bad)
+    points = read_points(sources, encode, skip_bad=reading.skip_bad)
     knots = np.concatenate([batch.arrays for batch in points])
     if len(knots) < 2:
         raise UsageError("interpolation needs two points: give at least two images or latents")
     path = enumerate(latents.path(knots, steps, method, loop=loop))
     batches = batched(Item(f"step-{index:05d}", z) for index, z in path)
-    write_either(batches, destination, lambda z: model().decode(z), Layout(columns, scale, fps))
+    write_either(batches, destination, lambda z: model().decode(z), layout.make_layout())

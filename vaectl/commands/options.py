@@ -1,9 +1,12 @@
-"""The options that commands share: one named type each."""
+"""The options that commands share: one named type each, in groups that are used together."""
 
+import inspect
 import os
 import warnings
-from functools import partial
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -55,6 +58,17 @@ def complete_corruptions(incomplete: str) -> list[str]:
         ]
     return [spec for spec in CORRUPTIONS if spec.startswith(incomplete)]
 
+
+COMPLETIONS: dict[str, Callable[[str], list[str]]] = {
+    "data": complete_data,
+    "init_from": complete_checkpoints,
+    "corrupt": complete_corruptions,
+    "device": complete_devices,
+}
+
+if TYPE_CHECKING:
+    from vaectl.io.outputs import Layout
+    from vaectl.models.autoencoder import Autoencoder
 
 option = partial(typer.Option, show_default=False)
 
@@ -140,6 +154,104 @@ def silence_warnings(quiet: bool) -> bool:
 
 
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", callback=silence_warnings, help="Print errors only.")]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model that a command runs, and where."""
+
+    checkpoint: CheckpointFile = None
+    device: Device = "auto"
+
+    def load(self) -> "Autoencoder":
+        """The model."""
+        from vaectl.models import autoencoder
+
+        return autoencoder.load(find_checkpoint(self.checkpoint), self.device)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How images are read."""
+
+    invert: Invert = False
+    skip_bad: SkipBad = False
+
+
+@dataclass(frozen=True)
+class LayoutOptions:
+    """How several images become one, or an animation."""
+
+    columns: Columns = None
+    scale: Scale = None
+    animate: Animate = False
+    fps: FramesPerSecond = 10
+
+    def make_layout(self) -> "Layout":
+        """What `write_images` takes."""
+        from vaectl.io.outputs import Layout
+
+        return Layout(self.columns, self.scale, self.fps)
+
+
+def flatten_groups(function: Callable[..., None]) -> Callable[..., None]:
+    """The function of a command, with the fields of its parameters that are dataclasses as parameters of their own.
+
+    typer makes an option of each.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    groups = {parameter.name: parameter.annotation for parameter in parameters if is_dataclass(parameter.annotation)}
+    flat: list[inspect.Parameter] = []
+    for parameter in parameters:
+        found = field_parameters(parameter.annotation) if parameter.name in groups else [parameter]
+        flat += [part.replace(kind=inspect.Parameter.KEYWORD_ONLY) for part in found]
+
+    @wraps(function)
+    def call(**values: Any) -> None:
+        made = {name: make_group(group, values) for name, group in groups.items()}
+        function(**values, **made)
+
+    call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+    call.__annotations__ = {}  # or typer would read those of `function`
+    del call.__wrapped__
+    return call
+
+
+def field_parameters(group: Any) -> Iterator[inspect.Parameter]:
+    """A parameter for each field of a dataclass that is an option: declared by typer, or by a `Setting` with flags."""
+    for found in fields(group):
+        setting = found.metadata.get("setting")
+        if setting and not setting.flags:
+            continue
+        kind: Any = found.type
+        if setting:
+            is_argument = not setting.flags[0].startswith("-")
+            info = (
+                typer.Argument(help=setting.help)
+                if is_argument
+                else option(
+                    *setting.flags,
+                    help=setting.help,
+                    metavar=setting.metavar,
+                    min=setting.low,
+                    max=setting.high,
+                    show_default=found.default is not None,
+                    autocompletion=COMPLETIONS.get(found.name),
+                )
+            )
+            kind = Annotated[setting.shell_type or kind, info]
+        default = inspect.Parameter.empty if found.default is MISSING else found.default
+        yield inspect.Parameter(found.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def make_group(group: Any, values: dict[str, Any]) -> Any:
+    """Make a dataclass of options from the values of its fields, which are removed."""
+    given = {}
+    for found in fields(group):
+        if found.name in values:
+            value, setting = values.pop(found.name), found.metadata.get("setting")
+            given[found.name] = setting.parse(value) if setting and setting.parse and value is not None else value
+    return group(**given)
 
 
 def find_checkpoint(given: str | None, preferred: str | None = None, pretrained: str | None = None) -> str:

@@ -13,19 +13,16 @@ LABEL = option("--label", metavar="NAME", help="Draw images of one label of the 
 
 
 def sample(
+    *,
     count: Annotated[int, typer.Option("-n", "--count", min=1, metavar="N", help="Number of samples.")] = 64,
     prior: Annotated[Literal["learned", "normal"] | None, PRIOR] = None,
     temperature: Annotated[float, TEMPERATURE] = 1,
     label: Annotated[str | None, LABEL] = None,
     seed: options.Seed = 0,
-    checkpoint: options.CheckpointFile = None,
+    model_options: options.ModelOptions,
     output: options.Output = None,
     format: options.AnyFormat = None,
-    columns: options.Columns = None,
-    scale: options.Scale = None,
-    animate: options.Animate = False,
-    fps: options.FramesPerSecond = 10,
-    device: options.Device = "auto",
+    layout: options.LayoutOptions,
     quiet: options.Quiet = False,
 ) -> None:
     """Samples the prior: a mixture of Gaussians that training fitted to the latents, or N(0, I). A pipe or an .npy gets latents;
@@ -36,11 +33,10 @@ def sample(
       vaectl sample -n 25 --temperature 0.8 -o digits.png
     """
     from vaectl.io.inputs import Batch
-    from vaectl.io.outputs import ALL_FORMATS, Layout, parse_destination, write_either
-    from vaectl.models import autoencoder
+    from vaectl.io.outputs import ALL_FORMATS, parse_destination, write_either
 
-    destination = parse_destination(output, format, ALL_FORMATS, animate=animate)
-    model = autoencoder.load(options.find_checkpoint(checkpoint), device)
+    destination = parse_destination(output, format, ALL_FORMATS, animate=layout.animate)
+    model = model_options.load()
     drawn = model.sample_latents(count, seed=seed, prior=prior, temperature=temperature, label=label)
     latents = Batch([f"sample-{index:05d}" for index in range(count)], drawn)
-    write_either([latents], destination, model.decode, Layout(columns, scale, fps))
+    write_either([latents], destination, model.decode, layout.make_layout())

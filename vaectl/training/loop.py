@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, sqrt
+from math import cos, inf, isfinite, pi, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +16,13 @@ from vaectl.images.corruption import Corruption, apply_corruptions
 from vaectl.models.network import Network, half_weights, split_pairs
 from vaectl.models.torch_engine import TorchRandom, build_module, translate_memory_errors
 from vaectl.training import losses
-from vaectl.training.config import TrainConfig
 from vaectl.training.distributed import ALONE, World
 from vaectl.training.loader import DataLoader, TrainImages, shift_images
 from vaectl.training.losses import Likelihood
 from vaectl.training.metrics import Metrics
 from vaectl.training.optimizer import Optimizer, init_weights
 from vaectl.training.progress import LOG_EVERY, MetricLogger, Progress
+from vaectl.training.settings import TrainConfig
 
 # The metrics of held-out images for given weights, (N,) each: `loss` and others; none if no images are held out.
 Validate = Callable[[Mapping[str, NDArray[np.float32]], Likelihood], Metrics]
@@ -267,8 +267,13 @@ def get_beta(config: TrainConfig, loader: DataLoader) -> float:
 
 
 def get_lr(config: TrainConfig, done: float) -> float:
-    """The learning rate after a fraction of all steps: linear warm-up to the peak, then linear decay to 0."""
-    return config.lr * min(done / config.warmup, (1 - done) / (1 - config.warmup))
+    """The learning rate after a fraction of all steps: linear warm-up to the peak, then decay to 0 by the schedule.
+
+    "cosine" is that of Loshchilov & Hutter (2017), without restarts.
+    """
+    left = min(1.0, (1 - done) / (1 - config.warmup))
+    decay = left if config.schedule == "linear" else 0.5 - 0.5 * cos(pi * left)
+    return config.lr * min(done / config.warmup, decay)
 
 
 def resolve_dtype(precision: str, device: str) -> torch.dtype:

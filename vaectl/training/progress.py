@@ -10,10 +10,10 @@ from torch import Tensor
 
 from vaectl.base.errors import VaectlError
 from vaectl.training import losses
-from vaectl.training.config import TrainConfig
 from vaectl.training.distributed import World
 from vaectl.training.loader import DataLoader
 from vaectl.training.losses import Likelihood
+from vaectl.training.settings import TrainConfig
 
 LOG_EVERY = 10  # steps
 

@@ -18,10 +18,10 @@ from vaectl.models.mixture import Mixture
 from vaectl.models.network import split_pairs
 from vaectl.training.distributed import World
 from vaectl.training.fit_mixture import fit_prior
-from vaectl.training.loader import TrainImages
 from vaectl.training.loop import TrainResult
 from vaectl.training.losses import make_likelihood
 from vaectl.training.metrics import ACTIVE_VARIANCE, Evaluator, mean_metrics
+from vaectl.training.plan import Plan
 from vaectl.training.validation import Validation
 
 N_PRIOR_IMAGES = 60_000  # whose latents the prior is fitted to
@@ -30,17 +30,9 @@ MAX_PSNR_GAP = 3.0  # dB: half the error
 ON_CARD = ("likelihood", "beta", "corrupt")  # settings that the card has beside those of training
 
 
-def make_checkpoint(
-    model: str,
-    fit: str,
-    skip_bad: bool,
-    dataset: Dataset,
-    train_images: TrainImages,
-    validation: Validation,
-    result: TrainResult,
-) -> Checkpoint:
+def make_checkpoint(plan: Plan, validation: Validation, result: TrainResult) -> Checkpoint:
     """The checkpoint of a run: the weights, the prior of their latents, and how good they are on images that were held out."""
-    network, config, held_out = validation.network, validation.config, validation.images
+    network, config, dataset, train_images, held_out = plan.network, plan.config, plan.dataset, plan.train_images, plan.held_out
     likelihood = make_likelihood(config.likelihood, result.sigma, network.outputs_pixels)
     likelihood = validation.calibrate(result.weights, likelihood, held_out)
     evaluator = validation.evaluator(result.weights, likelihood)
@@ -54,16 +46,16 @@ def make_checkpoint(
     if validation.held_out and network.has_latent:
         warn_if_memorized(evaluator, dataset.train, metrics["psnr"])
     card = Card(
-        model=model,
+        model=plan.model,
         network=network,
-        fit=fit,
+        fit=plan.fit,
         likelihood=config.likelihood,
         sigma=likelihood.sigma,
         beta=config.beta,
         corrupt=list(config.corrupt),
         latent_stats=compute_stats(latents),
         training={name: value for name, value in asdict(config).items() if name not in ON_CARD} | {"betas": [*config.betas]},
-        data=dataset.describe() | {"skip_bad": skip_bad},
+        data=dataset.describe() | {"skip_bad": plan.skip_bad},
         metrics={"split": dataset.held_out_split, "images": len(held_out), "epoch": result.epoch, **metrics},
         epochs=result.epochs,
         versions=versions(),

@@ -19,6 +19,7 @@ from vaectl.io.tensor_files import check_type, integers
 from vaectl.models.checkpoint import STATE_KEY
 from vaectl.training.distributed import PeerLostError
 from vaectl.training.loop import Trainer, TrainState
+from vaectl.training.settings import DEFAULTS
 
 FORMAT = 1
 DTYPES: Mapping[str, type[np.generic]] = {
@@ -41,7 +42,7 @@ class SavedState:
     state: TrainState
 
 
-class Checkpointer:
+class StateSaver:
     """Saves the state of one training run to `path`; None saves nothing. `resumed` is what an interrupted run saved."""
 
     def __init__(self, path: str | None, command: str, resumed: SavedState | None) -> None:
@@ -63,7 +64,7 @@ class Checkpointer:
         return self.resumed.versions.get(name) if self.resumed else None
 
     def start(self, run_config: Mapping[str, Any], versions: Mapping[str, Any]) -> TrainState | None:
-        """The state from which this run resumes; None if it starts from scratch.
+        """The state from which this run resumes; None if it starts from scratch. A setting that it lacks had its default.
 
         Raises:
             VaectlError: the saved state is of another run.
@@ -72,7 +73,7 @@ class Checkpointer:
         if not self.resumed:
             return None
         for name, now in self.run_config.items():
-            before = self.resumed.run_config.get(name)
+            before = self.resumed.run_config.get(name, DEFAULTS.get(name))
             if before != now:
                 raise VaectlError(f"{self.path!r} is of a run with {describe_change(name, before, now)}", self.advice(name))
         changed = ", ".join(name for name, before in self.resumed.versions.items() if versions.get(name) != before)
@@ -107,8 +108,8 @@ class Checkpointer:
 
 
 @contextmanager
-def checkpointing(output: str | None, command: str, *, resume: bool, force: bool) -> Iterator[Checkpointer]:
-    """A Checkpointer for the run that writes the checkpoint `output`, which no other run may write meanwhile.
+def saving_state(output: str | None, command: str, *, resume: bool, force: bool) -> Iterator[StateSaver]:
+    """A StateSaver for the run that writes the checkpoint `output`, which no other run may write meanwhile.
 
     `command` is what resumes it. If the block ends well, the state is removed.
 
@@ -126,7 +127,7 @@ def checkpointing(output: str | None, command: str, *, resume: bool, force: bool
         if resume:
             name = "no output" if output is None else f"{output!r}"
             raise UsageError(f"{name} is not a file: to resume, name the checkpoint that the interrupted run was to write")
-        yield Checkpointer(None, command, None)
+        yield StateSaver(None, command, None)
         return
     path = state_path(output)
     with locks.exclusive_lock(output), locks.exclusive_lock(path):  # `run3` and `run3.safetensors` share one state
@@ -136,20 +137,20 @@ def checkpointing(output: str | None, command: str, *, resume: bool, force: bool
             raise VaectlError(f"{path!r} is an interrupted run: continue it with --resume, or start over with --force")
         if resume and os.path.exists(output) and not os.path.exists(path):
             raise VaectlError(f"{output!r} is complete, there is nothing to resume: start over with --force, or use another -o")
-        checkpointer = Checkpointer(path, command, load(path) if resume else None)
+        saver = StateSaver(path, command, load(path) if resume else None)
         try:
-            yield checkpointer
+            yield saver
         except INTERRUPTIONS:
-            if checkpointer.saved_step is not None:
-                warn(f"stopped after {checkpointer.saved_step} of {checkpointer.steps} steps: resume with {command}")
+            if saver.saved_step is not None:
+                warn(f"stopped after {saver.saved_step} of {saver.steps} steps: resume with {command}")
             raise
         except PeerLostError as error:
-            raise VaectlError(error.what, f"resume with {command}" if checkpointer.saved_step else "") from error
+            raise VaectlError(error.what, f"resume with {command}" if saver.saved_step else "") from error
         except BaseException:
-            if checkpointer.saved_step == 0:  # nothing was learned that could be lost
-                checkpointer.remove()
+            if saver.saved_step == 0:  # nothing was learned that could be lost
+                saver.remove()
             raise
-        checkpointer.remove()
+        saver.remove()
 
 
 def describe_change(name: str, before: Any, now: Any) -> str:

@@ -8,10 +8,10 @@ from vaectl.base.arrays import Array, UInt8Array
 from vaectl.images.corruption import Corruption
 from vaectl.models.mixture import Mixture
 from vaectl.models.network import Network
-from vaectl.training.config import TrainConfig
 from vaectl.training.distributed import World
 from vaectl.training.losses import Likelihood, calibrate, make_likelihood
 from vaectl.training.metrics import EvalConfig, Evaluator, Metrics, image_metrics
+from vaectl.training.settings import TrainConfig
 
 VALIDATED = ("loss", "neg_elbo", "psnr", "psnr_before")  # what each epoch tells of held-out images
 N_VALIDATION_VALUES = 1 << 21  # pixel values of them: some 2,700 digits, or 170 crops

@@ -2,11 +2,18 @@ from typing import Any
 
 import pytest
 
-from vaectl.training.config import TrainConfig, make_config
+from vaectl.training.plan import choose_config
+from vaectl.training.settings import Hyperparameters, TrainConfig
 
 
-def config(n_images: int = 60000, architecture: str = "mlp", **given: Any) -> TrainConfig:
-    return make_config(architecture, n_images, beta=1.0, corrupt=(), **given)
+def config(
+    n_images: int = 60000,
+    architecture: str = "mlp",
+    max_fan_in: int = 1,
+    image_shape: tuple[int, int, int] = (1, 1, 1),
+    **given: Any,
+) -> TrainConfig:
+    return choose_config(Hyperparameters(beta=1.0, corrupt=(), **given), architecture, n_images, max_fan_in, image_shape)
 
 
 def test_the_defaults_for_mnist() -> None:
