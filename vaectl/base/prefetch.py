@@ -1,9 +1,10 @@
 """Tasks run in threads before their results are needed."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
+
+from vaectl.base.processes import cpu_count
 
 T = TypeVar("T")
 
@@ -32,8 +33,3 @@ def prefetch(tasks: Iterable[T | Callable[[], T]], ahead: int = AHEAD, threads: 
             yield done.result() if isinstance(done, Future) else done
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def cpu_count() -> int:
-    """The number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

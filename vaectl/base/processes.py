@@ -1,6 +1,10 @@
-"""Which of the processes that torchrun started this is."""
+"""Which of the processes that torchrun started this is, and how many CPUs it may use."""
 
 import os
+from math import ceil
+from pathlib import Path
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # a container's, as "200000 100000": microseconds of CPU time in a period
 
 
 def world_size() -> int:
@@ -13,11 +17,16 @@ def rank() -> int:
     return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
-def local_world_size() -> int:
-    """The number of those processes on this machine; 0 if it is unknown."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 0))
-
-
 def local_rank() -> int:
     """The number of this process among those on this machine, from 0."""
     return int(os.environ.get("LOCAL_RANK", 0)) if world_size() > 1 else 0
+
+
+def cpu_count() -> int:
+    """The number of CPUs that this process may use, by its affinity and by the quota of its container."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = map(int, CPU_QUOTA.read_text().split())
+    except (OSError, ValueError):  # no quota, or "max"
+        return allowed
+    return min(allowed, ceil(quota / period))

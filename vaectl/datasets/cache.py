@@ -5,30 +5,38 @@ import tempfile
 from collections.abc import Sequence
 from math import prod
 from mmap import ACCESS_COPY, MADV_RANDOM, mmap
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from vaectl.base.arrays import UInt8Array
 from vaectl.io import files
 
+OPEN_FILES = "/proc/self/fd"  # where Linux has a path for each open file, with a name or without
+
 
 class DiskCache:
     """A temporary file of images without a name; the system keeps in memory what fits.
 
-    It is gone when the last process that has it open ends.
+    It is gone when the last process that has it open ends. Another process of this machine that unpickles it opens the same file.
     """
 
     mapping: mmap | None = None
 
     def __init__(self) -> None:
         with files.translate_errors("the cache"):
-            self.stream = tempfile.TemporaryFile(dir=cache_folder())  # noqa: SIM115 - open as long as the cache
+            self.stream: BinaryIO = tempfile.TemporaryFile(dir=cache_folder())  # noqa: SIM115 - open as long as the cache
         self.shapes: list[tuple[int, ...]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        # What another process needs that gets the file.
-        return {"stream": self.stream, "shapes": self.shapes}
+        self.stream.flush()
+        return {
+            "path": os.path.join(OPEN_FILES.replace("self", str(os.getpid())), str(self.stream.fileno())),
+            "shapes": self.shapes,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path, self.shapes = state["path"], state["shapes"]
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -58,6 +66,8 @@ class DiskCache:
         if not self.shapes:
             return np.empty(0, np.uint8)
         with files.translate_errors("the cache"):
+            if "stream" not in vars(self):
+                self.stream = open(self.path, "rb")  # noqa: SIM115 - open as long as the cache
             self.stream.flush()
             # Copied on write: nobody writes, but torch only takes writable arrays.
             self.mapping = mmap(self.stream.fileno(), 0, access=ACCESS_COPY)

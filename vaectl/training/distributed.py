@@ -1,19 +1,22 @@
 """Data-parallel training: the processes that torchrun starts, on one machine or several, as one training run."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from vaectl.base.arrays import UInt8Array
 from vaectl.base.errors import VaectlError
-from vaectl.base.processes import local_world_size, rank, world_size
-from vaectl.training.peers import ALONE_HERE, Peers, connect_peers
+from vaectl.base.processes import local_rank, rank, world_size
+from vaectl.datasets.cache import OPEN_FILES
+from vaectl.datasets.load import Dataset, StoredDataset
 
 T = TypeVar("T")
 
@@ -21,33 +24,40 @@ T = TypeVar("T")
 TIMEOUT = timedelta(days=1)
 
 
-class PeerLostError(VaectlError):
+class LostProcessError(VaectlError):
     """Another process of this run ended."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a training run; this one is `rank` of `size`, and `peers` are those on this machine.
+    """The processes of a training run; this one is `rank` of `size`.
 
-    Each calls the same methods in the same order.
+    All call the same methods in the same order.
 
     Raises:
-        PeerLostError: another process ended. Only the first process raises errors that all have; the others exit in silence.
+        LostProcessError: another process ended. Only the first process raises errors that all have; the others exit silently.
     """
 
     rank: int = 0
     size: int = 1
-    peers: Peers = ALONE_HERE
 
-    def part(self, images: UInt8Array) -> UInt8Array:
-        """This process's share of images: every `size`-th."""
+    def shard(self, images: UInt8Array) -> UInt8Array:
+        """The images of this process: every `size`-th."""
         return images[self.rank :: self.size]
 
-    def count(self, total: int) -> int:
-        """How many of so many items are in this process's share."""
+    def shard_size(self, total: int) -> int:
+        """How many of so many items this process has."""
         return len(range(total)[self.rank :: self.size])
 
-    def sum(self, tensor: Tensor) -> None:
+    def unshard(self, part: NDArray[Any]) -> NDArray[Any]:
+        """The values of all items, from those that each process has."""
+        parts = self.gather(part)
+        values = np.empty((sum(map(len, parts)), *part.shape[1:]), part.dtype)
+        for index, own in enumerate(parts):
+            values[index :: self.size] = own
+        return values
+
+    def all_reduce(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over all processes."""
         if self.size > 1:
             with self.noticing_loss():
@@ -55,10 +65,10 @@ class World:
 
     def mean(self, tensor: Tensor) -> Tensor:
         """The mean of a tensor over all processes."""
-        self.sum(tensor)
+        self.all_reduce(tensor)
         return tensor / self.size if self.size > 1 else tensor
 
-    def share(self, tensor: Tensor) -> None:
+    def broadcast(self, tensor: Tensor) -> None:
         """Replace a tensor by that of the first process."""
         if self.size > 1:
             with self.noticing_loss():
@@ -72,39 +82,26 @@ class World:
                 distributed.all_gather_object(values, value)
         return values
 
-    def broadcast(self, value: T) -> T:
-        """The value of the first process."""
-        values = [value]
-        if self.size > 1:
-            with self.noticing_loss():
-                distributed.broadcast_object_list(values)
-        return values[0]
-
-    def interleave(self, part: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
-        """Values of all items, from those of each process's share of them."""
-        parts = self.gather(part)
-        values = np.empty((sum(map(len, parts)), *part.shape[1:]), part.dtype)
-        for index, own in enumerate(parts):
-            values[index :: self.size] = own
-        return values
-
-    def read_once(self, read: Callable[[], T]) -> T:
-        """What the first process of each machine reads; the others get it from that one, open files in it included.
+    def read_once(self, read: Callable[[], StoredDataset]) -> Dataset:
+        """Read a data set in the first process of each machine; the others open its files in the cache.
 
         Raises:
             VaectlError: that of the first process of this machine.
         """
-        outcome: T | VaectlError | None = None
-        if self.peers.is_first:
+        if self.size == 1 or not os.path.exists(OPEN_FILES):  # without it, unnamed files have no path
+            return read().open()
+        outcome: StoredDataset | VaectlError | None = None
+        if local_rank() == 0:
             try:
                 outcome = read()
             except VaectlError as error:
                 outcome = error
-        with self.noticing_loss():
-            outcome = self.peers.share(outcome)
-        if isinstance(outcome, VaectlError):
-            raise outcome
-        return cast(T, outcome)
+        found = self.gather(outcome)[self.rank - local_rank()]
+        dataset = found.open() if isinstance(found, StoredDataset) else None
+        self.gather(None)  # all have opened the files before the first process may close them
+        if dataset:
+            return dataset
+        raise found if isinstance(found, VaectlError) else VaectlError("no process of this machine has LOCAL_RANK 0")
 
     def noise_seed(self, seed: int, step: int) -> int:
         """The seed of this process's noise in a step, so that the first one's state is enough to resume all."""
@@ -115,10 +112,10 @@ class World:
         return SystemExit(error.exit_code) if self.rank else error
 
     @contextmanager
-    def agreement(self) -> Iterator[None]:
-        """A block after which all processes go on, or none: the first one raises the error of any.
+    def failing_together(self) -> Iterator[None]:
+        """A block that succeeds in all processes or in none: the first process raises the first error of any.
 
-        It is no place to communicate, but for `read_once` at its beginning.
+        Within the block, processes must not wait for each other, because one of them may fail before.
 
         Raises:
             VaectlError: that of the first process which has one.
@@ -137,11 +134,11 @@ class World:
 
     @contextmanager
     def noticing_loss(self) -> Iterator[None]:
-        """Turn an error in talking to other processes into PeerLostError."""
+        """Turn an error of torch.distributed into LostProcessError."""
         try:
             yield
-        except (RuntimeError, ConnectionError) as error:
-            raise self.error(PeerLostError("another process of this training ended, so all do")) from error
+        except RuntimeError as error:
+            raise self.error(LostProcessError("another process of this training ended, so all do")) from error
 
 
 ALONE = World()
@@ -149,7 +146,7 @@ ALONE = World()
 
 @contextmanager
 def join_world(device: str) -> Iterator[World]:
-    """The processes of this run: those that torchrun started, if it started this one, which works on `device`, else it alone."""
+    """The processes that torchrun started, if it started this one, which works on `device`; else this process alone."""
     if world_size() == 1:
         yield ALONE
         return
@@ -158,8 +155,7 @@ def join_world(device: str) -> Iterator[World]:
         torch.cuda.set_device(device)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     try:
-        world = World(rank(), world_size())
-        yield replace(world, peers=connect_peers(world.rank, world.gather)) if local_world_size() > 1 else world
+        yield World(rank(), world_size())
     finally:
         distributed.destroy_process_group()
 

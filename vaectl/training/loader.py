@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,19 +18,6 @@ N_INIT_CROPS = 1000
 CROPS_PER_EPOCH = 4096
 # Larger data stay in memory or on disk, and go to a GPU batch by batch.
 MAX_DEVICE_BYTES = 2 << 30
-
-
-class TrainImages(Protocol):
-    """What a network learns from."""
-
-    def __len__(self) -> int:
-        """The number of images in an epoch."""
-
-    def init_images(self) -> UInt8Array:
-        """Some of the images."""
-
-    def batches(self, batch_size: int, random: Generator, world: World = ALONE) -> Iterator[Tensor]:
-        """This process's shares of the batches of an epoch."""
 
 
 class ImageDataset:
@@ -53,7 +39,7 @@ class ImageDataset:
         return self.images
 
     def batches(self, batch_size: int, random: Generator, world: World = ALONE) -> Iterator[Tensor]:
-        """This process's shares of the batches of an epoch, (N, H, W, C), 0 to 255, in random order.
+        """This process's parts of the batches of an epoch, (N, H, W, C), 0 to 255, in random order.
 
         An incomplete last batch is dropped.
         """
@@ -84,11 +70,11 @@ class RandomCrops:
         return self.init_images()
 
     def batches(self, batch_size: int, random: Generator, world: World = ALONE) -> Iterator[Tensor]:
-        """This process's shares of the batches of an epoch, (N, H, W, C), 0 to 255."""
+        """This process's parts of the batches of an epoch, (N, H, W, C), 0 to 255."""
         seed = int(torch.randint(1 << 62, (), generator=random, device=random.device))
         rng = np.random.default_rng(seed if world.size == 1 else (seed, world.rank))
         for _ in range(len(self) // batch_size):
-            yield to_device(torch.from_numpy(self.crop_batch(world.count(batch_size), rng)), random.device)
+            yield to_device(torch.from_numpy(self.crop_batch(world.shard_size(batch_size), rng)), random.device)
 
     def crop_batch(self, count: int, rng: np.random.Generator) -> UInt8Array:
         """Random crops, (count, H, W, C), of one photo as often as of another: pixel by pixel, small ones show more."""
@@ -108,6 +94,9 @@ class RandomCrops:
         return np.rot90(crop, int(turns))[:, :: rng.choice((-1, 1))]
 
 
+TrainImages = ImageDataset | RandomCrops
+
+
 def to_device(batch: Tensor, device: torch.device) -> Tensor:
     """The batch on a device; a GPU copies it from pinned memory while it still works on the one before."""
     if device.type == "cuda" and batch.device.type == "cpu":
@@ -115,7 +104,7 @@ def to_device(batch: Tensor, device: torch.device) -> Tensor:
     return batch.to(device)
 
 
-def make_dataset(images: Sequence[UInt8Array] | UInt8Array, shape: Shape, device: str) -> ImageDataset | RandomCrops:
+def make_dataset(images: Sequence[UInt8Array] | UInt8Array, shape: Shape, device: str) -> TrainImages:
     """Images or pairs of `shape` as they are, those of other sizes as random crops of `shape`."""
     if isinstance(images, np.ndarray) and images.shape[1:3] == shape[:2]:
         return ImageDataset(images, device)
@@ -132,7 +121,7 @@ def shift_images(images: Tensor, most: int, random: Generator) -> Tensor:
 
 
 class DataLoader:
-    """The batches of all epochs in order, or this process's shares of them.
+    """The batches of all epochs in order, or this process's parts of them.
 
     `step` counts those given so far; it can be set to resume, also within an epoch.
     """

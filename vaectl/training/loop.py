@@ -149,14 +149,14 @@ class Trainer:
         self.likelihood.update(output.logits.detach(), target, self.world)
         self.logger.log(output, target)
         BACKWARD[self.config.objective](self.likelihood, output, target, get_beta(self.config, self.loader))
-        message = self.optimizer.message
+        optimizer = self.optimizer
         if self.world.size > 1:
-            message.mul_(len(batch) / self.config.batch_size)
-            message[-1] = self.interrupted
+            optimizer.gradient.mul_(len(batch) / self.config.batch_size)
+            optimizer.stop_requests.fill_(self.interrupted)
         # At the end of the schedule, the last step, or the only one, would change nothing.
-        self.optimizer.step(get_lr(self.config, min(self.loader.step, self.loader.steps - 0.5) / self.loader.steps))
-        if message.device.type == "cpu" or self.loader.step % LOG_EVERY == 0:  # looking at a number makes a GPU wait
-            self.stops = bool(self.optimizer.votes > 0)
+        optimizer.step(get_lr(self.config, min(self.loader.step, self.loader.steps - 0.5) / self.loader.steps))
+        if batch.device.type == "cpu" or self.loader.step % LOG_EVERY == 0:  # looking at a number makes a GPU wait
+            self.stops = bool(optimizer.stop_requests > 0)
         if self.loader.ends_epoch:
             self.end_epoch()
 

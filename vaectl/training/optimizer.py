@@ -1,9 +1,8 @@
 """How weights are initialized, and how Adam and Muon update them."""
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import accumulate
-from math import ceil, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from vaectl.base.arrays import UInt8Array
 from vaectl.models.layers import AddSkip, PixelShuffle
 from vaectl.models.network import Network
 from vaectl.training.distributed import ALONE, World
-from vaectl.training.shared_memory import aligned, share_memory
 
 
 def init_weights(network: Network, encoder: nn.Sequential, decoder: nn.Sequential, sample: UInt8Array, random: Generator) -> None:
@@ -64,8 +62,8 @@ class Optimizer:
     One vector makes an update a single pass. The fused kernel is called directly: an optimizer of torch.optim computes the same,
     but creating one imports torch._dynamo, which takes longer than training an epoch.
 
-    Processes of one machine share the vectors, and each updates its part of them, as in ZeRO (Rajbhandari et al. 2020). Those of
-    several machines add up their gradients, and each updates all weights.
+    Several processes add up their gradients by one all_reduce, which also counts those that want to stop; each updates all
+    weights.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype, betas: tuple[float, float], world: World = ALONE) -> None:
@@ -76,29 +74,20 @@ class Optimizer:
         self.names = kernels + [name for name in named if name not in kernels]
         self.parameters = [named[name] for name in self.names]
         weights = torch.cat([parameter.detach().flatten() for parameter in self.parameters])
-        world.share(weights)
+        world.broadcast(weights)
         count, device = len(weights), weights.device
-        sizes = [(count, torch.float32)] * 3 + [(count, dtype), (world.size * (count + 1), dtype)]
-        self.memory = share_memory(world, device, [length * kind.itemsize for length, kind in sizes])
-        zeros = self.memory.zeros if self.memory else partial(torch.zeros, device=device)
-        index, n_parts = (world.rank, world.size) if self.memory else (0, 1)
-        self.weights, self.exp_avg, self.exp_avg_sq = (zeros(count, dtype=torch.float32) for _ in range(3))
-        self.working = self.weights if dtype == torch.float32 else zeros(count, dtype=dtype)
-        # Of each process that shares them: its gradient, and whether it votes to stop.
-        self.messages = zeros(n_parts, count + 1, dtype=dtype)
-        self.message, self.votes = self.messages[index], torch.zeros(())
+        self.weights, self.exp_avg, self.exp_avg_sq = (torch.zeros(count, device=device) for _ in range(3))
+        self.working = self.weights if dtype == torch.float32 else torch.zeros(count, dtype=dtype, device=device)
+        self.reduced = torch.zeros(count + 1, dtype=dtype, device=device)
+        self.gradient, self.stop_requests = self.reduced[:-1], self.reduced[-1:]
         self.steps = torch.zeros((), device=device)
         ends = [0, *accumulate(named[name].numel() for name in kernels)]
-        self.kernels = [(slice(*ends[i : i + 2]), named[name].shape) for i, name in enumerate(kernels)][index::n_parts]
-        length = aligned(ceil((count - ends[-1]) / n_parts))  # the kernel rounds numbers at a vector's end differently
-        start = ends[-1] + index * length
-        self.rest = slice(start, min(start + length, count))  # what Adam updates
+        self.kernels = [(slice(*ends[i : i + 2]), named[name].shape) for i, name in enumerate(kernels)]
+        self.rest = slice(ends[-1], count)  # what Adam updates
         self.set_weights(weights)
         self.bind(self.working)
-        for parameter, gradient in zip(self.parameters, self.split(self.message[:-1]), strict=True):
+        for parameter, gradient in zip(self.parameters, self.split(self.gradient), strict=True):
             parameter.grad = gradient
-        if self.memory:
-            self.memory.barrier()  # nobody sets these weights after another has loaded a state
 
     def split(self, vector: Tensor) -> Iterator[Tensor]:
         """Views of `vector`, one of the shape of each parameter."""
@@ -116,40 +105,26 @@ class Optimizer:
         self.working.copy_(weights)
 
     def step(self, lr: float) -> None:
-        """Update the weights by the gradients of all processes, clear these, and count the votes.
+        """Update the weights by the gradients of all processes, and clear these.
 
         Raises:
-            PeerLostError: another process ended.
+            LostProcessError: another process ended.
         """
-        if self.memory:
-            self.memory.barrier()  # all gradients are there
-        else:
-            self.world.sum(self.message)
-        self.votes = self.messages[:, -1].sum()
+        self.world.all_reduce(self.reduced)
         self.steps += 1
         for part, shape in self.kernels:
-            kernel, momentum, slope = self.weights[part], self.exp_avg[part], self.gradient(part)
+            kernel, momentum, slope = self.weights[part], self.exp_avg[part], self.gradient[part].float()
             momentum.lerp_(slope, 1 - MUON_MOMENTUM)
             direction = orthogonalize(torch.lerp(slope, momentum, MUON_MOMENTUM).view(shape))
             kernel.add_(direction.flatten(), alpha=-lr * MUON_RMS)
-        vectors = (self.weights[self.rest], self.gradient(self.rest), self.exp_avg[self.rest], self.exp_avg_sq[self.rest])
+        gradient = self.gradient[self.rest].float()
         torch.ops.aten._fused_adam_(
-            *([vector] for vector in vectors), [], [self.steps],
+            [self.weights[self.rest]], [gradient], [self.exp_avg[self.rest]], [self.exp_avg_sq[self.rest]], [], [self.steps],
             lr=lr, beta1=self.betas[0], beta2=self.betas[1], weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
         )  # fmt: skip
         if self.working is not self.weights:
-            for part in (*(part for part, _ in self.kernels), self.rest):
-                self.working[part].copy_(self.weights[part])
-        if self.memory:
-            self.memory.barrier()  # all weights are new, and nobody needs this gradient any more
-        self.message.zero_()
-
-    def gradient(self, part: slice) -> Tensor:
-        """Part of the gradient, the sum over all processes."""
-        total = self.messages[0, part].float()
-        for message in self.messages[1:, part]:
-            total.add_(message)
-        return total
+            self.working.copy_(self.weights)
+        self.gradient.zero_()
 
     def named_weights(self) -> dict[str, Tensor]:
         """The weights by name, in the order of the module."""

@@ -17,7 +17,7 @@ from vaectl.base.signals import INTERRUPTIONS, DeferredSignal, Terminated
 from vaectl.io import files, locks, remote, tensor_files
 from vaectl.io.tensor_files import check_type, integers
 from vaectl.models.checkpoint import STATE_KEY
-from vaectl.training.distributed import PeerLostError
+from vaectl.training.distributed import LostProcessError
 from vaectl.training.loop import Trainer, TrainState
 from vaectl.training.settings import DEFAULTS
 
@@ -144,7 +144,7 @@ def saving_state(output: str | None, command: str, *, resume: bool, force: bool)
             if saver.saved_step is not None:
                 warn(f"stopped after {saver.saved_step} of {saver.steps} steps: resume with {command}")
             raise
-        except PeerLostError as error:
+        except LostProcessError as error:
             raise VaectlError(error.what, f"resume with {command}" if saver.saved_step else "") from error
         except BaseException:
             if saver.saved_step == 0:  # nothing was learned that could be lost

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 
+from vaectl.base import processes
 from vaectl.base.arrays import Array
 from vaectl.base.errors import VaectlError, warn
 from vaectl.base.signals import defer_signals
@@ -28,6 +29,7 @@ from vaectl.training.progress import Progress
 from vaectl.training.result import describe_machine, make_checkpoint, versions
 from vaectl.training.resume import StateSaver, saving_state
 from vaectl.training.settings import TrainSettings, taking_settings
+from vaectl.training.threads import limit_threads
 from vaectl.training.validation import Validation
 
 N_LOGGED_IMAGES = 8
@@ -50,14 +52,17 @@ def train(settings: TrainSettings) -> Autoencoder:
         VaectlError: bad data, an existing checkpoint, no such device, or a loss that is NaN or infinite.
     """
     device = resolve_device(settings.device)
-    with join_world(device) as world, open_run(settings, world) as saver:
-        with world.agreement():
+    advise_torchrun(settings.device, device)
+    with (
+        join_world(device) as world,
+        open_run(settings, world) as saver,
+        limit_threads(saver.resumed_version("number of threads")),
+    ):
+        with world.failing_together():
             start, settings = load_start(settings)
             check_unet(settings)
-        if world.size == 1:
-            advise_torchrun(settings.device, device)
-        with world.agreement():
-            dataset = world.read_once(lambda: read_data(settings)).open()
+        with world.failing_together():
+            dataset = world.read_once(lambda: read_data(settings))
             plan = make_plan(settings, dataset, start, saver.resumed_value("shift"), device, world)
             state = saver.start(plan.describe(), versions() | describe_machine(device, world))
         check_equal(world, world.gather(plan.describe()))
@@ -80,14 +85,14 @@ def open_run(settings: TrainSettings, world: World) -> Iterator[StateSaver]:
     output, log = (None if path is None or world.rank else os.fspath(path) for path in (settings.output, settings.log))
     command = settings.resume_command
     with ExitStack() as stack:
-        with world.agreement():
+        with world.failing_together():
             if output is not None:
                 files.check_writable(output)
             state = saving_state(output, command, resume=settings.resume, force=settings.force)
             saver = stack.enter_context(nullcontext(StateSaver(None, command, None)) if world.rank else state)
             if log is not None:
                 check_log(log, replace=settings.force or settings.resume)
-        saver.resumed = world.broadcast(saver.resumed)
+        saver.resumed = world.gather(saver.resumed)[0]
         yield saver
 
 
@@ -153,5 +158,5 @@ def save_or_rescue(path: str, trained: Checkpoint) -> None:
 def advise_torchrun(wanted: str, device: str) -> None:
     """Say how to use all GPUs of this machine, if it has several and none was named."""
     count = torch.cuda.device_count() if device.startswith("cuda") and wanted in ("auto", "cuda") else 1
-    if count > 1:
+    if count > 1 and processes.world_size() == 1:
         warn(f"training on 1 of {count} GPUs: torchrun --nproc-per-node {count} -m vaectl train ... uses all")

@@ -21,7 +21,7 @@ N_VALIDATION_VALUES = 1 << 21  # pixel values of them: some 2,700 digits, or 170
 class Validation:
     """Measures weights on `images` (N, H, W, C), or pairs, 0 to 255; `held_out` is whether the network does not learn from them.
 
-    Each process of `world` computes the metrics of its share of the images.
+    Each process of `world` computes the metrics of its part of the images.
     """
 
     network: Network
@@ -41,8 +41,8 @@ class Validation:
 
     def measure(self, evaluator: Evaluator, images: UInt8Array) -> Metrics:
         """The metrics of every image, (N,) each."""
-        parts = image_metrics(evaluator, self.world.part(images))
-        return {name: self.world.interleave(values) for name, values in parts.items()}
+        parts = image_metrics(evaluator, self.world.shard(images))
+        return {name: self.world.unshard(values) for name, values in parts.items()}
 
     def calibrate(self, weights: Mapping[str, Array], likelihood: Likelihood, images: UInt8Array) -> Likelihood:
         """With the sigma of held-out images, if it is learned: that of images learned by heart is too small for others."""
