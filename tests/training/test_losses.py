@@ -56,12 +56,22 @@ def test_the_gaussian_nll_equals_that_of_torch_distributions() -> None:
     torch.testing.assert_close(Gaussian(0.3).nll(logits, images), expected)
 
 
-@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.2)])
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.2), Gaussian(0.2, outputs_pixels=True)])
 def test_the_gradient_of_a_likelihood_is_that_of_its_nll(likelihood: Likelihood) -> None:
     logits = torch.randn(3, 4, 4, 1, dtype=torch.float64, requires_grad=True)
     images = torch.rand(3, 4, 4, 1, dtype=torch.float64)
     (expected,) = torch.autograd.grad(likelihood.nll(logits, images).sum(), logits)
     torch.testing.assert_close(likelihood.gradient(logits.detach(), images), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_a_denoiser_is_that_of_a_sigma_for_each_image() -> None:
+    likelihood = Gaussian(None, outputs_pixels=True)
+    output = torch.randn(3, 4, 4, 1, dtype=torch.float64, requires_grad=True)
+    images = torch.rand(3, 4, 4, 1, dtype=torch.float64)
+    mse = (output - images).square().flatten(1).mean(1)
+    plain = 0.5 * images[0].numel() * (mse + likelihood.MIN_IMAGE_SIGMA**2).log()
+    (expected,) = torch.autograd.grad(plain.sum(), output)
+    torch.testing.assert_close(likelihood.gradient(output.detach(), images), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_learned_sigma_maximizes_the_likelihood() -> None:
@@ -100,7 +110,8 @@ def linear_output(weights: torch.Tensor, samples: int) -> tuple[Output, torch.Te
 def test_backward_gives_the_gradient_of_the_loss() -> None:
     weights = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     output, target = linear_output(weights, 3)
-    loss = Bernoulli().nll(output.logits, target).mean() + 0.7 * output.kl.mean()
+    kl = output.kl.repeat_interleave(3)
+    loss = losses.neg_elbo(Bernoulli().nll(output.logits, target), kl, 0.7).mean()
     (expected,) = torch.autograd.grad(loss, weights, retain_graph=True)
     losses.backward(Bernoulli(), output, target, 0.7)
     torch.testing.assert_close(weights.grad, expected)
@@ -110,12 +121,16 @@ def test_the_importance_weighted_bound_teaches_the_encoder_by_the_squares_of_its
     weights = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     output, target = linear_output(weights, 3)
     nll = Bernoulli().nll(output.logits, target)
-    shares = (-nll - output.log_ratio).view(5, 3).softmax(1).detach().flatten()
+    log_weights = (-nll - output.log_ratio).view(5, 3)
+    (decoder,) = torch.autograd.grad((math.log(3) - log_weights.logsumexp(1)).mean(), output.logits, retain_graph=True)
+    shares = log_weights.softmax(1).detach().flatten()
     (through,) = torch.autograd.grad((nll + output.log_ratio).sum() / 5, output.z, retain_graph=True)
     fixed = Bernoulli().nll((output.z.detach() @ weights).view(-1, 1, 1, 4), target)
     (expected,) = torch.autograd.grad((shares * fixed).sum() / 5, weights)
     expected[:, 0] += (shares.square()[:, None] * through).sum(0)
+    output.logits.retain_grad()
     losses.backward_iwae(Bernoulli(), output, target, 1)
+    torch.testing.assert_close(output.logits.grad, decoder)
     torch.testing.assert_close(weights.grad, expected)
 
 

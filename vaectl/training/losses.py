@@ -1,11 +1,12 @@
-"""The objective of all three models: -log p(x|z) + beta * KL(q(z|x) || N(0, I)), in nats per image.
+"""The objective of all three models, -ELBO = -log p(x|z) + beta * KL(q(z|x) || N(0, I)), in nats per image.
 
 Sums run over pixels and over latent dimensions, never means: a mean over 784 pixels would drown the reconstruction in the KL.
+First the equations of Kingma & Welling (2014), then what training computes in their place because it is faster.
 """
 
 from collections.abc import Callable, Sequence
 from math import log, pi, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +17,43 @@ from vaectl.training.distributed import ALONE, World
 Normal = Callable[[tuple[int, ...]], Tensor]
 
 
+def reparameterize(mu: Tensor, logvar: Tensor, epsilon: Tensor) -> Tensor:
+    """z = mu + sigma * epsilon with epsilon ~ N(0, I): a sample of q(z|x) that passes gradients to mu and sigma (section 2.4)."""
+    return mu + torch.exp(0.5 * logvar) * epsilon
+
+
+def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL(q(z|x) || p(z)) of q(z|x) = N(mu, exp(logvar)) and p(z) = N(0, I), from (N, D): (N,) nats (appendix B)."""
+    return 0.5 * (mu * mu + logvar.exp() - 1 - logvar).sum(1)
+
+
+def bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
+    """-log p(x|z) of pixels that are 1 with probability sigmoid(logits), (N,) nats (equation 11)."""
+    return (functional.softplus(logits) - logits * x).flatten(1).sum(1)
+
+
+def gaussian_nll(mean: Tensor, x: Tensor, variance: Tensor) -> Tensor:
+    """-log p(x|z) of values that are normal around a mean, (N,) nats (equation 12)."""
+    squares = (mean - x).square().flatten(1)
+    return squares.sum(1) / (2 * variance) + 0.5 * squares.shape[1] * torch.log(2 * pi * variance)
+
+
+def neg_elbo(nll: Any, kl: Any, beta: float = 1.0) -> Any:
+    """-ELBO of images, whose -log p(x|z) is that of one z ~ q(z|x) or the mean of several (equation 10)."""
+    return nll + beta * kl
+
+
 class Bernoulli:
-    """p(x|z) where each pixel is white or black; gray values count as probabilities (Kingma & Welling, equation 11)."""
+    """p(x|z) where each pixel is white or black; gray values count as probabilities."""
 
     sigma = None
 
     def nll(self, logits: Tensor, images: Tensor) -> Tensor:
         """-log p(x|z) of each image, (N,) nats."""
-        return (functional.softplus(logits) - logits * images).flatten(1).sum(1)
+        return bernoulli_nll(logits, images)
 
     def gradient(self, logits: Tensor, images: Tensor) -> Tensor:
-        """The gradient of `nll` with respect to the logits, of their shape."""
+        """The gradient of `nll(logits, images).sum()` with respect to the logits."""
         return torch.sigmoid(logits) - images
 
     def update(self, logits: Tensor, images: Tensor, world: World = ALONE) -> None:
@@ -41,13 +68,13 @@ class Bernoulli:
 
 
 class Gaussian:
-    """p(x|z) where each value is normal around its mean, with one sigma for all (Kingma & Welling, equation 12).
+    """p(x|z) where each value is normal around its mean, with one sigma for all.
 
     The mean is the sigmoid of the logits, or with `outputs_pixels` the output itself. If no sigma is given, it is the maximum
     likelihood estimate over recent images: the root of their mean squared error (Rybkin, Daniilidis & Levine 2021, section 4.2).
 
-    With `outputs_pixels` and no sigma, images are learned from with a sigma each, that of their own error: then a gradient step
-    raises the mean PSNR, in which a decibel counts as much for little noise as for much.
+    With `outputs_pixels` and no sigma, each image has a sigma of its own, and the gradient is that of
+    `0.5 * values * log(mse + MIN_IMAGE_SIGMA**2)`: so a step raises the mean PSNR, in which a decibel counts as much for little noise as for much.
     """
 
     UPDATE_RATE = 0.05
@@ -70,9 +97,7 @@ class Gaussian:
         return logits if self.outputs_pixels else torch.sigmoid(logits)
 
     def nll(self, logits: Tensor, images: Tensor) -> Tensor:
-        squares = (self.mean(logits) - images).square().flatten(1)
-        variance = self.variance.to(squares.device)
-        return squares.sum(1) / (2 * variance) + 0.5 * squares.shape[1] * torch.log(2 * pi * variance)
+        return gaussian_nll(self.mean(logits), images, self.variance.to(logits.device))
 
     def gradient(self, logits: Tensor, images: Tensor) -> Tensor:
         mean = self.mean(logits)
@@ -155,23 +180,14 @@ def repeat(batch: Tensor, times: int) -> Tensor:
 def through_z(z: Tensor, epsilon: Tensor, logvar: Tensor) -> Tensor:
     """log q(z|x) - log p(z) of samples, (N,) nats, whose gradient reaches mu and sigma through z alone (Roeder et al. 2017).
 
-    The gradient is unbiased, and its variance vanishes as q(z|x) approaches the posterior.
+    Its value equals that of the log-densities, and its mean that of `kl_divergence`, gradients included; the variance of the
+    gradient vanishes as q(z|x) approaches the posterior.
     """
     # d/dz, with the parameters of q held fixed.
     score = (z - epsilon * torch.exp(-0.5 * logvar)).detach()
     value = 0.5 * (z.square() - epsilon.square() - logvar).sum(1)
     path = (z * score).sum(1)
     return path + (value - path).detach()
-
-
-def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mu, exp(logvar)) || N(0, I)) of each image, (N,) nats, from (N, D) (Kingma & Welling, appendix B)."""
-    return 0.5 * (mu * mu + logvar.exp() - 1 - logvar).sum(1)
-
-
-def reparameterize(mu: Tensor, logvar: Tensor, epsilon: Tensor) -> Tensor:
-    """z = mu + sigma * epsilon, which passes the gradient to mu and sigma (Kingma & Welling, section 2.4)."""
-    return mu + torch.exp(0.5 * logvar) * epsilon
 
 
 def log_weights(likelihood: Likelihood, output: Output, target: Tensor, beta: float) -> Tensor:
@@ -181,7 +197,7 @@ def log_weights(likelihood: Likelihood, output: Output, target: Tensor, beta: fl
 
 
 def backward(likelihood: Likelihood, output: Output, target: Tensor, beta: float) -> None:
-    """Backpropagate the mean of -log p(x|z) + beta * KL.
+    """Backpropagate the mean of -ELBO: equals `neg_elbo(likelihood.nll(logits, target), kl, beta).mean().backward()`.
 
     The gradient of the likelihood is passed in directly: computing the loss itself costs more, and is needed for logging only.
     """
@@ -192,8 +208,8 @@ def backward(likelihood: Likelihood, output: Output, target: Tensor, beta: float
 def backward_iwae(likelihood: Likelihood, output: Output, target: Tensor, beta: float) -> None:
     """Backpropagate the mean of the importance-weighted bound, -log mean(p(x, z) / q(z|x)) (Burda et al. 2016, equation 8).
 
-    The decoder learns from each sample by its share of the weights, the encoder by the square of it, which has less variance
-    (DReG: Tucker et al. 2019).
+    The decoder's gradient equals that of `(log(samples) - log_weights(...).logsumexp(1)).mean()`. The encoder's has the same mean
+    and less variance: samples count by the squares of their normalized weights (DReG: Tucker et al. 2019).
     """
     count = len(output.kl)
     weights = log_weights(likelihood, output, target, beta).softmax(1).flatten()

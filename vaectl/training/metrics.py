@@ -115,7 +115,7 @@ class Evaluator:
         stacks: Array = torch.cat([clean, *([corrupted] if corrupted is not clean else []), output]).cpu().numpy()
         return stacks
 
-    def restore(self, corrupted: Tensor) -> Iterator[Tensor]:
+    def denoised_logits(self, corrupted: Tensor) -> Iterator[Tensor]:
         """The logits of a network without a latent; with experts, of one photo after another."""
         for photos in corrupted.split(1) if self.experts else [corrupted]:
             decoder = choose_expert(photos[0].cpu().numpy(), self.decoder, self.experts)
@@ -129,12 +129,12 @@ class Evaluator:
         if self.network.has_latent:
             output, reconstruction = self.decoder(mu), self.likelihood.nll(self.decoder[:-1](z), clean)
         else:
-            logits = torch.cat([*self.restore(corrupted)])
+            logits = torch.cat([*self.denoised_logits(corrupted)])
             output, reconstruction = self.decoder[-1](logits), self.likelihood.nll(logits, clean)
-        yield from (("neg_elbo", reconstruction + kl), ("reconstruction", reconstruction), ("kl", kl))
+        yield from (("neg_elbo", losses.neg_elbo(reconstruction, kl)), ("reconstruction", reconstruction), ("kl", kl))
         for name, log_prior in self.log_priors.items():
             if name:  # log p(z) differs, for the same z ~ q(z|x)
-                yield f"neg_elbo{name}", reconstruction + kl + losses.log_normal(z) - log_prior(z)
+                yield f"neg_elbo{name}", losses.neg_elbo(reconstruction, kl) + losses.log_normal(z) - log_prior(z)
         if self.config.samples and self.network.variational:
             nlls = losses.importance_nlls(
                 mu,

@@ -68,7 +68,7 @@ class MetricLogger:
     def log(self, output: losses.Output, target: Tensor) -> None:
         """Log this step if it is due; raises VaectlError if the loss is NaN or infinite.
 
-        Of an importance-weighted bound, what is not the KL counts as reconstruction.
+        For an importance-weighted bound, the reconstruction is the bound without its KL.
         """
         if self.loader.step % LOG_EVERY and not self.loader.ends_epoch:
             return
@@ -95,7 +95,7 @@ class MetricLogger:
         """How far the run is."""
         loader = self.loader
         reconstruction, kl = torch.stack(self.logged).mean(0).tolist()
-        loss, epoch = reconstruction + self.config.beta * kl, ceil(loader.step / loader.steps_per_epoch)
+        loss, epoch = losses.neg_elbo(reconstruction, kl, self.config.beta), ceil(loader.step / loader.steps_per_epoch)
         place = (loader.step, loader.steps, self.first_step, epoch, loader.ends_epoch)
         return Progress(*place, self.config, loss, reconstruction, kl, held_out, perf_counter() - loader.started)
 

@@ -9,7 +9,7 @@ from vaectl.images.corruption import Corruption
 from vaectl.models.mixture import Mixture
 from vaectl.models.network import Network
 from vaectl.training.distributed import World
-from vaectl.training.losses import Likelihood, calibrate, make_likelihood
+from vaectl.training.losses import Likelihood, calibrate, make_likelihood, neg_elbo
 from vaectl.training.metrics import EvalConfig, Evaluator, Metrics, image_metrics
 from vaectl.training.settings import TrainConfig
 
@@ -60,5 +60,5 @@ class Validation:
         iwae = self.config.objective == "iwae"
         likelihood = self.calibrate(weights, likelihood, images)
         metrics = self.measure(self.evaluator(weights, likelihood, samples=self.config.samples if iwae else 0), images)
-        metrics["loss"] = metrics["nll"] if iwae else metrics["reconstruction"] + self.config.beta * metrics["kl"]
+        metrics["loss"] = metrics["nll"] if iwae else neg_elbo(metrics["reconstruction"], metrics["kl"], self.config.beta)
         return {name: metrics[name] for name in VALIDATED if name in metrics}
