@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -30,11 +31,11 @@ NETWORKS = {
     "unet": build_unet((24, 16, 3), [6, 8]),
 }
 RUN_ENGINE = """
-const [wasm, layers, weights, data, shape, done] = arguments;
+const [layers, weights, data, shape, done] = arguments;
 const source = document.getElementById("engine").textContent;
 const worker = new Worker(URL.createObjectURL(new Blob([source])));
 worker.onmessage = ({data: {tensor, error}}) => done(error ?? {data: [...tensor.data], shape: tensor.shape});
-worker.postMessage({wasm: wasm && decodeBase64(document.getElementById("wasm").textContent), halves: {half: {layers, weights}}});
+worker.postMessage({wasm: decodeBase64(document.getElementById("wasm").textContent), halves: {half: {layers, weights}}});
 worker.postMessage({id: 0, half: "half", tensor: {data: Float32Array.from(data), shape}});
 """
 
@@ -55,11 +56,10 @@ def content(path: Path) -> dict[str, object]:
     return values
 
 
-@pytest.mark.parametrize("wasm", [True, False])
 @pytest.mark.parametrize(
     ("net", "half"), [(name, half) for name, net in NETWORKS.items() for half, layers in net.halves() if layers]
 )
-def test_the_page_computes_what_numpy_computes(net: str, half: str, wasm: bool, browser: Browser, page: Path) -> None:
+def test_the_page_computes_what_numpy_computes(net: str, half: str, browser: Browser, page: Path) -> None:
     network = NETWORKS[net]
     layers = dict(network.halves())[half]
     rng = np.random.default_rng(0)
@@ -72,14 +72,27 @@ def test_the_page_computes_what_numpy_computes(net: str, half: str, wasm: bool, 
     batch = rng.random(shape, np.float32)
     browser.open(page)
     flat = {name: weight.ravel().tolist() for name, weight in weights.items()}
-    found = browser.chrome.execute_async_script(RUN_ENGINE, wasm, layers_to_json(layers), flat, batch.ravel().tolist(), shape)
+    found = browser.chrome.execute_async_script(RUN_ENGINE, layers_to_json(layers), flat, batch.ravel().tolist(), shape)
     expected = numpy_engine.make_forward(layers, weights)(batch)
     assert tuple(found["shape"]) == expected.shape
     np.testing.assert_allclose(np.array(found["data"]).reshape(expected.shape), expected, atol=1e-4)
 
 
+def test_a_browser_without_simd_is_told_what_to_do(browser: Browser, page: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.html"
+    broken.write_text(re.sub(r'(id="wasm">)[^<]*', r"\1AAAA", page.read_text()))
+    browser.chrome.get(broken.as_uri())
+    browser.wait_for("!document.getElementById('problem').hidden")
+    assert "WebAssembly with SIMD" in browser.run("return document.getElementById('problem').textContent")
+
+
 def test_the_binary_of_the_kernel_is_that_of_its_source() -> None:
     assert wasmtime.wat2wasm((ASSETS / "multiply.wat").read_text()) == (ASSETS / "multiply.wasm").read_bytes()
+
+
+def test_the_vendored_library_is_the_one_that_npm_distributes() -> None:
+    digest = hashlib.sha256((ASSETS / "vendor" / "gifenc.js").read_bytes()).hexdigest()
+    assert digest == "ab1ff6a05a05ddb85f642ae4c3f96d9e69e56fcfc472982172b088344e0fdb59"  # gifenc 1.0.3
 
 
 def test_the_engine_of_the_page_knows_every_layer(page: Path) -> None:

@@ -74,7 +74,8 @@ class Gaussian:
     likelihood estimate over recent images: the root of their mean squared error (Rybkin, Daniilidis & Levine 2021, section 4.2).
 
     With `outputs_pixels` and no sigma, each image has a sigma of its own, and the gradient is that of
-    `0.5 * values * log(mse + MIN_IMAGE_SIGMA**2)`: so a step raises the mean PSNR, in which a decibel counts as much for little noise as for much.
+    `0.5 * values * log(mse + MIN_IMAGE_SIGMA**2)`: so a step raises the mean PSNR, in which a decibel counts as much for little
+    noise as for much.
     """
 
     UPDATE_RATE = 0.05

@@ -86,9 +86,9 @@ def read_asset(name: str) -> str:
 
 
 def wrap_module(name: str) -> str:
-    """A CommonJS module, with its license, as a statement that defines a constant of its name."""
-    license = read_asset(f"LICENSE-{name}.md")
-    return f"/*\n{license}*/\nconst {name} = ((exports) => {{\n{read_asset(f'{name}.js')}\nreturn exports;\n}})({{}});"
+    """A CommonJS module of vendor/, with its license, as a statement that defines a constant of its name."""
+    source, license = (read_asset(f"vendor/{name}.{suffix}") for suffix in ("js", "LICENSE.md"))
+    return f"/*\n{license}*/\nconst {name} = ((exports) => {{\n{source}\nreturn exports;\n}})({{}});"
 
 
 def hash_source(text: str) -> str:

@@ -86,7 +86,7 @@ function chooseDecoder(values, height, width) {
   return index < 0 ? "decoder" : `experts.${index}.decoder`;
 }
 
-/** The sigma of white noise that differs from channel to channel, or of a gray photograph of all, as in vaectl/noise.py. */
+/** The sigma of white noise that differs from channel to channel, or of a gray photograph of all, as in vaectl/images/noise.py. */
 function estimateWhiteSigma(values, height, width) {
   const differences = values.map((value, at) => ((at + 1) % CHANNELS ? (values[at + 1] - value) / Math.SQRT2 : 0));
   const [signal, channels] = differences.some(Boolean) ? [differences, CHANNELS - 1] : [values, CHANNELS];

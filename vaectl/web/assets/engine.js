@@ -1,4 +1,4 @@
-// The third engine: runs layers in plain JavaScript, in a worker.
+// The third engine: runs layers in JavaScript, and their matrix products in WebAssembly, in a worker.
 //
 // A tensor is {data: Float32Array, shape}; images are (N, height, width, channels), as in the other engines.
 "use strict";
@@ -15,49 +15,8 @@ function map(x, f) {
   return { data: x.data.map(f), shape: x.shape };
 }
 
-/** Matrix products in plain JavaScript. */
-class JavaScriptKernel {
-  /** The weights (outer, inner) and the bias of a layer, as `multiply` takes them. */
-  prepare(weight, bias) {
-    // In doubles, because V8 would convert every float that it loads.
-    return { weight: Float64Array.from(weight), bias, outer: bias.length, inner: weight.length / bias.length };
-  }
-
-  /** A buffer for so many rows of the left factor of a product with this matrix. */
-  input({ inner }, rows) {
-    if (!(this.buffer?.length >= rows * inner)) this.buffer = new Float64Array(rows * inner);
-    return this.buffer;
-  }
-
-  /** out = rows of the input times the weights, transposed, plus the bias; it begins at `offset`. */
-  multiply({ weight: w, bias, outer, inner }, rows, out, offset) {
-    const a = this.buffer;
-    // Two rows and four columns at a time, so that a value that is loaded is used several times.
-    for (let row = 0; row < rows; row += 2) {
-      const second = Math.min(row + 1, rows - 1); // an odd last row is computed twice
-      for (let column = 0; column < outer; column += 4) {
-        const c1 = Math.min(column + 1, outer - 1), c2 = Math.min(column + 2, outer - 1), c3 = Math.min(column + 3, outer - 1);
-        const x = row * inner, y = second * inner;
-        const w0 = column * inner, w1 = c1 * inner, w2 = c2 * inner, w3 = c3 * inner;
-        let x0 = 0, x1 = 0, x2 = 0, x3 = 0, y0 = 0, y1 = 0, y2 = 0, y3 = 0;
-        for (let k = 0; k < inner; k++) {
-          const s = a[x + k], t = a[y + k];
-          const p = w[w0 + k], q = w[w1 + k], u = w[w2 + k], v = w[w3 + k];
-          x0 += s * p; x1 += s * q; x2 += s * u; x3 += s * v;
-          y0 += t * p; y1 += t * q; y2 += t * u; y3 += t * v;
-        }
-        const first = offset + row * outer, last = offset + second * outer;
-        out[first + column] = x0 + bias[column]; out[last + column] = y0 + bias[column];
-        out[first + c1] = x1 + bias[c1]; out[last + c1] = y1 + bias[c1];
-        out[first + c2] = x2 + bias[c2]; out[last + c2] = y2 + bias[c2];
-        out[first + c3] = x3 + bias[c3]; out[last + c3] = y3 + bias[c3];
-      }
-    }
-  }
-}
-
-/** The same in WebAssembly with SIMD (multiply.wat), several times as fast. */
-class WasmKernel {
+/** Matrix products in WebAssembly with SIMD (multiply.wat). */
+class Kernel {
   constructor({ memory, multiply }) {
     Object.assign(this, { memory, product: multiply, end: 0, inputAt: 0, inputSize: 0, outputAt: 0, outputSize: 0 });
   }
@@ -75,6 +34,7 @@ class WasmKernel {
     return new Float32Array(this.memory.buffer, start, size);
   }
 
+  /** The weights (outer, inner) and the bias of a layer, as `multiply` takes them. */
   prepare(weight, bias) {
     const outer = bias.length, inner = weight.length / outer, columns = roundUp(outer, 8);
     const start = this.allocate(columns * (inner + 1));
@@ -85,6 +45,7 @@ class WasmKernel {
     return { start, outer, inner, columns };
   }
 
+  /** A buffer for so many rows of the left factor of a product with these weights. */
   input({ inner, columns }, rows) {
     const inputSize = roundUp(rows, 4) * inner, outputSize = roundUp(rows, 4) * columns;
     if (this.inputSize < inputSize) Object.assign(this, { inputAt: this.allocate(inputSize), inputSize });
@@ -93,6 +54,7 @@ class WasmKernel {
     return this.floats(this.inputAt, rows * inner);
   }
 
+  /** out = rows of the input times the weights, transposed, plus the bias; it begins at `offset`. */
   multiply({ start, outer, inner, columns }, rows, out, offset) {
     const padded = roundUp(rows, 4);
     this.product(this.inputAt, padded, inner, start, start + 4 * columns * inner, columns, this.outputAt);
@@ -102,14 +64,6 @@ class WasmKernel {
   }
 }
 
-/** The fastest kernel that the browser has. */
-function makeKernel(wasm) {
-  try {
-    return new WasmKernel(new WebAssembly.Instance(new WebAssembly.Module(wasm)).exports);
-  } catch {
-    return new JavaScriptKernel();
-  }
-}
 let kernel = null;
 
 function linear(layer, matrix, x) {
@@ -251,16 +205,21 @@ function makeForward(layers, weights) {
 // to run through one of them.
 let halves = null;
 onmessage = ({ data: message }) => {
-  if (!halves) {
-    kernel = makeKernel(message.wasm);
+  if (message.wasm) {
+    try {
+      kernel = new Kernel(new WebAssembly.Instance(new WebAssembly.Module(message.wasm)).exports);
+    } catch {
+      return; // said when the first tensor comes
+    }
     const make = ([name, { layers, weights }]) => [name, makeForward(layers, weights)];
     halves = Object.fromEntries(Object.entries(message.halves).map(make));
     return;
   }
   try {
+    if (!kernel) throw new Error("this browser does not run WebAssembly with SIMD: use a current one");
     const result = halves[message.half](message.tensor);
     postMessage({ id: message.id, tensor: result }, [result.data.buffer]);
   } catch (error) {
-    postMessage({ id: message.id, error: String(error) });
+    postMessage({ id: message.id, error: error.message });
   }
 };

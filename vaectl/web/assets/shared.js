@@ -125,6 +125,8 @@ function tell(problem = "") {
   byId("problem").hidden = !problem;
 }
 
+addEventListener("unhandledrejection", ({ reason }) => tell(reason.message));
+
 /** Call `open` with the files that are dropped on the page or chosen with the file button. */
 function onFiles(open) {
   const openAll = async (files) => {

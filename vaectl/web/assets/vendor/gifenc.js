@@ -822,3 +822,4 @@ function colorTableSize(length) {
   return Math.max(Math.ceil(Math.log2(length)), 1);
 }
 var src_default = GIFEncoder;
+//# sourceMappingURL=gifenc.js.map
