@@ -1,5 +1,5 @@
 # Shortcuts for development; see CONTRIBUTING.md.
-.PHONY: test lint fuzz corpora mutants bench docs
+.PHONY: test lint fuzz bench docs
 
 test:
 	pytest $(ARGS)
@@ -11,13 +11,7 @@ lint:
 	mypy
 
 fuzz:
-	python tests/faults/fuzz.py 100000 $(ARGS)
-
-corpora:
-	python tests/faults/corpora.py --fetch $(ARGS)
-
-mutants:
-	python tests/faults/mutants.py $(ARGS)
+	pytest --hypothesis-profile fuzz tests/faults/test_fuzz.py $(ARGS)
 
 bench:
 	python tests/benchmarks/startup.py

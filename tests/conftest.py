@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matrix import FAULTS
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from support import VAECTL, ForkServer, Result, environment, write_png
 
@@ -17,6 +17,12 @@ from vaectl.datasets.load import Dataset, load_dataset
 
 Call = Callable[..., Result]
 TORCH_WORDS = {"train", "evaluate", "--device"}
+
+# Hypothesis tries the same few files in each run of the tests, and thousands of others in `make fuzz`.
+CALLS_ARE_SLOW = settings(deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("tests", CALLS_ARE_SLOW, max_examples=6, derandomize=True, database=None)
+settings.register_profile("fuzz", CALLS_ARE_SLOW, max_examples=2000, print_blob=True)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
@@ -184,27 +190,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the slowest tests, and record in each report which faults a test covers."""
-    slow = ("test_docs", "test_resume", "test_examples", "test_interruptions")
+    """Start with the slowest tests, so that no worker is left with one of them in the end."""
+    slow = ("test_docs", "test_resume", "test_examples", "test_interruptions", "test_on_ray")
     items.sort(key=lambda item: not any(name in item.nodeid for name in slow))
-    for item in items:
-        for mark in item.iter_markers("fault"):
-            item.user_properties += [("fault", number) for number in mark.args]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print which faults are covered, when faults were selected: `pytest -m "fault and not long"`."""
-    if "fault" not in str(config.option.markexpr):
-        return
-    outcomes = {outcome: terminalreporter.stats.get(outcome, []) for outcome in ("passed", "failed", "error")}
-    faults = {
-        outcome: {value for report in reports for _, value in report.user_properties} for outcome, reports in outcomes.items()
-    }
-    failed = faults["failed"] | faults["error"]
-    passed = faults["passed"] - failed
-    terminalreporter.write_line(f"{len(passed)} of the {len(FAULTS)} faults are handled")
-    for number in sorted(FAULTS.keys() - passed):
-        terminalreporter.write_line(f"{'failed' if number in failed else 'not tested'}: {number}, {FAULTS[number]}")
 
 
 @pytest.fixture

@@ -136,7 +136,6 @@ def test_empty_stdin_is_an_error(command: str, run: Call, vae: Path) -> None:
     one_line(run(command, "-c", vae, code=1), "stdin is empty")
 
 
-@pytest.mark.fault(33)
 def test_a_reader_that_closes_early_ends_the_command_silently(shell: Call, vae: Path) -> None:
     line = "vaectl grid --scale 8 | head -c 1 > one; exit ${PIPESTATUS[0]}"
     for buffering in ("buffered", "unbuffered"):
@@ -145,7 +144,6 @@ def test_a_reader_that_closes_early_ends_the_command_silently(shell: Call, vae: 
         assert result.stderr == b""
 
 
-@pytest.mark.fault(33)
 def test_a_full_or_closed_stdout_is_an_error_and_leaves_no_files(shell: Call, vae: Path, tmp_path: Path) -> None:
     for redirection, words in ((">/dev/full", "no space left"), (">&-", "closed")):
         result = shell(f"vaectl grid {redirection}", VAECTL_CHECKPOINT=str(vae))
@@ -156,7 +154,6 @@ def test_a_full_or_closed_stdout_is_an_error_and_leaves_no_files(shell: Call, va
     assert (tmp_path / "plane.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.fault(35)
 def test_ctrl_c_ends_a_shell_loop(tmp_path: Path, small_data: Path) -> None:
     script = f"for i in 1 2 3; do echo start >> log; {VAECTL} train vae --data {small_data} --epochs 100000 -f; done"
     process = subprocess.Popen(
@@ -274,7 +271,6 @@ def test_numbers_that_are_not_finite_or_too_large_are_refused(line: str, run: Ca
     one_line(run(*line.split(), code=2), option)
 
 
-@pytest.mark.fault(33, 61)
 @pytest.mark.parametrize("line", ["--help", "--version", "train --help", "--show-completion"])
 @pytest.mark.parametrize(("redirection", "words"), [(">/dev/full", "no space left"), (">&-", "bad file descriptor")])
 def test_help_for_a_full_or_closed_stdout_is_one_line(line: str, redirection: str, words: str, shell: Call) -> None:
@@ -283,7 +279,6 @@ def test_help_for_a_full_or_closed_stdout_is_one_line(line: str, redirection: st
     one_line(result, words)
 
 
-@pytest.mark.fault(61)
 def test_without_docstrings_help_is_shorter(shell: Call) -> None:
     line = f"for command in '' {' '.join(COMMANDS)}; do vaectl $command --help || exit; done"
     result = shell(line, PYTHONOPTIMIZE="2", PYTHONDONTWRITEBYTECODE="1")

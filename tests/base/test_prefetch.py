@@ -47,7 +47,6 @@ except Terminated:
 """
 
 
-@pytest.mark.fault(48)
 def test_a_signal_is_heard_while_an_image_is_decoded() -> None:
     process = subprocess.Popen([sys.executable, "-c", SLOW_TASK], stdout=subprocess.PIPE)
     assert process.stdout

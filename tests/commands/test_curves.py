@@ -138,7 +138,6 @@ def test_a_checkpoint_without_epochs_is_named(run: Call, vae: Path, tmp_path: Pa
     one_line(run("curves", code=1), "no checkpoint in this folder")
 
 
-@pytest.mark.fault(54)
 @pytest.mark.parametrize(
     "epochs", [[{"loss": "low"}], [{"loss": float("nan")}], [{"loss": 1e300}], [{"loss": [1]}], [{str(n): 1 for n in range(99)}]]
 )
@@ -147,7 +146,6 @@ def test_damaged_epochs_are_named(epochs: object, run: Call, vae: Path, tmp_path
     one_line(run("curves", "x.safetensors", code=1), "the epochs of 'x.safetensors' are damaged: ", ": give a checkpoint that")
 
 
-@pytest.mark.fault(24, 56)
 @pytest.mark.parametrize("name", ["$\\frac$", "_x", "two\nlines", "\x1b[31mred", "한글", "x" * 200, "-dash", "a,b"])
 def test_files_of_any_name_have_curves(name: str, run: Call, vae: Path, tmp_path: Path) -> None:
     edit = {"epochs": [{"loss": 2, "\x1b$\\": 1}, {"loss": 1}]}

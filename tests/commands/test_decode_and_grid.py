@@ -128,7 +128,6 @@ def test_an_impossible_plane_is_wrong_usage(arguments: list[object], run: Call, 
     one_line(run("grid", *arguments, "-c", vae, code=2), f"{arguments[0]} ")
 
 
-@pytest.mark.fault(41)
 def test_a_missing_device_is_an_error_that_lists_the_available_ones(run: Call, vae: Path) -> None:
     one_line(run("grid", "--device", "cuda:9", "-c", vae, code=1), "no device 'cuda:9'", "cpu")
     one_line(run("grid", "-c", vae, code=1, VAECTL_DEVICE="abacus"), "no device 'abacus'", "cpu")

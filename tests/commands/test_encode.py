@@ -113,7 +113,6 @@ def test_a_format_that_encode_does_not_write_is_refused(output: str, run: Call, 
     one_line(run("encode", "x.png", "-o", output, "-c", vae, code=2), f"'{output}'", "npy, csv", "--format")
 
 
-@pytest.mark.fault(32)
 def test_the_output_may_replace_the_input(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
     np.save(tmp_path / "x.npy", digits[:5])
     run("encode", "x.npy", "-o", "x.npy", "-c", vae)

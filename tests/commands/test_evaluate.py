@@ -133,7 +133,6 @@ def test_rows_of_a_data_set_have_the_names_that_encode_gives_them(run: Call, vae
     assert {row["name"] for row in rows} == {f"mnist-test-{index:05d}" for index in range(10_000)}
 
 
-@pytest.mark.fault(42)
 def test_three_constant_images_are_learned_and_ranked(run: Call, tmp_path: Path) -> None:
     for index, value in enumerate((0, 7, 200)):
         write_png(tmp_path / "flat" / f"{index}.png", np.full((9, 9), value, np.uint8))
@@ -146,7 +145,6 @@ def test_three_constant_images_are_learned_and_ranked(run: Call, tmp_path: Path)
         )
 
 
-@pytest.mark.fault(42)
 @pytest.mark.parametrize("held_out", [False, True])
 def test_images_that_are_all_alike_are_learned_and_ranked(held_out: bool, run: Call, tmp_path: Path) -> None:
     paths = (write_png(tmp_path / "gray.png", np.full((9, 9), value, np.uint8)) for value in range(256))

@@ -172,7 +172,6 @@ def test_a_wrong_call_is_one_line(arguments: list[str], code: int, words: list[s
     one_line(run("train", *arguments, "--data", folder / DATA, code=code), *words)
 
 
-@pytest.mark.fault(42)
 def test_a_few_images_of_extreme_shapes_can_be_trained_on(run: Call, tmp_path: Path) -> None:
     for name, shape in (("one", (1, 40)), ("two", (300, 2, 3)), ("three", (20, 20))):
         write_png(tmp_path / "odd" / f"{name}.png", np.random.default_rng(0).integers(0, 256, shape, np.uint8))

@@ -12,7 +12,6 @@ from support import VAECTL, run_on_terminal, write_png
 BLOCK = "▀"
 
 
-@pytest.mark.fault(34)
 def test_an_array_is_not_written_to_a_terminal_unless_forced(vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:
     image = write_png(tmp_path / "img.png", digits[0])
     code, text = run_on_terminal(["encode", image, "-c", vae], tmp_path)
@@ -43,14 +42,12 @@ def test_without_color_or_blocks_images_are_drawn_in_characters(vae: Path, tmp_p
     assert code == 0 and set(text) & set("#%@")
 
 
-@pytest.mark.fault(61)
 def test_half_blocks_are_not_drawn_without_their_colors(vae: Path, tmp_path: Path) -> None:
     code, text = run_on_terminal(["grid", "--steps", "3", "-c", vae], tmp_path, NO_COLOR="1")
     assert code == 0
     assert BLOCK not in text and "\x1b[" not in text and set(text) & set("#%@")
 
 
-@pytest.mark.fault(61)
 @pytest.mark.parametrize("term", ["dumb", "xterm"])
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_images_fit_a_narrow_terminal(term: str, stream: str, vae: Path, small_data: Path, tmp_path: Path) -> None:

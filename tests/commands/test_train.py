@@ -69,7 +69,6 @@ def test_an_existing_checkpoint_is_replaced_only_with_force(run: Call, small_dat
     assert vaectl.load(path).latent_dim == 64
 
 
-@pytest.mark.fault(37)
 def test_the_same_seed_gives_the_same_file(run: Call, small_data: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         run("train", "vae", "--data", small_data, *QUICK, "--seed", 7, "-o", name, "-q")
@@ -90,7 +89,6 @@ def test_quiet_prints_nothing_on_stderr(run: Call, small_data: Path) -> None:
     assert run("train", "ae", "--data", small_data, *QUICK, "-q").stderr == b""
 
 
-@pytest.mark.fault(42)
 def test_two_color_images_are_enough_to_train_on(run: Call, tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 256, (2, 6, 5, 3), np.uint8))
     run("train", "vae", "--data", "few.npy", *QUICK)
@@ -130,7 +128,6 @@ def test_a_wrong_call_fails_at_once_with_one_line(
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.fault(39)
 def test_a_diverging_run_is_an_error_and_writes_nothing(run: Call, small_data: Path, tmp_path: Path) -> None:
     result = run("train", "vae", "--data", small_data, "--lr", "1e30", *QUICK, "-q", code=1)
     one_line(result, "the loss is NaN or infinite at step", "lower --lr")

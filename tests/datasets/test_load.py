@@ -39,7 +39,6 @@ def test_a_held_out_image_stays_held_out_when_others_are_added(tmp_path: Path) -
     assert {image.tobytes() for image in few.test} <= {image.tobytes() for image in many.test}
 
 
-@pytest.mark.fault(42)
 def test_a_single_image_is_both_trained_and_evaluated_on(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros((1, 4, 4), np.uint8))
     one = load_dataset(str(tmp_path / "one.npy"))

@@ -39,7 +39,6 @@ def fails_on(fails: Fails, tiny: Path) -> Fails:
     return call
 
 
-@pytest.mark.fault(9)
 def test_an_error_says_what_an_input_is_if_it_is_neither_an_image_nor_latents(
     fails_on: Fails, fails: Fails, tiny: Path, tmp_path: Path
 ) -> None:
@@ -55,7 +54,6 @@ def test_an_error_says_what_an_input_is_if_it_is_neither_an_image_nor_latents(
     fails_on("encode", npy(np.zeros((3, 7))), "stdin is an array of shape (3, 7)", "(N, 2, 2, 1), channels last, are expected")
 
 
-@pytest.mark.fault(10)
 def test_a_truncated_array_or_one_with_trailing_bytes_is_refused(fails_on: Fails) -> None:
     complete = npy(np.ones((3, 1), np.float32))
     for length in [*range(1, 128, 9), 128, 129, len(complete) - 1]:
@@ -64,7 +62,6 @@ def test_a_truncated_array_or_one_with_trailing_bytes_is_refused(fails_on: Fails
         fails_on("decode", complete + tail, "stdin")
 
 
-@pytest.mark.fault(60)
 @pytest.mark.parametrize("name", ["data.npy", "data.npz", "-"])
 def test_what_follows_an_array_to_train_on_is_read_or_refused(name: str, fails: Fails, run: Call, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 4, 4), np.uint8)
@@ -85,7 +82,6 @@ def test_what_follows_an_array_to_train_on_is_read_or_refused(name: str, fails: 
     assert data["train"] + data["test"] == 60
 
 
-@pytest.mark.fault(11)
 @pytest.mark.parametrize(
     "data",
     [
@@ -116,7 +112,6 @@ def test_an_array_header_that_promises_too_much_is_refused_before_memory_is_allo
     fails_on("encode", data, "stdin")
 
 
-@pytest.mark.fault(11)
 def test_an_array_header_of_hundreds_of_megabytes_is_refused_without_reading_it(
     fails: Fails, tiny: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -127,7 +122,6 @@ def test_an_array_header_of_hundreds_of_megabytes_is_refused_without_reading_it(
     fails("decode", path, "-c", tiny, words=("has an unsupported NPY header",), memory=100 << 20)
 
 
-@pytest.mark.fault(12)
 @pytest.mark.parametrize(
     "array",
     [
@@ -148,7 +142,6 @@ def test_an_array_that_is_not_numeric_is_refused_without_suggesting_pickle(array
         assert "pickle" not in message
 
 
-@pytest.mark.fault(13)
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8", "<f2", "<i2", ">i8", "u1", "i1", "?", "<u4"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_numbers_of_every_dtype_and_memory_order_decode_alike(dtype: str, order: Any, run: Call, tiny: Path) -> None:
@@ -157,13 +150,11 @@ def test_numbers_of_every_dtype_and_memory_order_decode_alike(dtype: str, order:
     assert native.stdout == other.stdout and not other.stderr
 
 
-@pytest.mark.fault(13)
 def test_an_array_written_by_python_2_is_read_without_a_warning(run: Call, tiny: Path) -> None:
     result = run("decode", "-c", tiny, input=array_header("(2L, 1L)") + bytes(8))
     assert result.stdout.startswith(b"\x89PNG") and not result.stderr
 
 
-@pytest.mark.fault(14)
 def test_values_that_are_nan_or_out_of_range_are_counted_and_located(fails_on: Fails) -> None:
     z = np.zeros((5, 1))
     z[3] = np.nan
@@ -174,7 +165,6 @@ def test_values_that_are_nan_or_out_of_range_are_counted_and_located(fails_on: F
     fails_on("encode", npy(np.full((1, 2, 2), 255.5)), "4 pixels are not in [0, 1]", "[0, 0, 0, 0]")
 
 
-@pytest.mark.fault(15)
 @pytest.mark.parametrize("shape", [(3, 2), (0, 1), (0,), (), (2, 2, 1), (1, 1, 1, 1), (3, 0)])
 def test_latents_of_another_shape_are_refused(shape: tuple[int, ...], fails_on: Fails) -> None:
     fails_on(
@@ -184,13 +174,11 @@ def test_latents_of_another_shape_are_refused(shape: tuple[int, ...], fails_on: 
     )
 
 
-@pytest.mark.fault(15)
 def test_latents_of_no_dimensions_are_refused(fails: Fails, tmp_path: Path) -> None:
     np.save(tmp_path / "z.npy", np.zeros((3, 0), np.float32))
     fails("interpolate", "z.npy", words=("latents have at least one dimension",))
 
 
-@pytest.mark.fault(15)
 def test_a_vector_of_the_latent_dimension_is_one_latent(run: Call, tiny: Path) -> None:
     one, two = (run("decode", "-c", tiny, input=npy(np.zeros(shape))).stdout for shape in ((1,), (1, 1)))
     assert one == two
@@ -204,7 +192,6 @@ def archive(**members: bytes) -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.fault(16)
 def test_an_archive_that_is_not_a_data_set_is_refused(fails: Fails, fails_on: Fails, tmp_path: Path) -> None:
     images = npy(np.zeros((8, 4, 4), np.uint8))
     bomb = array_header("(300, 1000, 1000)", "|u1") + bytes(300_000_000)
@@ -226,12 +213,10 @@ def test_an_archive_that_is_not_a_data_set_is_refused(fails: Fails, fails_on: Fa
     assert not (tmp_path.parent / "x_train.npy").exists()
 
 
-@pytest.mark.fault(10, 60)
 def test_an_archive_whose_array_has_trailing_bytes_is_refused(fails_on: Fails) -> None:
     for tail in (b"\0", npy(np.zeros((1, 1)))):
         fails_on("decode", archive(**{"z.npy": npy(np.zeros((1, 1))) + tail}), "stdin:z has other data after its array")
 
 
-@pytest.mark.fault(9, 16)
 def test_an_archive_of_two_arrays_is_refused(fails_on: Fails) -> None:
     fails_on("decode", archive(a=npy(np.zeros((1, 1))), b=npy(np.zeros((1, 1)))), "stdin holds 2 arrays ('a', 'b')")

@@ -23,7 +23,6 @@ from torchvision.datasets import CIFAR10, FashionMNIST
 from vaectl.base.errors import VaectlError
 from vaectl.datasets.load import load_dataset
 
-pytestmark = pytest.mark.fault(43)
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, 28, 28), np.uint8)
 
 
@@ -60,6 +59,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(FashionMNIST, "resources", resources)
     yield site
     server.shutdown()
+    server.server_close()
 
 
 class SilentHandler(SimpleHTTPRequestHandler):

@@ -21,7 +21,6 @@ Unprivileged = Callable[[str], Result]
 PIXELS = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
 
-@pytest.mark.fault(22)
 def test_a_folder_without_images_is_refused(fails: Fails, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes").mkdir()
@@ -32,7 +31,6 @@ def test_a_folder_without_images_is_refused(fails: Fails, tiny: Path, tmp_path: 
         fails("train", "vae", "--data", name, words=(f"'{name}' contains no images",))
 
 
-@pytest.mark.fault(23)
 def test_loops_pipes_sockets_and_devices_in_a_folder_are_skipped(run: Call, tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     write_png(folder / "a.png", PIXELS)
@@ -63,7 +61,6 @@ ODD_NAMES = [
 ]
 
 
-@pytest.mark.fault(24)
 def test_files_of_any_name_are_read(run: Call, tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     write_png(folder / "a.png", PIXELS)
@@ -84,7 +81,6 @@ def test_files_of_any_name_are_read(run: Call, tiny: Path, tmp_path: Path) -> No
     assert not (folder / "canary").exists()
 
 
-@pytest.mark.fault(24)
 def test_results_keep_the_names_of_their_inputs(run: Call, dae: Path, tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     write_png(folder / "a.png", PIXELS)
@@ -95,7 +91,6 @@ def test_results_keep_the_names_of_their_inputs(run: Call, dae: Path, tmp_path: 
     assert found == {name if name.endswith(b".png") else name + b".png" for name in [*ODD_NAMES, b"a.png"]}
 
 
-@pytest.mark.fault(25)
 def test_thousands_of_files_are_read_with_few_file_descriptors(tiny: Path, tmp_path: Path) -> None:
     data = write_png(tmp_path / "a.png", PIXELS).read_bytes()
     for number in range(5000):
@@ -114,7 +109,6 @@ def test_thousands_of_files_are_read_with_few_file_descriptors(tiny: Path, tmp_p
     assert np.load(io.BytesIO(result.stdout)).shape == (5000, 1)
 
 
-@pytest.mark.fault(25)
 def test_a_file_that_vanishes_while_its_folder_is_read_is_an_error(tmp_path: Path) -> None:
     for number in range(100):
         write_png(tmp_path / f"{number:03d}.png", PIXELS)
@@ -125,7 +119,6 @@ def test_a_file_that_vanishes_while_its_folder_is_read_is_an_error(tmp_path: Pat
         list(batches)
 
 
-@pytest.mark.fault(26)
 def test_images_are_read_in_one_order_however_the_system_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("b/1", "a", "b/2", "a.b/1", "c"):
         write_png(tmp_path / f"{name}.png", PIXELS)
@@ -154,7 +147,6 @@ def test_images_are_read_in_one_order_however_the_system_lists_them(tmp_path: Pa
     assert names() == before and sorted(before) == before
 
 
-@pytest.mark.fault(59)
 @pytest.mark.parametrize(
     "command",
     ["encode in -o z.npy -c tiny.safetensors", "train vae --data in --epochs 1 -f", "evaluate --data in -c tiny.safetensors"],
@@ -178,7 +170,6 @@ def test_a_subfolder_that_cannot_be_listed_is_an_error_or_skipped(
         assert len(np.load(tmp_path / "z.npy")) == 2
 
 
-@pytest.mark.fault(22, 59)
 def test_a_folder_whose_only_images_cannot_be_listed_is_refused(unprivileged: Unprivileged, tiny: Path, tmp_path: Path) -> None:
     tiny.chmod(0o644)
     write_png(tmp_path / "in" / "closed" / "a.png", PIXELS).parent.chmod(0o000)

@@ -53,7 +53,6 @@ DAMAGED = {
 }
 
 
-@pytest.mark.fault(17)
 @pytest.mark.parametrize("name", DAMAGED)
 def test_an_error_names_the_damaged_image(name: str, fails: Fails, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(DAMAGED[name])
@@ -61,7 +60,6 @@ def test_an_error_names_the_damaged_image(name: str, fails: Fails, tiny: Path, t
     fails("encode", "-c", tiny, input=DAMAGED[name], words=("stdin",))
 
 
-@pytest.mark.fault(17)
 def test_damaged_images_in_a_folder_are_listed_and_counted_with_skip_bad(
     run: Call, fails: Fails, tiny: Path, tmp_path: Path
 ) -> None:
@@ -119,7 +117,6 @@ def bombs() -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.fault(18)
 def test_a_decompression_bomb_is_refused_before_memory_is_allocated(fails: Fails, tiny: Path, tmp_path: Path) -> None:
     for name, data in bombs().items():
         assert len(data) < 1_000_000
@@ -127,14 +124,12 @@ def test_a_decompression_bomb_is_refused_before_memory_is_allocated(fails: Fails
         fails("encode", name, "-c", tiny, words=(f"'{name}'",), memory=150 << 20)
 
 
-@pytest.mark.fault(18)
 def test_an_image_of_too_many_pixels_is_refused_however_large_its_file(fails: Fails, tiny: Path) -> None:
     rows = np.random.default_rng(0).bytes(10_000 * 1251)
     data = png(10_000, 10_000, 1, 0, zlib.compress(rows, 0))
     fails("encode", "-c", tiny, input=data, words=("stdin has over 89478485 pixels",))
 
 
-@pytest.mark.fault(18)
 def test_a_large_scanned_page_is_read(run: Call, tiny: Path, tmp_path: Path) -> None:
     page = np.zeros((5000, 7000), np.uint8)
     page[::7, ::5] = 255
@@ -142,7 +137,6 @@ def test_a_large_scanned_page_is_read(run: Call, tiny: Path, tmp_path: Path) -> 
     run("encode", "page.png", "-c", tiny)
 
 
-@pytest.mark.fault(21)
 @pytest.mark.parametrize(
     "data",
     [
@@ -165,7 +159,6 @@ def test_documents_are_refused_without_starting_a_program(data: bytes, fails: Fa
     fails("encode", "scan.png", "-c", tiny, words=("'scan.png' is neither an image nor an array",), PATH=path)
 
 
-@pytest.mark.fault(21)
 def test_a_tiff_named_png_is_read_as_a_tiff(run: Call, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encode("TIFF"))
     (tmp_path / "a.tif").write_bytes(encode("TIFF"))
@@ -173,7 +166,6 @@ def test_a_tiff_named_png_is_read_as_a_tiff(run: Call, tiny: Path, tmp_path: Pat
     assert one.stdout == two.stdout and not one.stderr
 
 
-@pytest.mark.fault(19)
 @pytest.mark.parametrize("value", [200.0, -1.0, np.nan, np.inf])
 def test_values_out_of_range_are_refused(value: float, fails: Fails, run: Call, tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "deep"
@@ -186,7 +178,6 @@ def test_values_out_of_range_are_refused(value: float, fails: Fails, run: Call, 
     fails("encode", "c.tif", "-c", tiny, words=("not in [0, 65535]",))
 
 
-@pytest.mark.fault(17)
 def test_a_bmp_without_its_size_in_the_header_is_read(run: Call, tiny: Path) -> None:
     data = bytearray(encode("BMP"))
     data[2:6] = bytes(4)
@@ -203,7 +194,6 @@ def associated_alpha() -> bytes:
     return stream.getvalue().replace(unassociated, unassociated[:-2] + b"\1\0")
 
 
-@pytest.mark.fault(44)
 def test_associated_alpha_is_laid_on_black(run: Call, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "alpha.tif").write_bytes(associated_alpha())
@@ -224,7 +214,6 @@ def test_associated_alpha_is_laid_on_black(run: Call, tmp_path: Path) -> None:
     run("evaluate", "--data", "in")
 
 
-@pytest.mark.fault(44)
 def test_images_of_every_mode_that_a_tiff_has_are_read(run: Call, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "I", "I;16"):
@@ -232,7 +221,6 @@ def test_images_of_every_mode_that_a_tiff_has_are_read(run: Call, tiny: Path, tm
     assert run("encode", "in", "-c", tiny, "--format", "csv").stdout.count(b"\n") == 14
 
 
-@pytest.mark.fault(46)
 def test_a_png_of_zeros_is_refused_at_its_first_chunk(run: Call, fails: Fails, tiny: Path, tmp_path: Path) -> None:
     with (tmp_path / "sparse.png").open("wb") as stream:
         stream.write(b"\x89PNG\r\n\x1a\n")
@@ -244,7 +232,6 @@ def test_a_png_of_zeros_is_refused_at_its_first_chunk(run: Call, fails: Fails, t
     fails("encode", "many.png", "-c", tiny, words=("'many.png' has more than 262144 PNG chunks",))
 
 
-@pytest.mark.fault(47)
 @pytest.mark.parametrize("start", [png(8, 8)[:8], png(8, 8)[:33], png(8, 8)[:33] + b"\xff\xff\xff\xf0IDAT"])
 def test_a_png_without_end_on_a_pipe_is_refused(start: bytes, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "start").write_bytes(start)
@@ -262,28 +249,24 @@ def progressive(scans: int) -> bytes:
     return data[:-2] + scan * scans + data[-2:]
 
 
-@pytest.mark.fault(48)
 def test_a_jpeg_of_a_thousand_scans_is_refused(fails: Fails, run: Call, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "scans.jpg").write_bytes(progressive(1000))
     fails("encode", "scans.jpg", "-c", tiny, words=("'scans.jpg' is a JPEG with too many scans",))
     run("encode", "-c", tiny, input=progressive(20))
 
 
-@pytest.mark.fault(49)
 @pytest.mark.parametrize(("filling", "what"), [(b"\xff" * (1 << 20), "fill bytes"), (b"\xff\xe5\0\2" * 20_000, "segments")])
 def test_a_jpeg_of_filling_is_refused(filling: bytes, what: str, fails: Fails, tiny: Path) -> None:
     data = encode("JPEG")
     fails("encode", "-c", tiny, input=data[:2] + filling + data[2:], words=(f"stdin is a JPEG with too many {what}",))
 
 
-@pytest.mark.fault(49)
 def test_a_jpeg_with_some_filling_is_read(run: Call, tiny: Path) -> None:
     data = encode("JPEG", comment=b"x" * 60_000)
     filled = data[:2] + b"\xff" * 100 + b"\xff\xe5\0\2" * 300 + data[2:]
     assert run("encode", "-c", tiny, input=filled).stdout == run("encode", "-c", tiny, input=data).stdout
 
 
-@pytest.mark.fault(50)
 def test_a_sheet_that_would_be_too_large_is_refused(fails: Fails, run: Call, tmp_path: Path) -> None:
     write_png(tmp_path / "wide.png", np.zeros((1, 9600, 3), np.uint8))
     write_png(tmp_path / "tall.png", np.zeros((9600, 1, 3), np.uint8))
@@ -295,7 +278,6 @@ def test_a_sheet_that_would_be_too_large_is_refused(fails: Fails, run: Call, tmp
     run("denoise", "wide.png", "tall.png", "-c", unet, "-o", "out/")
 
 
-@pytest.mark.fault(51)
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 def test_a_transparent_gray_value_is_transparent_at_every_depth(bits: int, run: Call, tmp_path: Path) -> None:
     largest = 2**bits - 1
@@ -311,7 +293,6 @@ def test_a_transparent_gray_value_is_transparent_at_every_depth(bits: int, run: 
     assert codecs.decode_photo((tmp_path / "out.png").read_bytes(), "out.png", 3)[0][0, :, 3].tolist() == [1] * 4 + [0] * 4
 
 
-@pytest.mark.fault(52)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_png_of_16_bits_is_turned_at_16_bits(orientation: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 65536, (4, 6, 3))
@@ -330,7 +311,6 @@ def with_exif(image: Image.Image, exif: Image.Exif) -> Image.Image:
     return image
 
 
-@pytest.mark.fault(53)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_an_interlaced_png_of_16_bits_is_read_in_silence(channels: int, run: Call, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 65536, (13, 11, channels))
@@ -345,7 +325,6 @@ def test_an_interlaced_png_of_16_bits_is_read_in_silence(channels: int, run: Cal
     np.testing.assert_array_equal(codecs.decode_photo(make_png(pixels[:1, :1], 16, interlaced=True), "x", 1)[0].shape[:2], (1, 1))
 
 
-@pytest.mark.fault(55)
 @pytest.mark.parametrize("kind", ["length", "type", "cut", "noise"])
 def test_a_stream_goes_on_behind_a_damaged_image(kind: str, run: Call, fails: Fails, tiny: Path) -> None:
     good, other = encode("PNG"), encode("JPEG")
@@ -365,7 +344,6 @@ def test_a_stream_goes_on_behind_a_damaged_image(kind: str, run: Call, fails: Fa
     assert b"skipped 2 images that could not be read" in result.stderr
 
 
-@pytest.mark.fault(19)
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 def test_a_jpeg_decoded_at_a_fraction_of_its_size_resembles_the_whole(fit: str) -> None:
     waves = np.add.outer(np.sin(np.arange(1001) / 16), np.sin(np.arange(1003) / 16)) * 60 + 127
@@ -376,7 +354,6 @@ def test_a_jpeg_decoded_at_a_fraction_of_its_size_resembles_the_whole(fit: str) 
     assert np.abs(whole.astype(int) - reduced.astype(int)).max() <= 8
 
 
-@pytest.mark.fault(53)
 def test_a_png_of_16_bits_with_doubtful_chunks_is_read_or_refused_in_silence(run: Call, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 65536, (5, 6, 3))
     data = make_png(pixels, 16, pixels[0, 0].tolist())

@@ -113,12 +113,10 @@ def explore(reference: Reference, examples: int, steps: int) -> None:
     run_state_machine_as_test(make_machine(*reference), settings=explored)
 
 
-@pytest.mark.fault(29, 35, 36, 38)
 def test_a_run_that_is_killed_resumed_and_corrupted_ends_bit_identically(reference: Reference) -> None:
     explore(reference, 2, 4)
 
 
 @pytest.mark.long
-@pytest.mark.fault(29, 35, 36, 38)
 def test_many_runs_that_are_killed_resumed_and_corrupted_end_bit_identically(reference: Reference) -> None:
     explore(reference, 20, 20)

@@ -29,7 +29,6 @@ def write_archive(path: Path, **members: NDArray[np.uint8]) -> None:
             archive.writestr(f"{name}.npy", stream.getvalue())
 
 
-@pytest.mark.fault(56)
 @pytest.mark.parametrize("command", ["train vae --data a.npz", "encode a.npz -c tiny.safetensors"])
 def test_names_in_an_archive_are_escaped(command: str, tiny: Path, fails: Fails, tmp_path: Path) -> None:
     write_archive(tmp_path / "a.npz", **dict.fromkeys((CLEAR, "b"), IMAGES))
@@ -37,7 +36,6 @@ def test_names_in_an_archive_are_escaped(command: str, tiny: Path, fails: Fails,
     assert text.isascii() and text[:-1].isprintable()
 
 
-@pytest.mark.fault(56)
 @pytest.mark.parametrize(
     "edit",
     [
@@ -56,7 +54,6 @@ def test_whatever_a_checkpoint_contains_is_escaped(edit: Edit, tiny: Path, fails
     assert text.isascii() and text[:-1].isprintable()
 
 
-@pytest.mark.fault(56)
 def test_a_table_on_stderr_and_a_card_are_escaped(tiny: Path, run: Call, tmp_path: Path) -> None:
     edit_safetensors(tiny, lambda card, header: card.update(model=f"{CLEAR}:bug:\ud800"))
     np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (40, 2, 2), np.uint8))
@@ -67,14 +64,12 @@ def test_a_table_on_stderr_and_a_card_are_escaped(tiny: Path, run: Call, tmp_pat
         assert all(line.isprintable() for line in text.splitlines())
 
 
-@pytest.mark.fault(24, 56)
 def test_file_names_that_are_not_text_are_shown_like_others(run: Call, tiny: Path) -> None:
     name = os.fsdecode(b"\xff\x1b[2J \xc3\xa9.png")
     assert r"'\udcff\x1b[2J é.png': no such file".encode() in run("encode", name, "-c", tiny, code=1).stderr
     assert escape("Zürich ≥ 3 图像 " + name) == r"Zürich ≥ 3 图像 \udcff\x1b[2J é.png"
 
 
-@pytest.mark.fault(57)
 def test_of_many_names_in_an_archive_a_few_are_listed(tiny: Path, fails: Fails, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "many.npz", "w") as archive:
         for index in range(20_000):
@@ -90,7 +85,6 @@ def test_of_many_names_in_an_archive_a_few_are_listed(tiny: Path, fails: Fails, 
     fails("encode", "many.npz", "-c", tiny, words=(f"'many.npz' holds 20,000 arrays ({listed}): save the one you want",))
 
 
-@pytest.mark.fault(57)
 def test_of_many_files_that_are_not_images_a_few_are_listed(tiny: Path, run: Call, tmp_path: Path) -> None:
     write_png(tmp_path / "in" / "a.png", IMAGES[0])
     for index in range(1500):
@@ -99,7 +93,6 @@ def test_of_many_files_that_are_not_images_a_few_are_listed(tiny: Path, run: Cal
     assert "ignored 1,500 files that are not images ('0000.txt', '0001.txt', '0002.txt' and 1,497 more)" in warning
 
 
-@pytest.mark.fault(57)
 @pytest.mark.parametrize(
     "edit",
     [
@@ -118,7 +111,6 @@ def test_an_error_about_a_checkpoint_is_not_endless(edit: Edit, tiny: Path, fail
     assert len(text) < MAX_MESSAGE + 100
 
 
-@pytest.mark.fault(58)
 @pytest.mark.parametrize("command", ["train vae --data a.npz", "encode a.npz -c tiny.safetensors", "interpolate a.npz"])
 def test_an_archive_without_images_is_named(command: str, tiny: Path, fails: Fails, tmp_path: Path) -> None:
     archives: list[dict[str, NDArray[np.uint8]]] = [{"x_train": IMAGES[:0]}, {"a": IMAGES, "b": IMAGES}, {}]
@@ -127,7 +119,6 @@ def test_an_archive_without_images_is_named(command: str, tiny: Path, fails: Fai
         fails(*command.split(), words=("'a.npz'",), VAECTL_CHECKPOINT=tiny.name)
 
 
-@pytest.mark.fault(58)
 @pytest.mark.parametrize(
     "command", ["sample", "encode a.npy", "decode a.npy", "grid", "interpolate a.npy", "train vae", "evaluate", "denoise a.npy"]
 )
@@ -137,7 +128,6 @@ def test_an_output_in_no_folder_is_named(command: str, place: str, tiny: Path, f
     fails(*command.split(), "-o", place, words=(repr(place),), code=1, VAECTL_CHECKPOINT=tiny.name)
 
 
-@pytest.mark.fault(58)
 def test_an_input_without_items_is_named(tiny: Path, fails: Fails, tmp_path: Path) -> None:
     np.save(tmp_path / "z.npy", np.zeros((0, 1), np.float32))
     fails("decode", "z.npy", "-c", tiny, words=("'z.npy' is empty: it contains no latents",))

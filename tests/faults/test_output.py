@@ -55,10 +55,9 @@ def save(tiny: Path, tmp_path: Path) -> Save:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         log = tmp_path.parent / f"{tmp_path.name}.log"
         strace = ["strace", "-f", "-p", str(process.pid), "-o", str(log), "-e", f"inject={fault}" if fault else "trace=all"]
-        tracer = subprocess.Popen(strace, stderr=subprocess.PIPE)
-        assert tracer.stderr is not None and b"attached" in tracer.stderr.readline()
-        _, stderr = process.communicate(b"\n", timeout=60)
-        tracer.wait(timeout=60)
+        with subprocess.Popen(strace, stderr=subprocess.PIPE) as tracer:
+            assert tracer.stderr is not None and b"attached" in tracer.stderr.readline()
+            _, stderr = process.communicate(b"\n", timeout=60)
         return process.returncode, stderr.decode(), log.read_text()
 
     return run
@@ -80,7 +79,6 @@ ERRORS = [
 
 
 @needs_strace
-@pytest.mark.fault(27)
 @pytest.mark.parametrize("fault", ERRORS)
 def test_a_failing_disk_leaves_the_old_file(fault: str, save: Save, tmp_path: Path) -> None:
     before = contents(tmp_path)
@@ -91,7 +89,6 @@ def test_a_failing_disk_leaves_the_old_file(fault: str, save: Save, tmp_path: Pa
 
 
 @needs_strace
-@pytest.mark.fault(27)
 def test_a_folder_that_fails_to_sync_after_the_rename_is_an_error(save: Save, tmp_path: Path) -> None:
     code, stderr, log = save("fsync:error=EIO:when=2")
     assert "INJECTED" in log and code == 1 and stderr.startswith("'m.safetensors': input/output error")
@@ -107,7 +104,6 @@ def check_killed(folder: Path) -> None:
 
 
 @needs_strace
-@pytest.mark.fault(29)
 @pytest.mark.parametrize(
     "when", ["openat:when=1", "write:when=1", "fsync:when=1", "rename:when=1", "fsync:when=2", "close:when=1"]
 )
@@ -131,7 +127,6 @@ def system_calls(save: Save) -> list[tuple[str, int]]:
 
 @needs_strace
 @pytest.mark.long
-@pytest.mark.fault(29)
 def test_a_save_killed_at_every_system_call_leaves_a_complete_file(save: Save, tmp_path: Path) -> None:
     calls, killed = system_calls(save), 0
     for name, number in calls:
@@ -147,7 +142,6 @@ NEVER_FAIL = ("read", "exit_group", "rt_sigaction", "munmap", "mmap", "brk", "fu
 
 @needs_strace
 @pytest.mark.long
-@pytest.mark.fault(27)
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EACCES", "EINTR", "EMFILE"])
 def test_an_error_at_every_system_call_of_a_save_leaves_a_complete_file(error: str, save: Save, tmp_path: Path) -> None:
     calls = [call for call in system_calls(save) if call[0] not in NEVER_FAIL]
@@ -158,7 +152,6 @@ def test_an_error_at_every_system_call_of_a_save_leaves_a_complete_file(error: s
     assert len(calls) > 20
 
 
-@pytest.mark.fault(27)
 def test_a_full_disk_is_an_error_for_every_kind_of_output(shell: Shell, tiny: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk."""
     arrays = ("sample -n 9000 -o z.npy", "sample -n 400000 -o z.npy")  # the second is spooled to disk first
@@ -170,7 +163,6 @@ def test_a_full_disk_is_an_error_for_every_kind_of_output(shell: Shell, tiny: Pa
         assert contents(tmp_path) == before
 
 
-@pytest.mark.fault(28)
 def test_a_destination_without_write_permission_is_refused_before_any_work(
     unprivileged: Unprivileged, tiny: Path, tmp_path: Path
 ) -> None:
@@ -194,7 +186,6 @@ def test_a_destination_without_write_permission_is_refused_before_any_work(
     assert os.listdir(tmp_path / "closed") == []
 
 
-@pytest.mark.fault(28)
 def test_a_deleted_working_folder_is_an_error_only_for_files(shell: Shell, tiny: Path) -> None:
     for place in ("plane.png", "plane/", "-"):
         result = shell(f"mkdir gone; cd gone; rmdir ../gone; vaectl sample -n 1 -c {tiny} --format png -o {place} > /dev/null")
@@ -203,7 +194,6 @@ def test_a_deleted_working_folder_is_an_error_only_for_files(shell: Shell, tiny:
             one_line(result, f"{place!r}: no such file")
 
 
-@pytest.mark.fault(28)
 def test_a_checkpoint_without_read_permission_is_an_error(unprivileged: Unprivileged, tiny: Path) -> None:
     tiny.chmod(0o000)
     result = unprivileged(f"info {tiny}")
@@ -211,14 +201,12 @@ def test_a_checkpoint_without_read_permission_is_an_error(unprivileged: Unprivil
     one_line(result, "permission denied", "check its permissions")
 
 
-@pytest.mark.fault(31)
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
 def test_a_new_file_has_the_mode_given_by_the_umask(umask: int, shell: Shell, tiny: Path, tmp_path: Path) -> None:
     assert shell(f"umask {umask:03o}; vaectl sample -n 1 -c {tiny} -o plane.png").returncode == 0
     assert (tmp_path / "plane.png").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-@pytest.mark.fault(32)
 def test_a_pipe_and_a_device_are_written_in_place(shell: Shell, tiny: Path, tmp_path: Path) -> None:
     sample = f"vaectl sample -n 1 -c {tiny} --format png -o"
     result = shell(f"mkfifo pipe; cat pipe > copy.png & {sample} pipe; wait; {sample} /dev/null")
@@ -228,7 +216,6 @@ def test_a_pipe_and_a_device_are_written_in_place(shell: Shell, tiny: Path, tmp_
     one_line(shell(f"{sample} /dev/full"), "'/dev/full': no space left")
 
 
-@pytest.mark.fault(32)
 def test_an_output_may_be_the_input(run: Call, tiny: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "z.npy", np.linspace(-2, 2, 500_000, dtype=np.float32).reshape(-1, 20))
     run("interpolate", "z.npy", "--steps", 2, "-o", "z.npy")

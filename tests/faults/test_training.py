@@ -25,7 +25,6 @@ STATE = "m.resume.safetensors"
 
 
 @pytest.mark.long
-@pytest.mark.fault(35, 36)
 def test_fifty_runs_interrupted_ten_times_each_end_bit_identically(
     fork_server: Callable[..., ForkServer], small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,7 +55,6 @@ def test_fifty_runs_interrupted_ten_times_each_end_bit_identically(
     assert equal == 50 and survived.total() >= 450
 
 
-@pytest.mark.fault(39)
 def test_a_run_whose_loss_becomes_nan_keeps_its_last_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "MIN_SECONDS", 0)
     network = build_mlp((6, 6, 1), 2, [8], variational=True)
@@ -75,7 +73,6 @@ def test_a_run_whose_loss_becomes_nan_keeps_its_last_good_state(tmp_path: Path, 
     assert state.step == 4 and all(np.isfinite(tensor).all() for tensor in state.tensors.values())
 
 
-@pytest.mark.fault(40)
 @pytest.mark.parametrize("options", [("--samples", 30_000), ("--hidden", "300000")])
 def test_when_memory_runs_out_the_error_says_what_to_lower(
     options: tuple[object, ...], run: Call, small_data: Path, tmp_path: Path
@@ -85,14 +82,12 @@ def test_when_memory_runs_out_the_error_says_what_to_lower(
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.fault(41)
 def test_a_missing_device_is_refused_with_a_list_of_those_available(run: Call, small_data: Path, tmp_path: Path) -> None:
     for name in ("cuda:9", "tpu"):
         one_line(run("train", "vae", "--data", small_data, "--device", name, code=1), f"no device '{name}'", "cpu")
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.fault(42)
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("value", [0, 255, None])
 @pytest.mark.parametrize("channels", [(), (3,)])
@@ -116,7 +111,6 @@ main()
 """
 
 
-@pytest.mark.fault(45)
 def test_a_user_without_a_home_keeps_data_in_the_temporary_folder(tmp_path: Path) -> None:
     np.savez(tmp_path / "few.npz", x_train=np.arange(640, dtype=np.uint8).reshape(40, 4, 4))
     (tmp_path / "temporary").mkdir()

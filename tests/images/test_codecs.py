@@ -30,14 +30,12 @@ def test_lossless_formats_keep_every_pixel(format: str) -> None:
     np.testing.assert_allclose(read(data, (6, 8, 1))[..., 0], RAMP / 255, atol=1.01 / 255)
 
 
-@pytest.mark.fault(19)
 def test_16_bit_images_keep_their_depth() -> None:
     ramp = np.linspace(0, 65535, 48, dtype=np.uint16).reshape(6, 8)
     np.testing.assert_allclose(read(save(Image.fromarray(ramp)), (6, 8, 1))[..., 0], ramp / 65535, atol=1e-6)
     np.testing.assert_allclose(read(save(Image.fromarray(ramp)), (6, 8, 3))[..., 2], ramp / 65535, atol=1e-6)
 
 
-@pytest.mark.fault(19)
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK"])
 def test_every_mode_is_read_as_pillow_shows_it(mode: str) -> None:
     image = Image.fromarray(RAMP).convert("RGB").convert(mode)
@@ -46,7 +44,6 @@ def test_every_mode_is_read_as_pillow_shows_it(mode: str) -> None:
     np.testing.assert_allclose(read(data, (6, 8, 3)), expected, atol=2 / 255)
 
 
-@pytest.mark.fault(19)
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
 def test_transparent_pixels_are_black_whatever_color_they_hide(mode: str) -> None:
     if mode == "P":
@@ -58,7 +55,6 @@ def test_transparent_pixels_are_black_whatever_color_they_hide(mode: str) -> Non
     assert read(data, (4, 4, 1)).max() == 0
 
 
-@pytest.mark.fault(19)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_made_upright_by_their_exif_orientation(orientation: int) -> None:
     exif = Image.Exif()
@@ -89,7 +85,6 @@ def test_color_becomes_gray_by_luminance() -> None:
     assert green[0, 0, 0] == pytest.approx(0.587, abs=0.01)
 
 
-@pytest.mark.fault(20)
 def test_the_first_frame_of_an_animation_is_read_with_a_warning() -> None:
     frames = [Image.new("L", (4, 4), value) for value in (255, 0)]
     with pytest.warns(VaectlWarning, match="holds several images: only the first is read"):

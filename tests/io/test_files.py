@@ -27,7 +27,6 @@ def test_a_file_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out.png"]
 
 
-@pytest.mark.fault(31)
 def test_the_mode_and_symlink_of_the_target_are_kept(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b"old")
     (tmp_path / "real").chmod(0o604)
@@ -39,7 +38,6 @@ def test_the_mode_and_symlink_of_the_target_are_kept(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "real").stat().st_mode) == 0o604
 
 
-@pytest.mark.fault(32)
 def test_a_fifo_is_written_in_place(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

@@ -45,7 +45,6 @@ def write(path: Path) -> None:
         stream.write(b"x")
 
 
-@pytest.mark.fault(29)
 def test_temporary_files_of_killed_processes_are_removed_and_those_of_live_ones_are_not(
     holder: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
@@ -59,7 +58,6 @@ def test_temporary_files_of_killed_processes_are_removed_and_those_of_live_ones_
     assert sorted(os.listdir(tmp_path)) == ["other", "third"]
 
 
-@pytest.mark.fault(30)
 def test_one_process_at_a_time_holds_a_lock_and_its_death_releases_it(
     holder: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:

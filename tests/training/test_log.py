@@ -104,7 +104,6 @@ def interrupt(fork_server: Callable[..., ForkServer], tmp_path: Path) -> Callabl
     return call
 
 
-@pytest.mark.fault(35, 36)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_resumed_run_goes_on_with_its_log(
     number: signal.Signals, run: Call, interrupt: Callable[..., None], command: list[str], tmp_path: Path
@@ -147,7 +146,6 @@ def test_without_tensorboard_the_run_ends_before_it_begins(
     assert result.returncode == 1 and os.listdir(tmp_path) == []
 
 
-@pytest.mark.fault(28)
 def test_a_log_that_cannot_be_written_is_named_before_the_run(run: Call, command: list[str], tmp_path: Path) -> None:
     (tmp_path / "log").write_text("precious")
     before = contents(tmp_path)
@@ -155,7 +153,6 @@ def test_a_log_that_cannot_be_written_is_named_before_the_run(run: Call, command
     assert contents(tmp_path) == before
 
 
-@pytest.mark.fault(27)
 def test_a_log_that_fills_the_disk_is_named(run: Call, command: list[str], tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "epochs.csv").symlink_to("/dev/full")

@@ -60,14 +60,12 @@ def test_every_corruption_goes_with_every_precision(bars: NDArray[np.uint8], pre
     assert isfinite(fit(bars, dataclasses.replace(CONFIG, precision=precision, corrupt=specs)).epochs[-1]["loss"])
 
 
-@pytest.mark.fault(37)
 def test_the_same_seed_gives_bit_identical_weights_and_another_seed_does_not(bars: NDArray[np.uint8]) -> None:
     first, second, other = (fit(bars, dataclasses.replace(CONFIG, seed=seed)).weights for seed in (4, 4, 5))
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
     assert any(first[name].tobytes() != other[name].tobytes() for name in first)
 
 
-@pytest.mark.fault(36)
 @pytest.mark.parametrize(
     "config",
     [
@@ -126,7 +124,6 @@ def test_the_weights_of_the_best_epoch_are_the_result(
     assert (result.sigma == fit(bars, GAUSSIAN).sigma) == (epoch == 3)
 
 
-@pytest.mark.fault(36)
 @pytest.mark.parametrize("step", [3, 8, 9, 12])
 def test_a_resumed_run_keeps_the_best_epoch_too(
     bars: NDArray[np.uint8], ends: list[dict[str, NDArray[np.float32]]], step: int
@@ -165,7 +162,6 @@ def test_a_denoiser_is_judged_by_its_psnr(bars: NDArray[np.uint8], ends: list[di
     assert fit(bars, GAUSSIAN, validate=validate).epoch == 1
 
 
-@pytest.mark.fault(39)
 def test_an_epoch_whose_held_out_loss_is_not_a_number_is_not_kept(
     bars: NDArray[np.uint8], ends: list[dict[str, NDArray[np.float32]]]
 ) -> None:
@@ -178,7 +174,6 @@ def test_an_epoch_whose_held_out_loss_is_not_a_number_is_not_kept(
     assert fit(bars, GAUSSIAN, validate=validate).epoch == 2
 
 
-@pytest.mark.fault(36)
 def test_training_on_random_crops_resumes_bit_identically() -> None:
     photos = [np.random.default_rng(index).integers(0, 256, (20, 30, 3), np.uint8) for index in range(2)]
     network = build_unet((8, 8, 3), [4, 8])
@@ -212,7 +207,6 @@ def test_a_state_with_an_infinite_value_is_not_saved(bars: NDArray[np.uint8]) ->
         fit(bars, CONFIG, on_step=damage)
 
 
-@pytest.mark.fault(40)
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")])
 @pytest.mark.parametrize(("samples", "advice"), [(1, r"\(it is 16\)$"), (7, r"\(it is 16\) or --samples \(it is 7\)$")])
 def test_running_out_of_memory_says_which_options_to_lower(
@@ -275,7 +269,6 @@ def test_binarized_gray_costs_the_entropy_of_its_pixels() -> None:
     assert result.epochs[-1]["reconstruction"] == pytest.approx(entropy, rel=0.1)
 
 
-@pytest.mark.fault(42)
 def test_fewer_images_than_the_batch_size_make_one_batch() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1), np.uint8)
     seen: list[Progress] = []
@@ -284,14 +277,12 @@ def test_fewer_images_than_the_batch_size_make_one_batch() -> None:
     assert all(np.isfinite(weight).all() for weight in result.weights.values())
 
 
-@pytest.mark.fault(42)
 @pytest.mark.parametrize("value", [0, 255])
 def test_constant_images_give_finite_weights(value: int) -> None:
     result = fit(np.full((40, 6, 6, 3), value, np.uint8), CONFIG)
     assert all(np.isfinite(weight).all() for weight in result.weights.values())
 
 
-@pytest.mark.fault(39)
 def test_a_diverging_loss_is_reported_with_its_step(bars: NDArray[np.uint8]) -> None:
     with pytest.raises(VaectlError, match=r"at step \d+: lower --lr \(it is 1e\+20\)"):
         fit(bars, dataclasses.replace(CONFIG, epochs=20, lr=1e20))

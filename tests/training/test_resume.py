@@ -48,7 +48,6 @@ def whole(make_once: Callable[..., Path], run_in: Callable[..., None], command: 
     return (make_once("whole", lambda folder: run_in(folder, *command)) / "vae.safetensors").read_bytes()
 
 
-@pytest.mark.fault(35, 36)
 @pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGTERM), (signal.SIGKILL, signal.SIGKILL)])
 def test_a_run_interrupted_twice_writes_the_same_checkpoint(
     numbers: tuple[signal.Signals, signal.Signals],
@@ -80,7 +79,6 @@ def interrupted(server: ForkServer, command: list[str], tmp_path: Path, make_onc
     return command
 
 
-@pytest.mark.fault(38)
 def test_a_run_with_other_settings_cannot_resume(run: Call, interrupted: list[str], tmp_path: Path, small_data: Path) -> None:
     before = (tmp_path / STATE).read_bytes()
     data = dict(np.load(small_data))
@@ -98,7 +96,6 @@ def test_a_run_with_other_settings_cannot_resume(run: Call, interrupted: list[st
     assert (tmp_path / STATE).read_bytes() == before
 
 
-@pytest.mark.fault(38)
 def test_changed_data_cannot_be_resumed_with_the_same_command(
     run: Call, server: ForkServer, command: list[str], small_data: Path, tmp_path: Path
 ) -> None:
@@ -130,7 +127,6 @@ def test_force_starts_an_interrupted_run_over(run: Call, interrupted: list[str],
     assert os.listdir(tmp_path) == ["vae.safetensors"]
 
 
-@pytest.mark.fault(38)
 def test_without_a_state_there_is_nothing_to_resume(run: Call, command: list[str], tmp_path: Path) -> None:
     one_line(run(*command, "--resume", code=1), f"there is no '{STATE}'", "leave out --resume")
     one_line(run(*command, "--resume", "-o", "/dev/null", code=2), "'/dev/null' is not a file")
@@ -141,7 +137,6 @@ def update(**values: object) -> Edit:
     return lambda found, header: found.update(values)
 
 
-@pytest.mark.fault(38, 58)
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
@@ -163,7 +158,6 @@ def test_an_edited_state_is_refused(edit: Edit, words: str, interrupted_file: Pa
         resume.load(str(path))
 
 
-@pytest.mark.fault(38)
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
@@ -192,7 +186,6 @@ def sha256(path: Path) -> str:
     return found[0]
 
 
-@pytest.mark.fault(38)
 def test_a_truncated_state_is_refused(interrupted_file: Path, tmp_path: Path) -> None:
     data = interrupted_file.read_bytes()
     path = tmp_path / STATE
@@ -202,7 +195,6 @@ def test_a_truncated_state_is_refused(interrupted_file: Path, tmp_path: Path) ->
             resume.load(str(path))
 
 
-@pytest.mark.fault(38)
 def test_a_single_flipped_bit_in_a_state_is_detected(interrupted_file: Path, tmp_path: Path) -> None:
     data = interrupted_file.read_bytes()
     path = tmp_path / STATE
@@ -221,7 +213,6 @@ def interrupted_file(make_once: Callable[..., Path], small_data: Path, server: F
     return make_once("interrupted_small", lambda folder: interrupt(server, command, folder, signal.SIGINT)) / STATE
 
 
-@pytest.mark.fault(30)
 def test_a_second_run_with_the_same_output_fails_at_once(
     run: Call, server: ForkServer, command: list[str], whole: bytes, tmp_path: Path
 ) -> None:
@@ -234,7 +225,6 @@ def test_a_second_run_with_the_same_output_fails_at_once(
     assert (tmp_path / "vae.safetensors").read_bytes() == whole
 
 
-@pytest.mark.fault(35)
 def test_a_second_signal_stops_a_run_at_once(command: list[str], tmp_path: Path) -> None:
     process = subprocess.Popen([VAECTL, *command], cwd=tmp_path, stderr=subprocess.PIPE, env=environment())
     assert process.stderr is not None and b"epoch 1/" in process.stderr.readline()
@@ -257,7 +247,6 @@ def test_a_checkpoint_can_be_written_to_stdout(
     one_line(shell(f"{train} --json -o -", **forked_vaectl), "name a file with -o")
 
 
-@pytest.mark.fault(30)
 def test_two_outputs_that_share_a_state_cannot_be_trained_at_once(tmp_path: Path) -> None:
     run3 = str(tmp_path / "run3")
     first = resume.saving_state(run3, "", resume=False, force=False)
