@@ -5,5 +5,5 @@ set -euo pipefail
 
 vaectl train vae --latent 2 -o plane.safetensors --force "$@"
 
-# In steps of equal probability under the prior, so that every region gets its share of the image.
+# Steps of equal probability under the prior, so every region gets its share of the image.
 vaectl grid -c plane.safetensors --spacing quantile --steps 16 -o manifold.png

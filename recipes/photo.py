@@ -1,4 +1,4 @@
-"""Train the ready-made denoiser, `photo`; vaectl/data/CREDITS-photo.md says how far the weights in the package got.
+"""Train the ready-made denoiser, `photo`; vaectl/data/CREDITS-photo.md says how the weights in the package were trained.
 
 pip install scikit-image
 python recipes/photo.py PHOTOS --epochs 17 --lr 0.0017 [options of vaectl train, such as --resume]
@@ -6,13 +6,13 @@ python recipes/photo.py PHOTOS --from photo --epochs 60 --lr 0.0008 --precision 
 python recipes/photo.py PHOTOS experts --epochs 14 --lr 0.0006 --precision bf16
 python recipes/photo.py PHOTOS rest --epochs 20 --lr 0.0006 --precision bf16
 
-The third command trains an expert for each of the strengths of noise below, from photo.safetensors, and puts them into that file.
-With the last one, the weights for all other photos learn what is left to them: JPEG, phones, and hardly any noise.
+The third command trains an expert for each noise range below, from photo.safetensors, and adds them to that file. The last one
+trains the weights for all other photos: JPEG, phones, and hardly any noise.
 
-PHOTOS is the folder with the photographs named in vaectl/data/CREDITS-photo.md. They are learned from at a half to a tenth of
-their size: large photographs are smooth from pixel to pixel, the smaller ones of users are not. Since few photographs hold few
-textures, their most detailed parts are learned from once more, sharpened and in other colors. Beside them are pictures in the
-public domain that scikit-image ships, pages of text and line drawings, and "dead leaves": random shapes in front of each other.
+PHOTOS is the folder with the photographs named in vaectl/data/CREDITS-photo.md. They are used at a half to a tenth of their size:
+large photographs are smooth from pixel to pixel, the smaller ones of users are not. Few photographs have few textures, so their
+most detailed parts are used again, sharpened and in other colors. The training images also include public-domain images from
+scikit-image, pages of text and line drawings, and "dead leaves": random shapes that cover each other.
 """
 
 import random
@@ -43,10 +43,10 @@ N_TILES = 5  # of a crisp image, those with the most detail
 N_DRAWINGS = 8
 N_DEAD_LEAVES = 48
 LEAVES_SIDE = 256
-# Most images have noise, of any strength up to 55 of 255, and some a phone's; JPEG comes before, after, or not at all. One in
-# seven has none, so that clean photographs come back as they were.
+# Most images have noise, of any strength up to 55 of 255 or as from a phone; JPEG comes before, after, or not at all. One in
+# seven has no noise, so that the model leaves clean photographs unchanged.
 CORRUPT = ("camera@0.08", "jpeg:20-95@0.08", "gaussian:0-0.216@0.85", "jpeg:20-95@0.25")
-# The range of noise of each expert, as it is estimated, and what it learns: a wider range, because estimates are off by a little.
+# The estimated noise for which each expert is used, and what it learns: a wider range, because estimates are slightly off.
 # Hardly any JPEG: noise that has been through it does not count. Below 0.017, some sharp photos without noise would be smoothed.
 EXPERTS = (
     (0.017, 0.075, ("gaussian:0.015-0.085@0.98",)),
@@ -54,14 +54,14 @@ EXPERTS = (
     (0.13, 0.25, ("gaussian:0.12-0.22@0.97", "jpeg:80-95@0.04")),
 )
 
-# What is left where experts take white noise.
+# What is left to the other weights where experts take white noise.
 REST = ("camera@0.25", "gaussian:0.004-0.018@0.25", "gaussian:0-0.216@0.35", "jpeg:20-80@0.35", "jpeg:75-99@0.35")
 
 Pixels = NDArray[np.float32]  # (H, W, 3), 0 to 255
 
 
 def training_images(folder: Path) -> Iterator[tuple[str, Image.Image]]:
-    """Each image to learn from, with its name."""
+    """Each training image, with its name."""
     rng = random.Random(0)
     photos = {path.stem: Image.open(path).convert("RGB") for path in sorted(folder.glob("*.jpg"))}
     smallest = [shrink(photo, CRISP_REDUCTIONS[-1]) for photo in photos.values()]
@@ -74,9 +74,9 @@ def training_images(folder: Path) -> Iterator[tuple[str, Image.Image]]:
                 yield f"{name}-{reduction}-crisp-{index}", tile.convert("L") if is_gray else tile
     for name, reductions in PUBLIC_DOMAIN.items():
         file = Image.open(str(files("skimage") / "data" / name))
-        picture = file.convert("L" if file.mode == "L" else "RGB")
+        image = file.convert("L" if file.mode == "L" else "RGB")
         for reduction in reductions:
-            yield f"{Path(name).stem}-{reduction}", shrink(picture, reduction)
+            yield f"{Path(name).stem}-{reduction}", shrink(image, reduction)
     for seed in range(N_DRAWINGS):
         yield f"drawing-{seed}", draw_page(random.Random(seed))
     for seed in range(N_DEAD_LEAVES):
@@ -89,7 +89,7 @@ def shrink(image: Image.Image, reduction: float) -> Image.Image:
 
 
 def crisp(image: Image.Image, rng: random.Random) -> Image.Image:
-    """The image with more contrast and sharper edges, in other colors: what cameras and editors make of photographs."""
+    """The image with more contrast, sharper edges and other colors, as cameras and editors make it."""
     image = Image.merge("RGB", rng.sample(image.split(), 3))
     image = ImageEnhance.Color(image).enhance(rng.uniform(0.3, 1.5))
     image = ImageOps.autocontrast(image, cutoff=rng.uniform(0.5, 4))
@@ -106,7 +106,7 @@ def most_detailed(image: Image.Image) -> list[Image.Image]:
 def draw_leaves(rng: np.random.Generator, palettes: list[Image.Image]) -> Image.Image:
     """Discs and polygons that cover each other, of all sizes, in the colors of a photograph and with textures.
 
-    Such "dead leaves" have the edges and the spectrum of photographs, and are nobody's (Lee, Mumford & Huang 2001).
+    Such "dead leaves" have the edges and the spectrum of photographs, without a copyright (Lee, Mumford & Huang 2001).
     """
     side = 2 * LEAVES_SIDE
     palette = np.asarray(palettes[rng.integers(len(palettes))], np.float32).reshape(-1, 3)
@@ -123,7 +123,7 @@ def leaf_radii(rng: np.random.Generator, count: int, smallest: float, largest: f
 
 
 def paint_leaf(canvas: Pixels, rng: np.random.Generator, radius: float, palette: Pixels) -> None:
-    """Paint one leaf over what is there."""
+    """Paint one leaf over the canvas."""
     side = len(canvas)
     center = rng.uniform(0, side, 2)
     (top, left), (bottom, right) = (np.clip(center + sign * radius, 0, side).astype(int) for sign in (-1, 1))
@@ -190,7 +190,7 @@ def train(images: Path, corrupt: Sequence[str], output: str, *options: str) -> N
 
 
 def train_experts(images: Path, *options: str) -> None:
-    """Train the experts that are not there yet, and put them into photo.safetensors."""
+    """Train the missing experts, and add them to photo.safetensors."""
     experts = []
     for index, (low, high, corrupt) in enumerate(EXPERTS):
         path = f"expert-{index}.safetensors"
@@ -201,14 +201,14 @@ def train_experts(images: Path, *options: str) -> None:
 
 
 def train_rest(images: Path, *options: str) -> None:
-    """Train the weights for photos outside the ranges of experts, and put them into photo.safetensors."""
+    """Train the weights for photos outside the ranges of the experts, and put them into photo.safetensors."""
     train(images, REST, "rest.safetensors", "--from", "photo.safetensors", *options)
     weights = checkpoint.load("rest.safetensors").weights
     checkpoint.save("photo.safetensors", replace(checkpoint.load("photo.safetensors"), weights=weights))
 
 
 def main(photos: str, *options: str) -> None:
-    """Write the images to learn from into photo-images/, and train."""
+    """Write the training images into photo-images/, and train."""
     folder = Path("photo-images")
     folder.mkdir(exist_ok=True)
     for name, image in training_images(Path(photos)):

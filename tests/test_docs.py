@@ -94,6 +94,14 @@ def test_the_translation_has_the_same_commands() -> None:
     assert blocks(TRANSLATION) == blocks(ROOT / "README.md")
 
 
+@pytest.mark.parametrize(("page", "title"), [(ROOT / "README.md", "The equations"), (TRANSLATION, "수식")], ids=["en", "ko"])
+def test_the_readme_names_the_equations_in_their_order(page: Path, title: str) -> None:
+    section = page.read_text().partition(f"## {title}")[2].partition("\n## ")[0]
+    names = re.findall(r"`([a-z]+_[a-z]+|reparameterize)`", section)
+    defined = re.findall(r"^def (\w+)", (ROOT / "vaectl/training/losses.py").read_text(), re.MULTILINE)
+    assert names == defined[: len(names)] and "neg_elbo" in names
+
+
 def test_the_command_reference_is_up_to_date() -> None:
     generated = runpy.run_path(str(ROOT / "docs" / "generate_cli.py"))["render"]()
     assert (ROOT / "docs" / "cli.md").read_text() == generated, "run `make docs`"

@@ -1,4 +1,4 @@
-"""The arrays that flow between all modules, their numbers, and what is checked of them."""
+"""The arrays that flow between all modules, and checks of their values."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float32]
 # Stored images, 0 to 255.
 UInt8Array = NDArray[np.uint8]
 
-# The smallest positive and the largest number, as Python has them.
+# The smallest positive normal and the largest float32, as Python floats.
 MIN_FLOAT32, MAX_FLOAT32 = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
@@ -29,7 +29,7 @@ def to_finite(array: NDArray[Any], name: str, start: int = 0) -> Array:
 
 
 def check_values(wrong: NDArray[np.bool_], array: NDArray[Any], name: str, start: int, what: str, advice: str) -> None:
-    """Raise a VaectlError with the number of wrong values and the first of them, if there are any."""
+    """Raise a VaectlError that counts the wrong values and shows the first, if there are any."""
     if wrong.any():
         first = tuple(np.argwhere(wrong)[0].tolist())
         index = [start + first[0], *first[1:]]

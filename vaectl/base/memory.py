@@ -1,4 +1,4 @@
-"""How the process reuses memory."""
+"""Reuse of freed memory."""
 
 import ctypes
 
@@ -7,10 +7,10 @@ LARGEST = (1 << 31) - 1  # bytes
 
 
 def reuse_large_blocks() -> None:
-    """Keep large blocks of memory that are freed for the next ones, instead of returning them to the system.
+    """Keep large freed blocks of memory for reuse instead of returning them to the system.
 
-    The system clears each block that it gives: more than a quarter of a training with 50 samples of z. Without glibc, nothing
-    changes.
+    The system clears each block that it hands out, which takes more than a quarter of a training with 50 samples of z. Without
+    glibc, this does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

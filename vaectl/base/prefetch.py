@@ -12,11 +12,10 @@ AHEAD = 4  # tasks per thread
 
 
 def prefetch(tasks: Iterable[T | Callable[[], T]], ahead: int = AHEAD, threads: int | None = None) -> Iterator[T]:
-    """The results of `tasks` in order, computing up to `ahead` per thread in advance; values pass through.
+    """The results of `tasks` in order, with up to `ahead` per thread computed in advance; values pass through.
 
-    By default, there are as many threads as CPUs: tasks that wait for a server should have more.
-
-    Even a single task runs in a thread, for Python hears no signal while a decoder runs in the main one.
+    By default there is one thread per CPU; tasks that wait for a server should have more. Even a single task runs in a thread,
+    because Python handles no signal while a decoder runs in the main thread.
     """
     from concurrent.futures import Future, ThreadPoolExecutor
 

@@ -1,4 +1,4 @@
-"""Which of the processes that torchrun started this is, and how many CPUs it may use."""
+"""The place of this process among those that torchrun started, and the CPUs that it may use."""
 
 import os
 from math import ceil
@@ -13,7 +13,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """The number of this process among those that work together, from 0. The first alone speaks and writes."""
+    """The number of this process among those that work together, from 0. Only the first prints and writes."""
     return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 

@@ -24,7 +24,7 @@ def raise_terminated(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def die_by_signal(number: signal.Signals) -> NoReturn:
-    """End the process as the signal would have, so that a shell loop stops and `$?` tells why."""
+    """End the process as the signal would have, so that a shell loop stops and `$?` says why."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     raise SystemExit(128 + number)
@@ -59,7 +59,7 @@ class DeferredSignal:
 
 @contextmanager
 def defer_signals(*, patient: bool = False) -> Iterator[DeferredSignal]:
-    """Hold back the first SIGINT or SIGTERM, or if `patient` all, until one is delivered, at the latest when the block ends."""
+    """Hold back the first SIGINT or SIGTERM, or all if `patient`, until `deliver` is called or the block ends."""
     deferred = DeferredSignal(patient)
     in_main_thread = threading.current_thread() is threading.main_thread()  # Python handles signals only there
     for number in (signal.SIGINT, signal.SIGTERM) if in_main_thread else ():

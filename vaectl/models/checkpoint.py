@@ -153,7 +153,7 @@ def load(path: str) -> Checkpoint:
 
 
 def parse(values: dict[str, Any]) -> Header:
-    """All that the JSON says.
+    """Everything that the JSON says.
 
     Raises:
         ValueError, KeyError, TypeError: it is not what `to_json` wrote.
@@ -193,7 +193,7 @@ def make_prior(card: Card, spec: PriorSpec, tensors: Mapping[str, Array]) -> Mix
     """The prior of a checkpoint.
 
     Raises:
-        ValueError: its tensors are no mixture over the latent space.
+        ValueError: its tensors are not a mixture over the latent space.
     """
     arrays = {name.removeprefix("prior."): tensors[name] for name in spec.tensors()}
     return Mixture(card.network.latent_dim, np.array(spec.dims, np.int64), **arrays, labels=tuple(spec.labels))
@@ -205,7 +205,7 @@ def describe_prior(prior: Mixture) -> PriorSpec:
 
 
 def to_json(checkpoint: Checkpoint) -> dict[str, Any]:
-    """All of a checkpoint but its tensors, as JSON values."""
+    """Everything in a checkpoint but its tensors, as JSON values."""
     prior = checkpoint.prior
     experts = [{"low": expert.low, "high": expert.high} for expert in checkpoint.experts]
     return {**card_to_json(checkpoint.card), "prior": asdict(describe_prior(prior)) if prior else None, "experts": experts}

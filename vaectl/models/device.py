@@ -17,10 +17,10 @@ def available_devices() -> list[str]:
 
 
 def resolve_device(name: str) -> str:
-    """The torch device for a name; auto is the fastest device. Of several GPUs, each process of a machine has its own.
+    """The torch device for a name; auto is the fastest. Each process on a machine with several GPUs gets its own.
 
     Raises:
-        VaectlError: this machine has no such device; the message lists those it has.
+        VaectlError: this machine has no such device; the message lists its devices.
     """
     devices = available_devices()
     name = devices[0].partition(":")[0] if name == "auto" else name

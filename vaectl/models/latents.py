@@ -30,7 +30,7 @@ def compute_stats(z: Array) -> LatentStats:
 def spaced(low: float, high: float, steps: int, spacing: str, mean: float = 0.0, std: float = 1.0) -> Array:
     """`steps` numbers from `low` to `high`, both included; a single step is the midpoint.
 
-    "linear" steps are equal; "quantile" steps are equal in the probability of N(mean, std^2) (Kingma & Welling, figure 4).
+    "linear" steps are equal; "quantile" steps have equal probability under N(mean, std^2) (Kingma & Welling, figure 4).
     """
     fractions = np.linspace(0, 1, steps) if steps > 1 else np.array([0.5])
     if spacing == "quantile":
@@ -54,8 +54,8 @@ def lerp(start: Array, end: Array, fraction: float) -> Array:
 def slerp(start: Array, end: Array, fraction: float) -> Array:
     """Spherical interpolation between two latents (D,), with the norm interpolated linearly (Shoemake 1985).
 
-    Samples of a high-dimensional N(0, I) lie near a sphere, which a straight line leaves. Where no great circle is defined,
-    falls back to `lerp`.
+    Samples of a high-dimensional N(0, I) lie near a sphere, which a straight line leaves. Falls back to `lerp` where no great
+    circle is defined.
     """
     norms = float(np.linalg.norm(start)), float(np.linalg.norm(end))
     if min(norms) == 0:

@@ -1,4 +1,4 @@
-"""The layers of a network as plain data, which both engines run and a checkpoint stores as JSON.
+"""The layers of a network as plain data, which every engine runs and a checkpoint stores as JSON.
 
 Shapes omit the batch axis; images are (height, width, channels).
 """
@@ -176,12 +176,12 @@ class Gate(Layer):
 
 @dataclass(frozen=True)
 class PushSkip(Layer):
-    """Pushes its input onto the stack of skip connections and passes it on."""
+    """Pushes its input onto the skip stack and returns it."""
 
 
 @dataclass(frozen=True)
 class AddSkip(Layer):
-    """Pops the last skip connection and adds it to its input."""
+    """Pops the skip stack and adds the result to its input."""
 
 
 LAYERS: dict[str, type[Layer]] = {

@@ -1,4 +1,4 @@
-"""Metrics by name: what people call them, and their units."""
+"""The labels and units of metrics."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -20,14 +20,14 @@ ORDER = [*METRICS, *(HELD_OUT + name for name in METRICS)]
 
 
 def label_metric(name: str) -> str:
-    """What people call a metric, with its unit: "held-out PSNR (dB)"; an unknown one keeps its name."""
+    """The label of a metric, with its unit: "held-out PSNR (dB)"; an unknown metric keeps its name."""
     label, unit = METRICS.get(name.removeprefix(HELD_OUT), (name, ""))
     held_out = "held-out " if name in ORDER and name.startswith(HELD_OUT) else ""
     return f"{held_out}{label}" + (f" ({unit})" if unit else "")
 
 
 def sort_metrics(names: Iterable[str]) -> list[str]:
-    """The names without repetition, known ones first and in order."""
+    """The names without duplicates, known ones first and in order."""
     found = dict.fromkeys(names)
     return [*(name for name in ORDER if name in found), *(name for name in found if name not in ORDER)]
 

@@ -1,4 +1,4 @@
-"""Priors of the latents: N(0, I), or a mixture of Gaussians that was fitted to the latents of training images."""
+"""The learned prior: a mixture of Gaussians fitted to the latents of training images."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,13 +14,13 @@ MAX_CHUNK_VALUES = 1 << 23  # 32 MB of intermediate results
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A mixture of K Gaussians over the A active dimensions of a latent space of D; the others are N(0, 1).
+    """A mixture of K Gaussians over the A active dimensions of a latent space of D; other dimensions are N(0, 1).
 
     `dims`, (A,), are the active dimensions; `weights`, (K,), sum to 1; `means` are (K, A), and `factors`, (K, A, A), the lower
-    Cholesky factors of the covariances. `shares`, (K, L), are the shares of the labels `labels` in each component.
+    Cholesky factors of the covariances. `shares`, (K, L), has the fraction of each of `labels` in each component.
 
     Raises:
-        ValueError: arrays of other shapes, or that are no such mixture.
+        ValueError: arrays of other shapes, or not a valid mixture.
     """
 
     latent_dim: int
@@ -89,13 +89,13 @@ class Mixture:
         return result
 
     def classify(self, z: Array) -> list[str]:
-        """The most probable label of each of the latents (N, D), by the shares of the components; none without labels."""
+        """The most probable label of each latent in (N, D); empty without labels."""
         if not self.labels:
             return []
         return [self.labels[index] for index in (self.posterior(z) @ self.shares).argmax(axis=1)]
 
     def purity(self, label: str) -> float:
-        """About which share of the samples drawn for a label have it; raises KeyError as `share_of`."""
+        """The expected fraction of samples drawn for a label that have it; raises KeyError like `share_of`."""
         share = self.share_of(label)
         chosen = self.weights * share
         return float(chosen @ share / chosen.sum())
@@ -111,9 +111,9 @@ class Mixture:
         return self.shares[:, self.labels.index(label)].astype(np.float64)
 
     def sample(self, count: int, seed: int, temperature: float = 1.0, label: str | None = None) -> Array:
-        """Samples, (count, D), with deviations from the means of components scaled by `temperature`.
+        """Samples, (count, D); `temperature` scales their deviations from the means of the components.
 
-        With `label`, components are drawn by their share of it.
+        With `label`, components are weighted by their share of it.
 
         Raises:
             KeyError: no such label.

@@ -125,8 +125,8 @@ def build_conv(
 ) -> Network:
     """Build a convolutional encoder that halves the image once for each hidden width, and a decoder that doubles it back.
 
-    The decoder doubles by shuffling pixels (Shi et al. 2016), so no layer works at full size, and crops what is beyond odd sides.
-    Between convolutions and latent are hidden layers of the widths `linear`.
+    The decoder doubles by shuffling pixels (Shi et al. 2016), so no layer works at full size, and crops to odd sizes. Hidden
+    layers of the widths `linear` lie between convolutions and latent.
     """
     shapes = [image_shape]
     encoder: list[Layer] = []
@@ -145,10 +145,9 @@ def build_conv(
 def build_unet(image_shape: Shape, hidden: Sequence[int]) -> Network:
     """Build a U-Net from images to images of any size, with one scale for each hidden width.
 
-    There are three residual blocks on either side of each scale, and two at the smallest.
-    It adds its skip connections (Ronneberger, Fischer & Brox 2015, concatenate them), works on pixel-unshuffled images
-    (FFDNet: Zhang, Zuo & Zhang 2018), changes scale by unshuffling pixels too, which loses nothing, and predicts the residual to
-    add to the image (DnCNN: Zhang et al. 2017).
+    Each scale has three residual blocks on either side, the smallest has two. Skip connections are added (Ronneberger, Fischer &
+    Brox 2015, concatenate them). The network works on pixel-unshuffled images (FFDNet: Zhang, Zuo & Zhang 2018), changes scale by
+    unshuffling pixels too, which is lossless, and predicts the residual to add to the image (DnCNN: Zhang et al. 2017).
 
     Raises:
         ValueError: the height or width of `image_shape` is not a multiple of 2 ** len(hidden).
@@ -163,7 +162,7 @@ def build_unet(image_shape: Shape, hidden: Sequence[int]) -> Network:
     layers += residual_block(hidden[-1]) * 2
     for smaller, larger in pairwise(reversed(hidden)):
         layers += [Conv2d(smaller, 4 * larger, 1, 1), PixelShuffle(2), AddSkip(), *residual_block(larger) * 3]
-    # Gated, because how much of a pattern is noise is a factor: without noise, it is 0 for every pattern.
+    # A gate, because the fraction of a pattern that is noise is a factor: without noise, it is 0 for every pattern.
     layers += [PushSkip(), Conv2d(hidden[0], 2 * hidden[0], 1, 1), Gate(), AddSkip(), Conv2d(hidden[0], channels, 3, 1)]
     return Network(image_shape, 0, (), (PushSkip(), PixelUnshuffle(2), *layers, PixelShuffle(2), AddSkip(), Clip()))
 
@@ -199,7 +198,7 @@ def network_from_json(values: Any) -> Network:
 
 
 def split_pairs(images: Any, network: Network) -> tuple[Any, Any]:
-    """The clean images, and the noisy ones to encode, in pairs (N, H, W, 2 C); in images (N, H, W, C) they are the same."""
+    """The clean images and the noisy ones to encode, of pairs (N, H, W, 2 C); single images (N, H, W, C) are both."""
     channels = network.image_shape[2]
     return (images, images) if images.shape[-1] == channels else (images[..., :channels], images[..., channels:])
 

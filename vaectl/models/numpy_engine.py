@@ -45,7 +45,7 @@ def pixel_shuffle(x: Array, factor: int) -> Array:
 
 
 def push_skip(x: Array, skips: list[Array]) -> Array:
-    """Push the input onto the stack of skip connections and return it."""
+    """Push the input onto the skip stack and return it."""
     skips.append(x)
     return x
 

@@ -1,8 +1,8 @@
-"""Writes a network as an ONNX file, straight from its rows of layers: nothing is traced, and torch is not needed.
+"""Writes a network as an ONNX file from its list of layers, without tracing and without torch.
 
-Images enter and leave a graph as (batch, height, width, channels): as everywhere in vaectl, and as image files, cameras and
-canvases have them, so that the exported encoder takes what `Autoencoder.encode` takes. ONNX convolves images with channels first,
-so they are transposed before the first convolution and after the last.
+Images enter and leave a graph as (batch, height, width, channels), as everywhere in vaectl, in image files and in canvases, so
+the exported encoder takes what `Autoencoder.encode` takes. ONNX convolves images with channels first, so they are transposed
+before the first convolution and after the last.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,14 +24,14 @@ with importing("onnx"):
     from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 PARTS = ("autoencoder", "encoder", "decoder")
-# The oldest that have all these operators, of 2021, so that many runtimes read the files.
+# The oldest versions with all these operators (2021), so that most runtimes read the files.
 OPSET, IR_VERSION = 15, 8
-MAX_WEIGHT_BYTES = 2_000_000_000  # a file ends at 2 ** 31 bytes, and the rest of it needs some
+MAX_WEIGHT_BYTES = 2_000_000_000  # a file has at most 2 ** 31 bytes, some of them for the graph
 LAYOUT = "Images are (batch, height, width, channels), with pixels in [0, 1]."
 
 
 class Graph:
-    """A graph that grows node by node. A tensor is a name; those in `channels_first` are images as ONNX convolves them."""
+    """A graph under construction. Tensors are names; those in `channels_first` are images with channels first."""
 
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
@@ -42,7 +42,7 @@ class Graph:
         self.skips: list[str] = []
 
     def add(self, operator: str, *inputs: str | ArrayLike, **attributes: Any) -> str:
-        """Add a node and return its output, which has the layout of the first input. Numbers become constants."""
+        """Add a node and return its output, which has the layout of its first input. Numbers become constants."""
         names = [value if isinstance(value, str) else self.add_constant(value) for value in inputs]
         output = f"{operator}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, names, [output], output, **attributes))
@@ -66,14 +66,14 @@ class Graph:
         self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]))
 
     def to_channels_first(self, x: str) -> str:
-        """An image as ONNX convolves it."""
+        """The image with channels first, as ONNX convolves it."""
         if x not in self.channels_first:
             x = self.add("Transpose", x, perm=[0, 3, 1, 2])
             self.channels_first.add(x)
         return x
 
     def to_channels_last(self, x: str) -> str:
-        """An image as vaectl has it; vectors stay as they are."""
+        """The image with channels last, as in vaectl; vectors stay as they are."""
         if x in self.channels_first:
             x = self.add("Transpose", x, perm=[0, 2, 3, 1])
             self.channels_first.remove(x)
@@ -93,7 +93,7 @@ def crop(graph: Graph, layer: Crop, x: str) -> str:
 
 def pixel_unshuffle(graph: Graph, x: str, channels: int, factor: int) -> str:
     """Move blocks of pixels into channels."""
-    # SpaceToDepth orders by row, column and channel, so each channel is an image of its own meanwhile. A 0 keeps a size.
+    # SpaceToDepth orders by row, column and channel, so each channel temporarily becomes an image. A 0 keeps a size.
     single = graph.add("Reshape", graph.to_channels_first(x), [-1, 1, 0, 0])
     return graph.add("Reshape", graph.add("SpaceToDepth", single, blocksize=factor), [-1, channels * factor**2, 0, 0])
 
@@ -120,18 +120,18 @@ def slice_channels(graph: Graph, x: str, start: int, end: int) -> str:
 
 
 def push_skip(graph: Graph, x: str) -> str:
-    """Push the input onto the stack of skip connections and return it."""
+    """Push the input onto the skip stack and return it."""
     graph.skips.append(x)
     return x
 
 
 def add_skip(graph: Graph, x: str) -> str:
-    """Pop the last skip connection and add it to the input."""
+    """Pop the skip stack and add the result to the input."""
     skip = graph.skips.pop()
     return graph.add("Add", graph.to_channels_first(x) if skip in graph.channels_first else graph.to_channels_last(x), skip)
 
 
-# Each adds a layer to the graph, given the name of its weights, the shape of its input, and its input; and returns its output.
+# Each adds a layer to the graph, given the prefix of its weights, the shape of its input and the input, and returns its output.
 OPERATIONS: dict[str, Callable[[Graph, Any, str, Shape, str], str]] = {
     "linear": lambda graph, layer, name, shape, x: graph.add("Gemm", x, f"{name}.weight", f"{name}.bias", transB=1),
     "conv2d": lambda graph, layer, name, shape, x: conv2d(graph, layer, name, x),
@@ -206,7 +206,7 @@ def build_graph(network: Network, part: str) -> Graph:
 
 
 def encode_model(network: Network, weights: Mapping[str, Array], part: str, metadata: Mapping[str, str]) -> bytes:
-    """A network, or one half of it, as the bytes of an ONNX file: for batches of any size, and without a latent images of any.
+    """A network, or one half of it, as the bytes of an ONNX file, for batches and, without a latent, images of any size.
 
     Args:
         part: "encoder", from `image` to `z`, or to `mu` and `logvar` of a variational one; "decoder", from `z` to `image`; or

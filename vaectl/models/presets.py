@@ -1,4 +1,4 @@
-"""The registry: three models, which are one network with two dials, and the architectures they can have.
+"""The three models, which are one network with two settings, and the default network for an image shape.
 
 z     ~  encoder(corrupt(x))                 a point if beta is 0, else mu + sigma * epsilon
 loss  =  -log p(x | z)  +  beta * KL         Kingma & Welling, equation 10
@@ -15,10 +15,10 @@ from vaectl.models.network import Network
 
 @dataclass(frozen=True)
 class ModelDefaults:
-    """The default dials of a model.
+    """The default settings of a model.
 
-    `corrupt` is what is done to an image before it is encoded; `beta` weighs the KL, and above 0 makes the latent a
-    distribution; `latent_dim` is for small gray images such as digits.
+    `corrupt` is applied to an image before it is encoded; `beta` weights the KL and, above 0, makes the latent a distribution;
+    `latent_dim` is for small gray images such as digits.
     """
 
     summary: str
@@ -33,18 +33,18 @@ MODELS = {
     "vae": ModelDefaults("variational autoencoder", corrupt=(), beta=1.0, latent_dim=10),
 }
 
-# Gray images up to this side are digits and the like: on MNIST, fully connected layers learn as much in a minute. Their gray
-# values are probabilities; natural images are normal around their mean (Rybkin et al. 2021).
+# Gray images up to this side are digits and the like, for which the papers use fully connected layers. Their gray values are
+# probabilities; values of natural images are normal around a mean (Rybkin et al. 2021).
 MAX_MLP_SIDE = 32
 MLP_HIDDEN = (500, 500)
 UNET_HIDDEN = (64, 96)
-UNET_CROP = (64, 64)  # larger crops learned less: fewer different ones are seen in the same time
+UNET_CROP = (64, 64)  # networks learned less from larger crops: they see fewer of them in the same time
 # Convolutions halve an image until about this many pixels are left along its shorter side ...
 MIN_CONV_SIDE = 8
 # ... and double their channels at each halving, so that every scale costs the same.
 MIN_CHANNELS, MAX_CHANNELS = 16, 256
-# Between them and a latent of few dimensions, which are far from linear in the features, is a hidden layer. Before many, it would
-# keep too little.
+# A hidden layer precedes a latent of few dimensions, which are far from linear in the features. Before many dimensions, it would
+# lose too much.
 LINEAR_WIDTH, MAX_SMALL_LATENT_DIM = 256, 32
 CONV_LATENT_DIM = 128  # for natural images; a VAE that needs fewer leaves the rest inactive
 
@@ -100,5 +100,5 @@ def default_conv_widths(image_shape: Shape) -> list[int]:
 def default_linear_widths(image_shape: Shape, latent_dim: int, *, variational: bool) -> list[int]:
     """The widths of the hidden layers between convolutions and the latent."""
     if variational and default_architecture(image_shape) == "mlp":
-        return [LINEAR_WIDTH, LINEAR_WIDTH]  # a distribution keeps little of a digit, whatever its dimensions
+        return [LINEAR_WIDTH, LINEAR_WIDTH]  # a VAE keeps little of a digit, whatever its latent dimension
     return [LINEAR_WIDTH] if latent_dim <= MAX_SMALL_LATENT_DIM else []

@@ -6,7 +6,7 @@ from importlib import resources
 
 from vaectl.base.errors import VaectlError
 
-# What each is for. How it was made, from what, and by whom, is in data/CREDITS-<name>.md.
+# What each is for; data/CREDITS-<name>.md says how, from what and by whom it was made.
 PRETRAINED = {"photo": "denoises photographs of any size: noise of any strength up to 55 of 255, and JPEG"}
 
 
@@ -14,7 +14,7 @@ def find_pretrained(path: str) -> str:
     """The path of a ready-made model if `path` is its name and no file's, else `path`.
 
     Raises:
-        VaectlError: neither a file nor a name, but a name it could have been meant to be.
+        VaectlError: neither a file nor the name of a model.
     """
     if path in PRETRAINED and not os.path.exists(path):
         return str(resources.files("vaectl") / "data" / f"{path}.safetensors")

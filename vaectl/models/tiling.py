@@ -46,7 +46,7 @@ def run_tiled(forward: Callable[[Any], Any], layers: Sequence[Layer], images: An
     multiple = required_multiple(layers)
     margin = -(-receptive_radius(layers) // multiple) * multiple
     tile_size = -(-tile_size // multiple) * multiple
-    result = images + 0  # allocates the output, every pixel of which is overwritten
+    result = images + 0  # allocates the output; every pixel is overwritten
     for top in range(0, height, tile_size):
         for left in range(0, width, tile_size):
             rows = padded_range(top, tile_size, margin, height, multiple)
@@ -64,6 +64,6 @@ def padded_range(start: int, tile_size: int, margin: int, size: int, multiple: i
 
 
 def reflect(indices: range, size: int) -> list[int]:
-    """The indices as a list, with those beyond `size` reflected at the edge."""
+    """The indices as a list; those beyond `size` are reflected at the edge."""
     period = 2 * size
     return [min(index % period, period - 1 - index % period) for index in indices]

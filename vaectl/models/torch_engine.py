@@ -36,7 +36,7 @@ class Lambda(nn.Module):
 
 
 class Rearrange(torch.autograd.Function):
-    """Moves values to other places; their gradients go back by the inverse."""
+    """Rearranges values; the backward pass applies the inverse."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, move: Callable[[Tensor], Tensor], inverse: Callable[[Tensor], Tensor]) -> Tensor:
@@ -54,7 +54,7 @@ def pixel_unshuffle(x: Tensor, factor: int) -> Tensor:
     size = count, height // factor, width // factor
     pixels = x.reshape(*size[:2], factor, size[2], factor, channels)
     blocks = x.new_empty(*size, channels, factor, factor)
-    # A copy for each place in a block: torch's own function is for NCHW images, and slower.
+    # One copy per position in a block: torch's own function is for NCHW images, and slower.
     for row, column in product(range(factor), repeat=2):
         blocks[..., row, column] = pixels[:, :, row, :, column]
     return blocks.view(*size, -1)
@@ -71,12 +71,12 @@ def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
 
 
 def rearrange(move: Callable[[Tensor, int], Tensor], inverse: Callable[[Tensor, int], Tensor], factor: int) -> nn.Module:
-    """One of the two shuffles as a module; the other is its inverse."""
+    """One of the two pixel shuffles as a module; the other is its inverse."""
     return Lambda(lambda x: Rearrange.apply(x, lambda values: move(values, factor), lambda values: inverse(values, factor)))
 
 
 def push_skip(x: Tensor, skips: list[Tensor]) -> Tensor:
-    """Push the input onto the stack of skip connections and return it."""
+    """Push the input onto the skip stack and return it."""
     skips.append(x)
     return x
 
@@ -143,7 +143,7 @@ class TorchRandom:
 
 def build_module(layers: Sequence[Layer], weights: Mapping[str, Array] | None = None) -> nn.Sequential:
     """Build the layers as a module on the CPU and load the weights, named `<layer>.<name>`, if given."""
-    with torch.random.fork_rng(devices=[]):  # torch initializes weights at once, which must not advance the caller's generator
+    with torch.random.fork_rng(devices=[]):  # torch initializes weights now, which must not advance the caller's generator
         skips: list[Tensor] = []
         module = nn.Sequential(*(MODULES[layer.name](layer, skips) for layer in layers))
     if weights is not None:
@@ -172,7 +172,7 @@ def make_forward(layers: Sequence[Layer], weights: Mapping[str, Array], device: 
 
 @contextmanager
 def translate_memory_errors(advice: str) -> Iterator[None]:
-    """Turn torch's and NumPy's out-of-memory errors into one that says what helps."""
+    """Turn out-of-memory errors of torch and NumPy into a VaectlError with this advice."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
