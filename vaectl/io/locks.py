@@ -50,34 +50,23 @@ def exclusive_lock(path: str, what: str = "training run") -> Iterator[None]:
     Raises:
         VaectlError: another process holds it.
     """
+    from filelock import FileLock, Timeout  # here, because it takes 0.2 s to import: temporary files use flock
+
     folder, name = os.path.split(os.path.realpath(path))
-    lock = os.path.join(folder, f"{PREFIX}{os.fsdecode(os.fsencode(name)[:MAX_NAME_BYTES])}.lock")
     remove_stale_files(folder)
+    lock = FileLock(
+        os.path.join(folder, f"{PREFIX}{os.fsdecode(os.fsencode(name)[:MAX_NAME_BYTES])}.lock"), timeout=0, mode=0o600
+    )
     try:
-        descriptor = open_locked(lock)
-    except (BlockingIOError, PermissionError) as error:  # locked, or created by another user
+        lock.acquire()
+    except (Timeout, PermissionError) as error:  # locked, or created by another user
         raise VaectlError(f"{path!r} is in use by another {what}: wait for it, or write elsewhere") from error
     try:
         yield
     finally:
         with suppress(FileNotFoundError):
-            os.unlink(lock)
-        os.close(descriptor)
-
-
-def open_locked(path: str) -> int:
-    """Open, lock and return a lock file; BlockingIOError if another process holds it."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if try_lock(descriptor, path):
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            raise
-        except OSError:  # no locks on this file system
-            return descriptor
-        os.close(descriptor)
+            os.unlink(lock.lock_file)  # while it is locked: whoever waits for it notices that it is gone
+        lock.release()
 
 
 def try_lock(descriptor: int, path: str) -> bool:

@@ -78,7 +78,7 @@ def first_line(error: Exception) -> str:
 
 
 def retry(action: Callable[[], T]) -> T:
-    """What an action returns, tried again where a connection is lost."""
+    """What an action returns, tried again where a connection is lost: fsspec does so for S3 and its like, not for HTTP."""
     for wait in WAITS:
         try:
             return action()
@@ -181,7 +181,7 @@ def check_writable(url: str) -> None:
     bucket = path.partition("/")[0]
     if protocol in WITH_BUCKETS:
         with translate_errors(url), suppress(PermissionError):  # to list it is not to write there
-            if not retry(lambda: filesystem.exists(bucket)):
+            if not filesystem.exists(bucket):
                 raise VaectlError(f"{url!r}: there is no bucket {bucket!r}", "check the URL")
 
 
@@ -197,7 +197,7 @@ def open_writing(url: str) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, temporary)
         temporary.flush()
         with translate_errors(url):
-            retry(lambda: filesystem.put_file(temporary.name, path))
+            filesystem.put_file(temporary.name, path)
 
 
 def list_files(url: str) -> list[str]:
@@ -209,7 +209,7 @@ def list_files(url: str) -> list[str]:
     filesystem, path = find_filesystem(url)
     with translate_errors(url):
         filesystem.invalidate_cache()
-        found: list[str] = retry(lambda: filesystem.find(path))
+        found: list[str] = filesystem.find(path)
         if not found:
             raise FileNotFoundError
     start = len(path.rstrip("/")) + 1
@@ -220,4 +220,4 @@ def exists(url: str) -> bool:
     """Whether there is a file at a URL."""
     filesystem, path = find_filesystem(url)
     with translate_errors(url):
-        return bool(retry(lambda: filesystem.exists(path)))
+        return bool(filesystem.exists(path))
