@@ -29,14 +29,14 @@ COMMANDS = {
     "interpolate": "Interpolate between images in the latent space.",
     "sample": "Sample latents or images from the prior.",
     "grid": "Draw the latent plane as one image.",
-    "explore": "Make a page that shows the latent space, alive, in a browser.",
+    "explore": "Write an interactive page of the latent space.",
     "evaluate": "Evaluate a model.",
     "curves": "Draw the training curves of checkpoints.",
     "export": "Export a model to ONNX.",
     "info": "Show the card of a checkpoint.",
 }
 
-PARALLEL = ("train", "evaluate")  # share out their work among the processes that torchrun starts
+PARALLEL = ("train", "evaluate")  # divide their work among the processes of torchrun
 COMPLETION = "_VAECTL_COMPLETE"  # set by a shell that asks for completions
 
 HELP = """Autoencoders in the shell: train one, then encode, decode, denoise and sample in pipelines.
@@ -67,7 +67,8 @@ class CommandGroup(TyperGroup):
             raise UsageError(f"there is no command {args[0]!r}", advice)
         if processes.world_size() > 1 and args[0] not in PARALLEL:
             raise UsageError(
-                f"{args[0]} does not run in several processes of torchrun", "start it alone; --shard divides its work"
+                f"{args[0]} does not run in several processes of torchrun",
+                "run it in one process, or divide its work with --shard",
             )
         name, command, rest = super().resolve_command(ctx, args)
         return name, load_command(command.name) if command and command.name else None, rest
@@ -114,7 +115,7 @@ def root(
 
 
 def main() -> NoReturn:
-    """Run a command and exit: 0 done, 1 failed, 2 called wrongly. A signal ends the process as it would have by default."""
+    """Run a command and exit: 0 done, 1 failed, 2 wrong usage. A signal ends the process as it would have by default."""
     guard_standard_streams()
     # A small call gains nothing from BLAS threads, whose start costs tens of milliseconds.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -153,7 +154,7 @@ def main() -> NoReturn:
         die_by_signal(signal.SIGTERM)
     except BrokenPipeError:
         die_by_signal(signal.SIGPIPE)
-    except OSError as error:  # on a file of the system or of Python itself
+    except OSError as error:  # from the system or Python itself
         if os.environ.get("VAECTL_DEBUG"):
             traceback.print_exc()
         name = f"{error.filename!r}: " if error.filename else ""
@@ -173,7 +174,7 @@ def guard_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, mode)
-    if sys.stdout is None:  # what is printed would get lost without an error
+    if sys.stdout is None:  # otherwise output would be lost silently
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - open as long as the process
 
 
@@ -191,7 +192,7 @@ def format_usage_error(error: TyperException) -> str:
 
 
 def called_as() -> str:
-    """What the user called: `vaectl COMMAND`."""
+    """The command as called: `vaectl COMMAND`."""
     return " ".join(["vaectl", *(word for word in sys.argv[1:2] if word in COMMANDS)])
 
 

@@ -160,7 +160,7 @@ def test_where_one_process_ends_all_do_and_the_run_resumes_to_the_same_bits(
     if number != signal.SIGKILL:
         assert "stopped after " in endings[0][2].splitlines()[-1]
     elif rank == 1:
-        assert "another process of this training ended, so all do" in endings[0][2].splitlines()[-1]
+        assert "another process of this training ended, so this one ends too" in endings[0][2].splitlines()[-1]
     assert endings[1][2] == ""
     assert not (tmp_path / "vae.safetensors").exists()
     (code, _, err), _ = train(server, [*command, "--resume"], tmp_path)
@@ -193,7 +193,7 @@ def test_a_run_resumes_with_another_number_of_processes_and_says_so(
         processes[0].send_signal(signal.SIGTERM)
         finish(processes)
     result = run(*command, "--resume")
-    assert b"the run began with another number of processes: the result will not be bit-identical" in result.stderr
+    assert b"the run was started with another number of processes: the result will not be bit-identical" in result.stderr
 
 
 # The second process is slow to set the weights with which every training begins, and the first to take a step.
@@ -240,7 +240,7 @@ def test_an_error_of_all_processes_is_one_line(server: ForkServer, command: list
     assert "'no.npz': no such file" in failing(server, [["train", "vae", "--data", "no.npz"]] * 2, tmp_path)
     assert "one sample is not importance-weighted" in failing(server, [["train", "vae", "--objective", "iwae"]] * 2, tmp_path)
     few = ["train", "vae", "--data", command[command.index("--data") + 1], "--batch-size", "1"]
-    assert "a batch of 1 cannot be divided among 2 processes: start fewer" in failing(server, [few] * 2, tmp_path)
+    assert "a batch of 1 cannot be divided among 2 processes: start fewer processes" in failing(server, [few] * 2, tmp_path)
     (tmp_path / "vae.safetensors").touch()
     assert "'vae.safetensors' already exists" in failing(server, [command] * 2, tmp_path)
 

@@ -92,7 +92,7 @@ def test_a_run_with_other_settings_cannot_resume(run: Call, interrupted: list[st
     }
     for words, change in changes.items():
         result = run(*interrupted, *change, "--resume", code=1)
-        one_line(result, f"'{STATE}' is of a run with {words}", f"resume with vaectl {' '.join(interrupted)} --resume, or ")
+        one_line(result, f"'{STATE}' belongs to a run with {words}", f"resume with vaectl {' '.join(interrupted)} --resume, or ")
     assert (tmp_path / STATE).read_bytes() == before
 
 
@@ -104,7 +104,7 @@ def test_changed_data_cannot_be_resumed_with_the_same_command(
     own = [*command, "--data", "data.npz"]
     interrupt(server, own, tmp_path, signal.SIGTERM)
     np.savez(tmp_path / "data.npz", **{**data, "x_train": 255 - data["x_train"]})
-    one_line(run(*own, "--resume", code=1), "is of a run with other data: restore the data, or start over with --force")
+    one_line(run(*own, "--resume", code=1), "belongs to a run with other data: restore the data, or start over with --force")
 
 
 def test_without_resume_or_force_an_interrupted_run_is_kept(run: Call, interrupted: list[str], tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_resuming_with_another_number_of_threads_gives_a_warning(interrupted: li
     variables = environment() | {"OMP_NUM_THREADS": "2"}  # read when torch is imported
     with subprocess.Popen([VAECTL, *interrupted, "--resume"], cwd=tmp_path, stderr=subprocess.PIPE, env=variables) as process:
         assert process.stderr is not None
-        assert b"the run began with another number of threads: " in process.stderr.readline()
+        assert b"the run was started with another number of threads: " in process.stderr.readline()
         assert process.stderr.readline().startswith(b"epoch ")
         process.kill()
 

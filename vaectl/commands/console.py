@@ -1,4 +1,4 @@
-"""Everything that is shown to a person, on stderr, and JSON results.
+"""Messages for people, on stderr, and JSON results.
 
 rich is imported where it is used, because most commands print nothing.
 """
@@ -121,7 +121,7 @@ def describe_progress(progress: "Progress") -> str:
     """The epoch, the loss and its parts, the speed and the time left."""
     config, done = progress.config, progress.step - progress.first_step
     parts = ""
-    if progress.kl and config.objective == "elbo":  # another bound is no sum of two parts
+    if progress.kl and config.objective == "elbo":  # only the ELBO is the sum of these parts
         beta = "" if config.beta == 1 else f"{config.beta:g} x "
         parts = f" = {progress.reconstruction:.2f} + {beta}{progress.kl:.2f} KL"
     speed = f"{done * config.batch_size / max(progress.seconds, 1e-9):,.0f} images/s"
@@ -179,7 +179,7 @@ def track(batches: Iterable[Batch], sources: Sequence[Source], quiet: bool) -> I
 def print_metrics(metrics: Mapping[str, float]) -> None:
     """Print the metrics, one per line, beside those of the corrupted images if there are any."""
     for name, (label, unit) in METRICS.items():
-        # Without a distribution there is no bound, only its first part.
+        # Without q(z|x) there is no ELBO, only the reconstruction.
         if name not in metrics or (not metrics["kl"] and name in ("neg_elbo", "kl")):
             continue
         digits = ".2f" if unit else ".4f"
@@ -189,11 +189,11 @@ def print_metrics(metrics: Mapping[str, float]) -> None:
 
 
 def print_trained(card: Card) -> None:
-    """Print which epoch's weights a model that was just trained has, unless the last one's, and its metrics."""
+    """Print the metrics of a trained model, and its epoch unless that is the last one."""
     kept, last = card.metrics["epoch"], len(card.epochs)
     if kept < last:
         then, now = (describe_held_out(card.epochs[epoch - 1]) for epoch in (kept, last))
-        print_line(f"kept epoch {kept} of {last}, after which held-out images were best: {then}, {now} at the end")
+        print_line(f"kept epoch {kept} of {last}, the best on held-out images: {then}, {now} at the end")
     what = "images" if card.network.has_latent else "crops"
     print_line(f"on {card.metrics['images']:,} {card.metrics['split']} {what}:")
     print_metrics({name: value for name, value in card.metrics.items() if isinstance(value, float)})

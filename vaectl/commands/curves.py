@@ -27,7 +27,7 @@ def curves(
     format: Annotated[Format | None, options.FORMAT] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Lays the metrics of each epoch of several runs over each other, one panel for each metric. A terminal gets text, a pipe a
+    """Plots the metrics of each epoch of several runs, one panel per metric. A terminal gets text, a pipe a
     PNG; a CSV has a line for each run and epoch. Figures need matplotlib: pip install 'vaectl[curves]'.
 
     \b

@@ -22,8 +22,8 @@ SAMPLES = typer.Option("--samples", min=0, max=1_000_000, metavar="K", help="Imp
 BINARIZE = option(
     "--binarize/--grey", " /--gray", help="Sample each pixel once as 0 or 1, or keep gray values (default: as in training)."
 )
-PER_IMAGE = typer.Option("--per-image", help="Write one CSV line per image, the worst first.")
-JSON = typer.Option("--json", help="Print JSON on stdout, also on a terminal.")
+PER_IMAGE = typer.Option("--per-image", help="Write one CSV line per image, worst first.")
+JSON = typer.Option("--json", help="Print JSON, even on a terminal.")
 OUTPUT = option("-o", "--output", metavar="FILE", help="Write the JSON or CSV to a file.")
 
 
@@ -65,11 +65,11 @@ def evaluate(
     if per_image and as_json:
         raise UsageError("--per-image writes CSV: leave out --json")
     if output and os.path.splitext(output)[1] not in ("", f".{kind}"):
-        raise UsageError(f"{output!r}: evaluate writes {kind} here: change the suffix of -o")
+        raise UsageError(f"{output!r}: evaluate writes {kind} with these options: change the suffix of -o")
     if images.noisy and not images.data:
         raise UsageError("--noisy goes with --data, the folder of the clean images")
     if per_image and processes.world_size() > 1:
-        raise UsageError("--per-image is for one process: use --shard, as in --shard 2/8, in each of several")
+        raise UsageError("--per-image does not run under torchrun: start separate processes with --shard, as in --shard 2/8")
     if output:
         files.check_writable(output)
     path = options.find_checkpoint(model_options.checkpoint)
@@ -82,7 +82,7 @@ def evaluate(
 
     reuse_large_blocks()
     names: list[str] = []
-    splits: list[str] = []  # of a folder that was learned from
+    splits: list[str] = []  # of the training folder
     parts: list[Metrics] = []
 
     speaks = processes.rank() == 0

@@ -7,7 +7,7 @@ import typer
 from vaectl.commands import options
 from vaectl.commands.options import option
 
-COUNT = typer.Option("-n", "--count", min=0, max=10_000, metavar="N", help="At most this many images, spread over all.")
+COUNT = typer.Option("-n", "--count", min=0, max=10_000, metavar="N", help="Show at most N images, evenly spaced.")
 OUTPUT = option("-o", "--output", metavar="FILE", help="The .html to write; - is stdout.")
 
 
@@ -20,8 +20,8 @@ def explore(
     output: Annotated[str | None, OUTPUT] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Writes one HTML file, which works without a network or a server: a map of the images, and the decoder below the pointer.
-    Without images, those that the model was tested on are shown. A model without a latent, such as photo, gets a page that
+    """Writes one HTML file that works offline: a map of the images, and the image decoded under the pointer.
+    By default it shows the test images of the model. A model without a latent, such as photo, gets a page that
     denoises the photographs that are dropped on it.
 
     \b

@@ -7,7 +7,7 @@ import typer
 from vaectl.commands import options
 from vaectl.commands.options import option
 
-PART = typer.Option("--part", help="The half to export, or the whole.")
+PART = typer.Option("--part", help="What to export: one half, or the whole autoencoder.")
 OUTPUT = option("-o", "--output", metavar="FILE", help="The .onnx to write; - is stdout.")
 
 

@@ -19,11 +19,11 @@ DEFAULT_STEPS = 20
 
 RANGE_HELP = "Range of both dimensions (default: -3 3 for a VAE, else the 1st to 99th percentile in training)."
 RANGE = option("--range", metavar="LOW HIGH", help=RANGE_HELP)
-STEPS_HELP = "Images along each side (default: 20; on a terminal, as many as are readable)."
+STEPS_HELP = "Images per side (default: 20; on a terminal, as many as are readable)."
 STEPS = option("--steps", min=1, max=200, metavar="N", help=STEPS_HELP)
 DIMS_HELP = "The dimensions that vary, counted from 0 (default: the two in which latents vary most)."
 DIMS = option("--dims", metavar="I J", help=DIMS_HELP)
-SPACING = typer.Option("--spacing", help="Equal steps in z, or in the probability of the normal distribution.")
+SPACING = typer.Option("--spacing", help="Equal steps in z (linear), or in probability under the normal distribution (quantile).")
 AT_HELP = "Values of the other dimensions (default: 0 for a VAE, else their mean in training)."
 AT = option("--at", metavar="IMAGE|NPY|CSV", autocompletion=options.complete_inputs, help=AT_HELP)
 

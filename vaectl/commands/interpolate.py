@@ -19,7 +19,7 @@ def interpolate(
     *,
     inputs: options.ImagesOrLatents = None,
     steps: Annotated[
-        int, typer.Option("--steps", min=2, metavar="N", help="Steps from each item to the next, both included.")
+        int, typer.Option("--steps", min=2, metavar="N", help="Steps from each image or latent to the next, ends included.")
     ] = 10,
     method: Annotated[
         Literal["linear", "slerp"], typer.Option("--method", help="Interpolate along a straight line or a great circle.")

@@ -82,11 +82,11 @@ DATA = option(
 NOISY = option(
     "--noisy",
     metavar="DIR",
-    help="The noisy partners of the images in the folder of --data, in files of the same names.",
+    help="The noisy versions of the images in --data, in files of the same names.",
 )
 IMAGES_HELP = "Images, folders, NPY arrays, tar files, URLs, or a data set such as mnist:test or mnist:17; - or a pipe is stdin."
 IMAGES = typer.Argument(metavar="[IMAGE|DIR|NPY|TAR]...", autocompletion=complete_inputs, help=IMAGES_HELP)
-LATENTS = typer.Argument(metavar="[NPY|CSV|PARQUET|DIR]...", help="Latents as encode writes them; - or a pipe is stdin.")
+LATENTS = typer.Argument(metavar="[NPY|CSV|PARQUET|DIR]...", help="Latents written by encode; - or a pipe is stdin.")
 POINTS_HELP = "Images, latents as encode writes them, or a data set such as mnist:17; - or a pipe is stdin."
 POINTS = typer.Argument(metavar="[IMAGE|NPY|CSV|PARQUET]...", autocompletion=complete_inputs, help=POINTS_HELP)
 CHECKPOINT = option(
@@ -99,26 +99,24 @@ CHECKPOINT = option(
 )
 OUTPUT = option("-o", "--output", metavar="PATH", help="Where to write: a file, DIR/ or numbered%03d.png; - is stdout.")
 LATENT_OUTPUT = option("-o", "--output", metavar="FILE", help="The .npy, .csv or .parquet to write; - is stdout.")
-FORMAT = option("--format", help="Output format, whatever the suffix of -o.")
+FORMAT = option("--format", help="Output format; overrides the suffix of -o.")
 ANIMATE = typer.Option("--animate", help="Animate a .webp; .gif and .apng are always animated.")
 FPS = typer.Option("--fps", min=0.1, max=100, metavar="X", help="Frames per second.")
-KEEP_FORMAT = typer.Option("--keep-format", help="Write photos into a folder in the formats they came in.")
-SHARD = option(
-    "--shard", metavar="I/N", help="Read part I of N only, as each job of an array of N does; joined they are the whole."
-)
+KEEP_FORMAT = typer.Option("--keep-format", help="Keep the format of each photo in the output folder.")
+SHARD = option("--shard", metavar="I/N", help="Read part I of N only, for job arrays; the parts in order are the whole.")
 INVERT = typer.Option("--invert", help="Swap black and white first, for dark ink on white paper.")
 SKIP_BAD = typer.Option("--skip-bad", help="List and skip images that cannot be read.")
 CORRUPT_HELP = (
     "Corrupt images: gaussian:0.25, poisson:30 (photons), mask:0.3, salt-pepper:0.1, blur:1.5 (pixels), jpeg:30 (quality), "
-    "watermark:logo.png or camera (noise and JPEG as of a phone); a range such as gaussian:0-0.2 is drawn from for each image; "
-    "repeatable."
+    "watermark:logo.png or camera (noise and JPEG as of a phone); with a range such as gaussian:0-0.2, each "
+    "image gets a strength from it; repeatable."
 )
 CORRUPT = option("--corrupt", metavar="SPEC", autocompletion=complete_corruptions, help=CORRUPT_HELP)
 COLUMNS = option("--columns", min=1, max=100_000, metavar="N", help="Images per row of a sheet.")
 SCALE = option(
     "--scale", min=1, max=100, metavar="N", help="Enlarge each pixel to N x N (default: 1; more for small animations)."
 )
-DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps or xpu; on auto and cpu, small work runs in NumPy, which starts at once."
+DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps or xpu; with auto and cpu, small jobs run in NumPy, without loading PyTorch."
 DEVICE = typer.Option("--device", envvar="VAECTL_DEVICE", metavar="NAME", autocompletion=complete_devices, help=DEVICE_HELP)
 SEED = typer.Option("--seed", min=0, max=2**63 - 1, metavar="N", help="Random seed.")
 
@@ -255,7 +253,7 @@ def make_group(group: Any, values: dict[str, Any]) -> Any:
 
 
 def find_checkpoint(given: str | None, preferred: str | None = None, pretrained: str | None = None) -> str:
-    """The checkpoint to use: the given one, else `preferred`'s or the newest in this folder, else a ready-made model.
+    """The checkpoint to use: the given one, else the preferred or newest one in this folder, else a ready-made model.
 
     A warning says which of several.
 

@@ -16,7 +16,7 @@ JSON = typer.Option("--json", help="Print a JSON line per epoch, and one at the 
 
 
 def train(settings: TrainSettings, as_json: Annotated[bool, JSON] = False, quiet: options.Quiet = False) -> None:
-    """Prints the path of the checkpoint on stdout when it is done, and nothing else.
+    """Prints only the path of the checkpoint on stdout.
 
     \b
       vaectl train vae --latent 2

@@ -16,7 +16,7 @@ from vaectl.models.mixture import Mixture
 
 SIZES = (1, 3, 10, 50, 200)  # components to choose from, by held-out likelihood
 HELD_OUT_ONE_IN = 10
-MIN_HELD_OUT = 10  # latents that can tell which size is better
+MIN_HELD_OUT = 10  # held-out latents needed to compare sizes
 MAX_LATENTS = 60_000
 ITERATIONS = 30
 CANDIDATES = 50  # latents among which each first center is chosen

@@ -1,4 +1,4 @@
-"""What each training step sees: whole images in a new order every epoch, or random crops of photos."""
+"""The batches of training steps: whole images in a new order every epoch, or random crops of photos."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -134,7 +134,7 @@ class DataLoader:
         self.steps_per_epoch = len(dataset) // batch_size
         self.steps = epochs * self.steps_per_epoch
         self.step = 0
-        self.started = perf_counter()  # the clock of the steps: what an interrupted run has seen is skipped before
+        self.started = perf_counter()  # measures steps only, not the skipping of what an interrupted run has seen
         self.epoch_rng_state = random.get_state()  # the order of this epoch follows from it
 
     @property

@@ -155,7 +155,7 @@ class Trainer:
             optimizer.stop_requests.fill_(self.interrupted)
         # At the end of the schedule, the last step, or the only one, would change nothing.
         optimizer.step(get_lr(self.config, min(self.loader.step, self.loader.steps - 0.5) / self.loader.steps))
-        if batch.device.type == "cpu" or self.loader.step % LOG_EVERY == 0:  # looking at a number makes a GPU wait
+        if batch.device.type == "cpu" or self.loader.step % LOG_EVERY == 0:  # reading a value synchronizes the GPU
             self.stops = bool(optimizer.stop_requests > 0)
         if self.loader.ends_epoch:
             self.end_epoch()
@@ -176,7 +176,7 @@ class Trainer:
         return Snapshot(self.optimizer.weights.clone(), self.likelihood.state())
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Return to what had been learned by then."""
+        """Restore a snapshot."""
         self.optimizer.weights.copy_(snapshot.weights)
         self.likelihood.load_state(snapshot.likelihood)
 
@@ -213,7 +213,7 @@ class Trainer:
         try:
             self.optimizer.load_state_dict(tensors, state.step)
         except ValueError as error:
-            raise VaectlError(f"the state is of another network ({error}): start over with --force") from error
+            raise VaectlError(f"the saved state belongs to another network ({error}): start over with --force") from error
         self.likelihood.load_state(tensors["likelihood"])
         self.best_epoch = min(range(len(state.epochs), 0, -1), key=lambda epoch: mean_error(state.epochs[epoch - 1]), default=1)
         self.best = Snapshot(tensors["best_weights"].to(self.optimizer.weights.device), tensors["best_likelihood"])
@@ -224,7 +224,7 @@ class Trainer:
         self.loader.epoch_rng_state = tensors["epoch_rng_state"]
 
     def result(self) -> TrainResult:
-        """What the run has learned: by its last epoch, or by the best one if that is better than by chance.
+        """The result: of the last epoch, or of the best one if that is significantly better.
 
         Raises:
             VaectlError: a weight is NaN or infinite.
@@ -242,7 +242,7 @@ class Trainer:
 
 
 def held_out_error(metrics: Mapping[str, Any], prefix: str = "") -> Any:
-    """What decides between epochs, of each image or on average: the PSNR of a denoiser, negated, else the loss."""
+    """The error that ranks epochs, per image or averaged: the PSNR of a denoiser, negated, else the loss."""
     return -metrics[f"{prefix}psnr"] if f"{prefix}psnr_before" in metrics else metrics.get(f"{prefix}loss", inf)
 
 
@@ -253,7 +253,7 @@ def mean_error(epoch: Mapping[str, float]) -> float:
 
 
 def is_better(metrics: Metrics, others: Metrics) -> bool:
-    """Whether images fare better with one network than with another, by more than two standard errors of the difference."""
+    """Whether the mean error is lower by more than two standard errors of the difference."""
     gains = held_out_error(others) - held_out_error(metrics)
     return len(gains) > 1 and bool(gains.mean() > 2 * gains.std(ddof=1) / sqrt(len(gains)))
 

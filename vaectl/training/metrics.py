@@ -30,7 +30,7 @@ Metrics = dict[str, NDArray[np.float64]]
 MAX_VALUES, MAX_DECODED_VALUES = 500 * 784, 2048 * 784
 MIN_SAMPLED_IMAGES = 10
 ACTIVE_VARIANCE = 0.01
-MIN_STD = 1e-9  # of the scores of images that are all alike
+MIN_STD = 1e-9  # of equal scores
 
 
 @dataclass(frozen=True)

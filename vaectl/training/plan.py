@@ -125,7 +125,7 @@ def make_plan(
     )
     config = choose_config(wanted, kind, len(train_images), network.max_fan_in, image_shape)
     if config.batch_size < world.size:
-        raise UsageError(f"a batch of {config.batch_size} cannot be divided among {world.size} processes: start fewer")
+        raise UsageError(f"a batch of {config.batch_size} cannot be divided among {world.size} processes: start fewer processes")
     plan = Plan(
         model=settings.model,
         fit=settings.fit,
@@ -158,14 +158,12 @@ def load_start(settings: TrainSettings) -> tuple[Checkpoint | None, TrainSetting
     start = checkpoint.load(path)
     card, network = start.card, start.card.network
     if network.variational != settings.is_variational:
-        raise UsageError(
-            f"{path!r} is a model of {card.model!r}, whose encoder has other outputs: train {card.model} --from {path}"
-        )
+        raise UsageError(f"{path!r} is a {card.model}, whose encoder has other outputs: train {card.model} --from {path}")
     height, width, channels = network.image_shape
     own = architecture(network), network.latent_dim, channels
     asked = settings.net, settings.latent_dim, settings.channels
     if settings.size or settings.hidden or any(given not in (None, value) for given, value in zip(asked, own, strict=True)):
-        raise UsageError("--from takes the network of its FILE: leave out --net, --latent, --hidden, --size and --gray")
+        raise UsageError("--from uses the network of its FILE: leave out --net, --latent, --hidden, --size and --gray")
     return start, replace(
         settings,
         net=architecture(network),
@@ -182,7 +180,7 @@ def check_unet(settings: TrainSettings) -> None:
     if settings.is_unet and (
         settings.latent_dim or settings.is_variational or settings.likelihood == "bernoulli" or not corrupts
     ):
-        raise UsageError("a unet has no latent, and a Gaussian likelihood: use it for a dae, as in train dae --net unet")
+        raise UsageError("a unet has no latent and needs a Gaussian likelihood: use it for a dae, as in train dae --net unet")
 
 
 def preprocessing(settings: NetworkSettings) -> Preprocessing:
@@ -233,10 +231,10 @@ def warn_of_surprises(plan: Plan, *, chose_conv: bool) -> None:
     """Warn of what users rarely want; `chose_conv` is whether a network of convolutions was not asked for."""
     config, (height, width, _), values = plan.config, plan.network.image_shape, prod(plan.network.image_shape)
     if plan.network.latent_dim > values:
-        warn(f"{plan.network.latent_dim} latent dimensions are more than the {values} values of an image")
+        warn(f"{plan.network.latent_dim} latent dimensions exceed the {values} values of an image")
     if not len(plan.dataset.test):
-        warn("too few images to hold any out: the metrics will be those of the training images")
+        warn("too few images to hold any out: metrics will be computed on the training images")
     if chose_conv and (plan.corruptions or plan.dataset.noisy):
         warn(f"this denoiser works at {height} x {width}: --net unet denoises photos at their own size")
     if config.kl_warmup >= config.epochs:
-        warn(f"the KL never counts in full: --kl-warmup {config.kl_warmup} is not less than --epochs {config.epochs}")
+        warn(f"the KL never reaches its full weight: --kl-warmup {config.kl_warmup} is not below --epochs {config.epochs}")

@@ -1,4 +1,4 @@
-"""What a training run leaves: a checkpoint with the prior of its latents, and how good it is on held-out images."""
+"""The checkpoint of a training run, with the prior of its latents and its metrics on held-out images."""
 
 import platform
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from vaectl.training.plan import Plan
 from vaectl.training.validation import Validation
 
 N_PRIOR_IMAGES = 60_000  # whose latents the prior is fitted to
-N_MEMORIZED = 500  # training images that tell whether they are known by heart
+N_MEMORIZED = 500  # training images that show whether the model has memorized them
 MAX_PSNR_GAP = 3.0  # dB: half the error
 ON_CARD = ("likelihood", "beta", "corrupt")  # settings that the card has beside those of training
 
@@ -82,7 +82,7 @@ def warn_if_worse(metrics: Mapping[str, float]) -> None:
     """Warn of a denoiser whose results are worse than what it was given."""
     if metrics["mse"] > metrics.get("mse_before", np.inf):
         found = f"{metrics['psnr']:.2f} dB, the corrupted ones {metrics['psnr_before']:.2f} dB"
-        warn(f"the result is worse than its input: denoised images have {found}: train longer (--epochs)")
+        warn(f"denoised images are worse than corrupted ones: {found}: train longer (--epochs)")
 
 
 def warn_if_memorized(evaluator: Evaluator, train: ImageStack, held_out_psnr: float) -> None:
@@ -91,7 +91,8 @@ def warn_if_memorized(evaluator: Evaluator, train: ImageStack, held_out_psnr: fl
     psnr = mean_metrics(evaluator, np.asarray(train[::step]))["psnr"]
     if psnr > held_out_psnr + MAX_PSNR_GAP:
         found = f"images it learned from at {psnr:.1f} dB, held-out ones at {held_out_psnr:.1f} dB"
-        warn(f"memorized: it reconstructs {found}: use more images, a larger --shift, or fewer dimensions (--latent)")
+        advice = "use more images, a larger --shift, or fewer dimensions (--latent)"
+        warn(f"the model has memorized its images: it reconstructs {found}: {advice}")
 
 
 def versions() -> dict[str, Any]:

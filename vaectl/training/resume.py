@@ -34,7 +34,7 @@ MIN_SECONDS = 1.0  # however short the epochs are
 
 @dataclass(frozen=True)
 class SavedState:
-    """A state in a file: of which run, started by which command, with which versions."""
+    """A saved state: its run, the command that started it, and its versions."""
 
     run_config: Mapping[str, Any]
     command: str
@@ -60,7 +60,7 @@ class StateSaver:
         return self.resumed.run_config.get(name) if self.resumed else None
 
     def resumed_version(self, name: str) -> Any:
-        """What the bits of the interrupted run depended on; None if nothing is resumed, or it did not say."""
+        """A version of the interrupted run, or a fact of its machine; None if nothing is resumed or it is unknown."""
         return self.resumed.versions.get(name) if self.resumed else None
 
     def start(self, run_config: Mapping[str, Any], versions: Mapping[str, Any]) -> TrainState | None:
@@ -75,10 +75,10 @@ class StateSaver:
         for name, now in self.run_config.items():
             before = self.resumed.run_config.get(name, DEFAULTS.get(name))
             if before != now:
-                raise VaectlError(f"{self.path!r} is of a run with {describe_change(name, before, now)}", self.advice(name))
+                raise VaectlError(f"{self.path!r} belongs to a run with {describe_change(name, before, now)}", self.advice(name))
         changed = ", ".join(name for name, before in self.resumed.versions.items() if versions.get(name) != before)
         if changed:
-            warn(f"the run began with another {changed}: the result will not be bit-identical")
+            warn(f"the run was started with another {changed}: the result will not be bit-identical")
         return self.resumed.state
 
     def advice(self, name: str) -> str:
@@ -122,11 +122,13 @@ def saving_state(output: str | None, command: str, *, resume: bool, force: bool)
             raise VaectlError(f"{output!r} already exists: replace it with --force, or name another file with -o")
         if output is not None and remote.is_url(output):
             if resume:
-                raise UsageError(f"a run with a URL as output keeps no state to resume from: {output!r} can only be begun anew")
-            warn(f"no state is saved, because {output!r} is a URL: if it is interrupted, this run cannot be resumed")
+                raise UsageError(
+                    f"a run with a URL as output keeps no state to resume from: {output!r} start it again without --resume"
+                )
+            warn(f"{output!r} is a URL, so no state is saved: this run cannot be resumed")
         if resume:
             name = "no output" if output is None else f"{output!r}"
-            raise UsageError(f"{name} is not a file: to resume, name the checkpoint that the interrupted run was to write")
+            raise UsageError(f"{name} is not a file: to resume, name the checkpoint of the interrupted run")
         yield StateSaver(None, command, None)
         return
     path = state_path(output)

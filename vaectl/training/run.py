@@ -140,7 +140,7 @@ def fit(plan: Plan, settings: TrainSettings, validation: Validation, saver: Stat
 
 
 def save_or_rescue(path: str, trained: Checkpoint) -> None:
-    """Write a checkpoint; one that cannot be uploaded goes into this folder, for hours may have gone into it.
+    """Write a checkpoint; if the upload fails, into the current folder, because it may have taken hours.
 
     Raises:
         VaectlError: it could not be written to `path`.

@@ -125,7 +125,7 @@ class NetworkSettings:
         low=1,
     )
     net: Architecture | None = setting(
-        None, "--net", help="Architecture (default: mlp; conv if over 32 x 32 or in color); a unet denoises any size."
+        None, "--net", help="Architecture (default: mlp; conv above 32 x 32 or in color). A unet denoises images of any size."
     )
     hidden: Sequence[int] | None = setting(
         None,
@@ -177,19 +177,21 @@ class Hyperparameters:
     batch_size: int | None = setting(
         None,
         "--batch-size",
-        help="Images per step (default: mlp 256, conv 32, or 256 of digits; unet 8).",
+        help="Images per step (default: mlp 256, conv 32 or 256 for digits, unet 8).",
         metavar="N",
         low=1,
     )
-    lr: float | None = setting(None, "--lr", help="Peak learning rate (default: by the number of steps).", metavar="X", low=1e-12)
+    lr: float | None = setting(
+        None, "--lr", help="Peak learning rate (default: depends on the number of steps).", metavar="X", low=1e-12
+    )
     schedule: Schedule = setting("linear", "--schedule", help="How the learning rate decays to 0 after the warm-up.")
     beta: float | None = setting(None, "--beta", help="Weight of the KL (default: vae 1, ae and dae 0).", metavar="X", low=0)
     corrupt: str | Sequence[str] | None = setting(
         None,
         "--corrupt",
         help="Corrupt images before they are encoded: gaussian:0.25, poisson:30 (photons), mask:0.3, salt-pepper:0.1, blur:1.5 "
-        "(pixels), jpeg:30 (quality), watermark:logo.png or camera (noise and JPEG as of a phone); a range such as "
-        "gaussian:0-0.2 is drawn from for each image; repeatable (default: dae gaussian:0.25).",
+        "(pixels), jpeg:30 (quality), watermark:logo.png or camera (noise and JPEG as of a phone); with a range "
+        "such as gaussian:0-0.2, each image gets a strength from it; repeatable (default: dae gaussian:0.25).",
         metavar="SPEC",
         shell_type=list[str] | None,
     )
@@ -202,12 +204,12 @@ class Hyperparameters:
         high=1_000_000,
     )
     objective: Objective = setting(
-        "elbo", "--objective", help="The bound: elbo (Kingma & Welling 2014), or iwae of --samples (Burda et al. 2016)."
+        "elbo", "--objective", help="The bound: elbo (Kingma & Welling 2014), or iwae with --samples (Burda et al. 2016)."
     )
     kl_warmup: int = setting(
         0,
         "--kl-warmup",
-        help="Epochs in which the weight of the KL rises from 0 (Sønderby et al. 2016).",
+        help="Epochs over which the weight of the KL rises from 0 (Sønderby et al. 2016).",
         metavar="N",
         low=0,
     )
@@ -223,7 +225,7 @@ class Hyperparameters:
     shift: int | None = setting(
         None,
         "--shift",
-        help="Move images at random by up to N pixels (default: a few if data are small).",
+        help="Shift images at random by up to N pixels (default: a few for small data sets).",
         metavar="N",
         low=0,
     )
@@ -282,14 +284,14 @@ class TrainSettings(Hyperparameters, NetworkSettings):
         metavar="DIR",
         shell_type=str | None,
     )
-    resume_command: str = setting("vaectl.train(..., resume=True)", help="What messages say to resume an interrupted run.")
+    resume_command: str = setting("vaectl.train(..., resume=True)", help="The call that resumes this run, as messages show it.")
     on_read: Callable[[int, int | None], None] = setting(
-        lambda done, total: None, help="Called with the number of images read so far, and of all if it is known."
+        lambda done, total: None, help="Called with the number of images read so far and the total, None if unknown."
     )
     on_progress: "Callable[[Progress], None]" = setting(lambda progress: None, help="Called every few steps.")
     on_end: "Callable[[Autoencoder, UInt8Array], None]" = setting(
         lambda model, images: None,
-        help="Called with the trained model and images (N, H, W, C) it was evaluated on, the noisy ones of pairs.",
+        help="Called with the trained model and the images (N, H, W, C) it was evaluated on; for pairs, the noisy ones.",
     )
 
     def __post_init__(self) -> None:
@@ -298,7 +300,7 @@ class TrainSettings(Hyperparameters, NetworkSettings):
         if (self.objective == "iwae" or self.kl_warmup) and not self.is_variational:
             raise UsageError("--objective iwae and --kl-warmup are for models with a KL: use a vae, or add --beta")
         if self.objective == "iwae" and self.samples < 2:
-            raise UsageError("one sample is not importance-weighted: add --samples, as in --objective iwae --samples 5")
+            raise UsageError("iwae needs several samples: add --samples, as in --objective iwae --samples 5")
         if self.noisy is not None and (self.model != "dae" or self.binarize):
             raise UsageError("noisy images are for a dae that is not binarized: use train dae --noisy")
 

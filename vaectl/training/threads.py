@@ -22,7 +22,7 @@ def limit_threads(resumed: int | None) -> Iterator[None]:
         torch.set_num_threads(min(usual, resumed or cpu_count()))
         load = os.getloadavg()[0]
         if torch.get_num_threads() > 1 and load >= (os.cpu_count() or 1):
-            warn(f"other programs keep the CPUs busy (load {load:.1f}): OMP_NUM_THREADS=1 is faster until they end")
+            warn(f"other programs keep the CPUs busy (load {load:.1f}): OMP_NUM_THREADS=1 may be faster")
     try:
         yield
     finally:

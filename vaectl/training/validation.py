@@ -13,7 +13,7 @@ from vaectl.training.losses import Likelihood, calibrate, make_likelihood, neg_e
 from vaectl.training.metrics import EvalConfig, Evaluator, Metrics, image_metrics
 from vaectl.training.settings import TrainConfig
 
-VALIDATED = ("loss", "neg_elbo", "psnr", "psnr_before")  # what each epoch tells of held-out images
+VALIDATED = ("loss", "neg_elbo", "psnr", "psnr_before")  # the held-out metrics of each epoch
 N_VALIDATION_VALUES = 1 << 21  # pixel values of them: some 2,700 digits, or 170 crops
 
 
@@ -45,7 +45,7 @@ class Validation:
         return {name: self.world.unshard(values) for name, values in parts.items()}
 
     def calibrate(self, weights: Mapping[str, Array], likelihood: Likelihood, images: UInt8Array) -> Likelihood:
-        """With the sigma of held-out images, if it is learned: that of images learned by heart is too small for others."""
+        """With the sigma of held-out images if it is learned: that of memorized images is too small."""
         if self.config.sigma or likelihood.sigma is None or not self.held_out:
             return likelihood
         nll = float(self.measure(self.evaluator(weights, likelihood), images)["reconstruction"].mean())
@@ -53,7 +53,7 @@ class Validation:
         return make_likelihood("gaussian", sigma, self.network.outputs_pixels)
 
     def validate(self, weights: Mapping[str, Array], likelihood: Likelihood) -> Metrics:
-        """What an epoch tells of some held-out images, (N,) each; nothing if none are held out."""
+        """The held-out metrics of an epoch, (N,) each; empty if no images are held out."""
         if not self.held_out:
             return {}
         images = self.images[:: ceil(self.images.size / N_VALIDATION_VALUES)]
