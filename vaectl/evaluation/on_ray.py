@@ -1,4 +1,4 @@
-"""Encoding a large number of images on a Ray cluster, into a folder of Parquet tables."""
+"""EncodingRun a large number of images on a Ray cluster, into a folder of Parquet tables."""
 
 import hashlib
 import json
@@ -16,10 +16,9 @@ from vaectl.base.extras import importing
 from vaectl.base.signals import INTERRUPTIONS
 from vaectl.datasets.named import open_sources
 from vaectl.io import files
-from vaectl.io.inputs import Batch
 from vaectl.io.outputs import Destination, write_latents
+from vaectl.io.records import Batch
 from vaectl.io.sources import Shard, Source, count_inputs
-from vaectl.io.tars import Shards
 from vaectl.models import autoencoder, checkpoint
 
 IMAGES_PER_PART = 4096  # so many are encoded again where a worker is lost
@@ -28,11 +27,11 @@ LOCAL = "local"
 
 
 @dataclass(frozen=True)
-class Encoding:
+class EncodingRun:
     """What is encoded, into how many parts, and how; a run that is continued must have the same."""
 
     inputs: Sequence[str]
-    images: int | None  # None if only reading would tell, as of tar files at URLs: then each is a part
+    images: int | None  # None if only reading would tell, as of tar files: then each source is a part
     parts: int
     weights: str  # their hash
     invert: bool
@@ -76,12 +75,12 @@ def encode(
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        sources = index_shards(ray, address, open_sources(inputs, "an IMAGE, a folder or an NPY"))
+        sources = open_sources(inputs, "an IMAGE, a folder or an NPY")
         images = count_inputs(sources)
         if images == 0:
             raise VaectlError(f"{sources[0].describe()} is empty: it contains no images")
         parts = len(sources) if images is None else math.ceil(images / IMAGES_PER_PART)
-        encoding = Encoding(list(inputs), images, parts, digest, invert)
+        encoding = EncodingRun(list(inputs), images, parts, digest, invert)
         start(encoding, folder)
         missing = [part for part in range(1, encoding.parts + 1) if not os.path.exists(encoding.path(folder, part))]
         if len(missing) < parts:
@@ -124,34 +123,6 @@ def encode(
         ray.shutdown()
 
 
-def index_shards(ray: Any, address: str, sources: Sequence[Source]) -> list[Source]:
-    """The sources; tar files among them are indexed by the cluster's workers, for that takes a fifth of the time of encoding.
-
-    Raises:
-        VaectlError: there is no cluster at the address, or a file cannot be read.
-    """
-    waiting = [isinstance(source, Shards) and source.are_countable for source in sources]
-    if not any(waiting):
-        return list(sources)
-    connect(ray, address)
-    task, here = ray.remote(index_source), os.getcwd()
-    found = ray.get([task.remote(source, here) for source, waits in zip(sources, waiting, strict=True) if waits])
-    for error in found:
-        if isinstance(error, VaectlError):
-            raise error
-    indexed = iter(found)
-    return [next(indexed) if waits else source for source, waits in zip(sources, waiting, strict=True)]
-
-
-def index_source(source: Shards, origin: str) -> Shards | VaectlError:
-    """Index tar files whose names are valid in the folder `origin`."""
-    os.chdir(origin)
-    try:
-        return source.with_indices(source.indices)
-    except VaectlError as error:
-        return error
-
-
 def connect(ray: Any, address: str) -> None:
     """Start a cluster on this machine, or join another, unless that is done.
 
@@ -182,7 +153,7 @@ def silenced_stderr() -> Iterator[None]:
         os.close(null)
 
 
-def start(encoding: Encoding, folder: str) -> None:
+def start(encoding: EncodingRun, folder: str) -> None:
     """Write down what is encoded, or check that it is what an interrupted run encoded.
 
     Raises:
@@ -211,7 +182,7 @@ class PartEncoder:
     """An actor that holds the model, and encodes parts."""
 
     def __init__(
-        self, model: str, folder: str, encoding: Encoding, sources: Sequence[Source], skip_bad: bool, device: str, origin: str
+        self, model: str, folder: str, encoding: EncodingRun, sources: Sequence[Source], skip_bad: bool, device: str, origin: str
     ) -> None:
         os.chdir(origin)  # where the names of the sources are valid
         self.model = autoencoder.load(model, device)
@@ -228,7 +199,7 @@ class PartEncoder:
             nonlocal images
             for batch in batches:
                 images += len(batch)
-                yield batch.map(self.model.encode)
+                yield batch.map(self.model.encode_batch)
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", VaectlWarning)
