@@ -68,4 +68,4 @@ def interpolate(
         raise UsageError("interpolation needs two points: give at least two images or latents")
     path = enumerate(latents.path(knots, steps, method, loop=loop))
     batches = batched(Sample(f"step-{index:05d}", z) for index, z in path)
-    write_either(batches, destination, lambda z: model().decode_batch(z), layout.make_layout())
+    write_either(batches, destination, lambda z: model().decode(z), layout.make_layout())
