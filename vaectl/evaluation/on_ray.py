@@ -1,4 +1,4 @@
-"""EncodingRun a large number of images on a Ray cluster, into a folder of Parquet tables."""
+"""Job a large number of images on a Ray cluster, into a folder of Parquet tables."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ LOCAL = "local"
 
 
 @dataclass(frozen=True)
-class EncodingRun:
+class Job:
     """What is encoded, into how many parts, and how; a run that is continued must have the same."""
 
     inputs: Sequence[str]
@@ -80,9 +80,9 @@ def encode(
         if images == 0:
             raise VaectlError(f"{sources[0].describe()} is empty: it contains no images")
         parts = len(sources) if images is None else math.ceil(images / IMAGES_PER_PART)
-        encoding = EncodingRun(list(inputs), images, parts, digest, invert)
-        start(encoding, folder)
-        missing = [part for part in range(1, encoding.parts + 1) if not os.path.exists(encoding.path(folder, part))]
+        job = Job(list(inputs), images, parts, digest, invert)
+        start(job, folder)
+        missing = [part for part in range(1, job.parts + 1) if not os.path.exists(job.path(folder, part))]
         if len(missing) < parts:
             rest = "the rest follows" if missing else "all done"
             warn(f"{folder!r} holds {parts - len(missing)} of {parts} tables already: {rest}")
@@ -96,7 +96,7 @@ def encode(
         resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         workers = max(1, min(len(missing), int(resources.get("CPU", 1))))
         on_gpu = resources.get("GPU", 0) >= 1
-        arguments = {"model": os.path.abspath(model), "folder": os.path.abspath(folder), "encoding": encoding, "sources": sources}
+        arguments = {"model": os.path.abspath(model), "folder": os.path.abspath(folder), "job": job, "sources": sources}
         settings = {"skip_bad": skip_bad, "device": device, "origin": os.getcwd()}
         results = ray.data.from_items([{"part": part} for part in missing], override_num_blocks=len(missing)).map_batches(
             PartEncoder,
@@ -153,13 +153,13 @@ def silenced_stderr() -> Iterator[None]:
         os.close(null)
 
 
-def start(encoding: EncodingRun, folder: str) -> None:
+def start(job: Job, folder: str) -> None:
     """Write down what is encoded, or check that it is what an interrupted run encoded.
 
     Raises:
         VaectlError: the folder has tables of another run.
     """
-    values: Mapping[str, Any] = json.loads(json.dumps(vars(encoding)))
+    values: Mapping[str, Any] = json.loads(json.dumps(vars(job)))
     path = os.path.join(folder, MANIFEST)
     with files.translate_errors(repr(folder)):
         os.makedirs(folder, exist_ok=True)
@@ -182,11 +182,11 @@ class PartEncoder:
     """An actor that holds the model, and encodes parts."""
 
     def __init__(
-        self, model: str, folder: str, encoding: EncodingRun, sources: Sequence[Source], skip_bad: bool, device: str, origin: str
+        self, model: str, folder: str, job: Job, sources: Sequence[Source], skip_bad: bool, device: str, origin: str
     ) -> None:
         os.chdir(origin)  # where the names of the sources are valid
         self.model = autoencoder.load(model, device)
-        self.folder, self.encoding, self.skip_bad = folder, encoding, skip_bad
+        self.folder, self.job, self.skip_bad = folder, job, skip_bad
         self.sources = sources
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -204,9 +204,9 @@ class PartEncoder:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", VaectlWarning)
             try:
-                sources = Shard(part, self.encoding.parts).take(self.sources)
-                batches = self.model.read(sources, invert=self.encoding.invert, skip_bad=self.skip_bad)
-                write_latents(encoded(batches), Destination(self.encoding.path(self.folder, part), "parquet"))
+                sources = Shard(part, self.job.parts).take(self.sources)
+                batches = self.model.read(sources, invert=self.job.invert, skip_bad=self.skip_bad)
+                write_latents(encoded(batches), Destination(self.job.path(self.folder, part), "parquet"))
             except VaectlError as failure:
                 error = str(failure)
         messages = [str(found.message) for found in caught if str(found.message).endswith("skipped")]
