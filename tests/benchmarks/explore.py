@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "web"))
 from browsing import Browser, start_chromium
 
 from vaectl.datasets.named import DatasetImages
-from vaectl.io.sources import SkipPolicy
+from vaectl.images.resize import from_uint8
 from vaectl.models import checkpoint
 from vaectl.models.checkpoint import Card, Checkpoint
 from vaectl.models.latents import compute_stats
@@ -73,8 +73,8 @@ def write_checkpoint(path: Path, architecture: str, image_shape: tuple[int, int,
 def write_images(path: Path, image_shape: tuple[int, int, int]) -> None:
     """Write digits of this shape as an array."""
     height, width, channels = image_shape
-    digits = islice(DatasetImages("mnist").inputs(SkipPolicy()), N_IMAGES)
-    resized = (stored.image.resize((width, height)).convert("L" if channels == 1 else "RGB") for stored in digits)
+    digits = (from_uint8(pixels) for pixels, _ in islice(DatasetImages("mnist").labeled(), N_IMAGES))
+    resized = (digit.resize((width, height)).convert("L" if channels == 1 else "RGB") for digit in digits)
     np.save(path, np.stack([np.asarray(image).reshape(image_shape) for image in resized]))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from support import Result, one_line, write_png
 
 from vaectl.datasets.load import load_dataset
-from vaectl.datasets.samples import is_held_out
+from vaectl.datasets.preprocessing import split_by_content
 
 Call = Callable[..., Result]
 
@@ -148,7 +148,9 @@ def test_three_constant_images_are_learned_and_ranked(run: Call, tmp_path: Path)
 @pytest.mark.parametrize("held_out", [False, True])
 def test_images_that_are_all_alike_are_learned_and_ranked(held_out: bool, run: Call, tmp_path: Path) -> None:
     paths = (write_png(tmp_path / "gray.png", np.full((9, 9), value, np.uint8)) for value in range(256))
-    content = next(content for path in paths if is_held_out(content := path.read_bytes()) == held_out)
+    content = next(
+        content for path in paths if split_by_content(content := path.read_bytes()) == ("test" if held_out else "train")
+    )
     (tmp_path / "alike").mkdir()
     for index in range(3):
         (tmp_path / "alike" / f"{index}.png").write_bytes(content)

@@ -9,7 +9,7 @@ from support import write_fashion_mnist, write_png
 
 from vaectl.base.errors import VaectlError, VaectlWarning
 from vaectl.datasets.load import Dataset, load_dataset
-from vaectl.datasets.samples import Preprocessing, common_size
+from vaectl.datasets.preprocessing import Preprocessing, common_size
 
 
 def test_mnist_is_bundled(mnist: Dataset) -> None:

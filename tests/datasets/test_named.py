@@ -9,15 +9,17 @@ from support import Result, one_line, write_fashion_mnist, write_png
 from vaectl.base.errors import VaectlError
 from vaectl.datasets.load import Dataset, load_dataset
 from vaectl.datasets.named import DatasetImages, open_source
-from vaectl.io.sources import File, Folder, SkipPolicy, StoredImage
+from vaectl.images.resize import ResizeSpec
+from vaectl.io.decoders import ImageDecoder
+from vaectl.io.inputs import read_samples
+from vaectl.io.records import Sample
+from vaectl.io.sources import File, Folder, SkipPolicy
 
 Call = Callable[..., Result]
 
 
-def read(reference: str) -> list[StoredImage]:
-    source = open_source(reference)
-    assert isinstance(source, DatasetImages)
-    return list(source.inputs(SkipPolicy()))
+def read(reference: str) -> list[Sample]:
+    return list(read_samples([open_source(reference)], ImageDecoder(ResizeSpec((28, 28, 1))), SkipPolicy()))
 
 
 @pytest.mark.parametrize(
@@ -49,14 +51,14 @@ def test_a_data_set_has_splits_and_images_only(text: str) -> None:
 def test_a_name_alone_is_the_test_split(mnist: Dataset) -> None:
     images = read("mnist")
     assert len(images) == open_source("mnist").count() == 10000
-    np.testing.assert_array_equal(np.stack([np.asarray(image.image) for image in images]), np.asarray(mnist.test)[..., 0])
+    np.testing.assert_allclose(np.stack([image.array for image in images]), np.asarray(mnist.test) / 255, atol=1e-6)
     assert [image.name for image in images[:2]] == ["mnist-test-00000", "mnist-test-00001"]
 
 
 @pytest.mark.parametrize(("reference", "split", "index"), [("mnist:17", "test", 17), ("mnist:train:59999", "train", 59999)])
 def test_an_index_chooses_one_image(reference: str, split: str, index: int, mnist: Dataset) -> None:
     (image,) = read(reference)
-    np.testing.assert_array_equal(image.image, (mnist.train if split == "train" else mnist.test)[index][..., 0])
+    np.testing.assert_allclose(image.array, (mnist.train if split == "train" else mnist.test)[index] / 255, atol=1e-6)
     assert image.name == f"mnist-{split}-{index:05d}"
     assert open_source(reference).count() == 1
 
@@ -97,7 +99,7 @@ def test_images_of_a_downloaded_data_set_are_referred_to_by_name(tmp_path: Path,
     images = write_fashion_mnist(tmp_path / "vaectl" / "fashion-mnist")
     assert (open_source("fashion-mnist").count(), open_source("fashion-mnist:train").count()) == (2, 9)
     (image,) = read("fashion-mnist:train:4")
-    np.testing.assert_array_equal(image.image, images[4])
+    np.testing.assert_allclose(image.array[..., 0], images[4] / 255, atol=1e-6)
     with pytest.raises(VaectlError, match="fashion-mnist:test has 2 images, counted from 0: there is no 2"):
         read("fashion-mnist:2")
 

@@ -11,7 +11,7 @@ from support import Result, one_line, write_png
 import vaectl
 from vaectl.base.errors import VaectlError, VaectlWarning
 from vaectl.datasets.load import load_dataset
-from vaectl.datasets.samples import Preprocessing
+from vaectl.datasets.preprocessing import Preprocessing
 from vaectl.training.loader import RandomCrops
 
 Call = Callable[..., Result]

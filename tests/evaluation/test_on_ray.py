@@ -96,16 +96,17 @@ def test_images_that_cannot_be_read_are_listed(vae: Path, digits: NDArray[np.uin
     for index in range(3):
         write_png(tmp_path / "digits" / f"{index}.png", digits[index])
     with tarfile.open(tmp_path / "whole.tar", "w") as tar:
-        tar.add(tmp_path / "digits", "digits")
-    (tmp_path / "cut.tar").write_bytes((tmp_path / "whole.tar").read_bytes()[:3000])
+        for index in range(3):
+            tar.add(tmp_path / "digits" / f"{index}.png", f"tar-{index}.png")
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "whole.tar").read_bytes()[:4500])
     (tmp_path / "digits" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     running = encode("digits", "cut.tar", "-c", vae, "--skip-bad", cwd=tmp_path)
     _, err = running.communicate()
     assert running.returncode == 0, err.decode()
     assert b"broken.png' is damaged" in err and b": skipped" in err and b"skipped 1 image that could not be read" in err
-    assert b"'cut.tar' is damaged or ends early" in err and b"what follows in it is skipped" in err
+    assert b"'cut.tar' ends early" in err and b"what follows in it is skipped" in err
     assert all(line.startswith(b"vaectl encode: ") for line in err.splitlines())
-    assert parquet.read_table(tmp_path / "latents")["name"].to_pylist() == ["0.png", "1.png", "2.png"]
+    assert parquet.read_table(tmp_path / "latents")["name"].to_pylist() == ["0.png", "1.png", "2.png", "tar-0.png"]
 
 
 def test_tar_files_at_urls_are_encoded_one_by_one(vae: Path, digits: NDArray[np.uint8], run: Call, tmp_path: Path) -> None:

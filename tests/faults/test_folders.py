@@ -12,8 +12,9 @@ from support import VAECTL, Result, environment, one_line, write_png
 
 from vaectl.base.errors import VaectlError
 from vaectl.images.resize import ResizeSpec
-from vaectl.io.inputs import read_images
-from vaectl.io.sources import Folder
+from vaectl.io.decoders import ImageDecoder
+from vaectl.io.inputs import read_batches
+from vaectl.io.sources import Folder, SkipPolicy
 
 Call = Callable[..., Result]
 Fails = Callable[..., str]
@@ -112,7 +113,7 @@ def test_thousands_of_files_are_read_with_few_file_descriptors(tiny: Path, tmp_p
 def test_a_file_that_vanishes_while_its_folder_is_read_is_an_error(tmp_path: Path) -> None:
     for number in range(100):
         write_png(tmp_path / f"{number:03d}.png", PIXELS)
-    batches = read_images([Folder(str(tmp_path))], ResizeSpec((1000, 1000, 3)))
+    batches = read_batches([Folder(str(tmp_path))], ImageDecoder(ResizeSpec((1000, 1000, 3))), SkipPolicy())
     next(batches)
     (tmp_path / "099.png").unlink()
     with pytest.raises(VaectlError, match=r"099\.png': no such file"):
@@ -139,7 +140,7 @@ def test_images_are_read_in_one_order_however_the_system_lists_them(tmp_path: Pa
             return iter(self.entries)
 
     def names() -> list[str]:
-        batches = read_images([Folder(str(tmp_path))], ResizeSpec((3, 4, 1)))
+        batches = read_batches([Folder(str(tmp_path))], ImageDecoder(ResizeSpec((3, 4, 1))), SkipPolicy())
         return [name for batch in batches for name in batch.names]
 
     before = names()

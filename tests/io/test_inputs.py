@@ -17,9 +17,10 @@ from vaectl.base.arrays import Array
 from vaectl.base.errors import VaectlError, VaectlWarning
 from vaectl.images.resize import ResizeSpec
 from vaectl.io import inputs, outputs
+from vaectl.io.decoders import ImageDecoder, PhotoDecoder
 from vaectl.io.files import PeekableReader
-from vaectl.io.inputs import Batch
-from vaectl.io.sources import File, Folder, Source
+from vaectl.io.records import MAX_BATCH_SIZE, Batch
+from vaectl.io.sources import File, Folder, SkipPolicy, Source
 
 SPEC = ResizeSpec((28, 28, 1))
 
@@ -33,7 +34,11 @@ def sources(*paths: object) -> list[Source]:
 
 
 def read_images(*paths: object, skip_bad: bool = False) -> list[Batch]:
-    return list(inputs.read_images(sources(*paths), SPEC, skip_bad=skip_bad))
+    return list(inputs.read_batches(sources(*paths), ImageDecoder(SPEC), SkipPolicy(skip_bad)))
+
+
+def read_photos(*paths: object, channels: int = 3, skip_bad: bool | None = None) -> list[Batch]:
+    return list(inputs.read_batches(sources(*paths), PhotoDecoder(channels), SkipPolicy(skip_bad)))
 
 
 def test_a_folder_yields_its_images_in_the_order_of_their_paths(tmp_path: Path, digits: NDArray[np.uint8]) -> None:
@@ -155,7 +160,7 @@ def test_a_table_without_end_is_read_batch_by_batch(tmp_path: Path) -> None:
     writer = Thread(target=write)
     writer.start()
     found = inputs.read_latents(sources(tmp_path / "fifo"), 1)
-    assert all(next(found).arrays.sum() == inputs.MAX_BATCH_SIZE for _ in range(1500))
+    assert all(next(found).arrays.sum() == MAX_BATCH_SIZE for _ in range(1500))
     found.close()
     writer.join()
 
@@ -185,7 +190,7 @@ def test_a_batch_is_not_read_before_it_is_needed(tmp_path: Path, digits: NDArray
     write_png(tmp_path / "000.png", digits[0])
     for index in range(1, 600):
         os.link(tmp_path / "000.png", tmp_path / f"{index:03d}.png")
-    found = inputs.read_images(sources(tmp_path), SPEC)
+    found = inputs.read_batches(sources(tmp_path), ImageDecoder(SPEC), SkipPolicy())
     next(found)
     (tmp_path / "599.png").unlink()
     with pytest.raises(VaectlError, match=r"599\.png': no such file"):
@@ -247,14 +252,14 @@ def test_photos_keep_their_size_their_alpha_and_their_bit_depth(tmp_path: Path) 
     (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(deep))
     gray = rng.integers(0, 65536, (3, 2)).astype(np.uint16)
     Image.fromarray(gray).save(tmp_path / "gray.png")
-    one, two, three = inputs.read_photos(sources(tmp_path), 3)
+    one, two, three = read_photos(tmp_path)
     assert (one.arrays.shape, one.encoding.bits) == ((1, 5, 7, 4), 8)
     np.testing.assert_allclose(one.arrays[0], np.asarray(Image.open(alpha)) / 255, atol=1e-6)
     assert (two.arrays.shape, two.encoding.bits) == ((1, 4, 6, 3), 16)
     np.testing.assert_allclose(two.arrays[0], deep / 65535, atol=1e-6)
     assert (three.arrays.shape, three.encoding.bits) == ((1, 3, 2, 3), 16)
     np.testing.assert_allclose(three.arrays[0, ..., 1], gray / 65535, atol=1e-6)
-    (first, *_) = inputs.read_photos(sources(alpha), 1, invert=True)
+    (first,) = read_photos(alpha, channels=1)
     assert first.arrays.shape == (1, 5, 7, 2)
     np.testing.assert_allclose(first.arrays[0, ..., 1], np.asarray(Image.open(alpha))[..., 3] / 255, atol=1e-6)
 
@@ -266,18 +271,18 @@ def test_a_deep_photo_is_turned_upright(tmp_path: Path) -> None:
     chunk = b"eXIf" + exif
     turned = data[:33] + len(exif).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[33:]
     (tmp_path / "deep.png").write_bytes(turned)
-    (upright,) = inputs.read_photos(sources(tmp_path / "deep.png"), 3)
+    (upright,) = read_photos(tmp_path / "deep.png")
     np.testing.assert_allclose(upright.arrays[0], np.rot90(deep / 65535, -1), atol=1 / 255)
 
 
 def test_photos_in_an_array_are_read_one_by_one(tmp_path: Path) -> None:
     stack = np.random.default_rng(0).random((3, 6, 5, 3), np.float32)
     np.save(tmp_path / "many.npy", stack)
-    found = list(inputs.read_photos(sources(tmp_path / "many.npy"), 3))
+    found = read_photos(tmp_path / "many.npy")
     assert names(found) == ["many-00000", "many-00001", "many-00002"]
     np.testing.assert_array_equal(np.concatenate([batch.arrays for batch in found]), stack)
     with pytest.raises(VaectlError, match=r"images of shape \(N, height, width, 1\), channels last, are expected"):
-        list(inputs.read_photos(sources(tmp_path / "many.npy"), 1))
+        read_photos(tmp_path / "many.npy", channels=1)
 
 
 @pytest.mark.filterwarnings("ignore:.*skipped")
@@ -287,7 +292,7 @@ def test_skipping_every_photo_is_an_error(tmp_path: Path) -> None:
         pytest.warns(VaectlWarning, match="skipped 1 image that could not be read"),
         pytest.raises(VaectlError, match="is empty: it contains no images"),
     ):
-        list(inputs.read_photos(sources(tmp_path), 3, skip_bad=True))
+        read_photos(tmp_path, skip_bad=True)
 
 
 def test_a_read_error_of_the_disk_names_the_file() -> None:
@@ -307,7 +312,7 @@ def test_with_skip_bad_images_that_are_too_large_are_skipped_too(
         write_png(tmp_path / f"{index}.{'bmp' if index == 1 else 'png'}", digits[index])
     with (tmp_path / "1.bmp").open("ab") as stream:
         stream.write(bytes(5000))
-    monkeypatch.setattr("vaectl.io.formats.MAX_IMAGE_BYTES", 4000)
+    monkeypatch.setattr("vaectl.images.formats.MAX_IMAGE_BYTES", 4000)
     with pytest.warns(VaectlWarning, match=r"1.bmp' is larger than 4000 bytes: skipped"):
         found = read_images(tmp_path, skip_bad=True)
     assert names(found) == ["0.png", "2.png"]

@@ -8,8 +8,8 @@ from PIL import Image
 
 from vaectl.base.errors import UsageError, VaectlError, VaectlWarning
 from vaectl.io import outputs
-from vaectl.io.inputs import Batch
 from vaectl.io.outputs import Layout, parse_destination
+from vaectl.io.records import Batch
 
 
 def make_batches(names: list[str]) -> list[Batch]:

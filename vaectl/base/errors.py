@@ -24,9 +24,13 @@ class VaectlWarning(UserWarning):
     """Something the user should know although the work continues."""
 
 
-def warn(message: str) -> None:
-    """Issue a `VaectlWarning` at the line that called vaectl; the shell prints it as one line on stderr."""
+class LossWarning(VaectlWarning):
+    """Something in the input is lost although the work continues: in the shell, the exit code will be 1."""
+
+
+def warn(message: str, category: type[VaectlWarning] = VaectlWarning) -> None:
+    """Issue a warning at the line that called vaectl; the shell prints it as one line on stderr."""
     level, frame = 1, inspect.currentframe()
     while frame and frame.f_globals.get("__name__", "").startswith("vaectl."):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, VaectlWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)

@@ -17,7 +17,7 @@ import numpy as np
 from vaectl.base.arrays import UInt8Array
 from vaectl.base.text import escape
 from vaectl.io import files, terminal
-from vaectl.io.inputs import Batch
+from vaectl.io.records import Batch
 from vaectl.io.sources import Source, count_inputs
 from vaectl.models import latents
 from vaectl.models.autoencoder import Autoencoder

@@ -29,4 +29,4 @@ def decode(
     model.require_latent()
     sources = open_latents(inputs or [], "an NPY, CSV or Parquet of latents")
     tracked = console.track(read_latents(sources, model.latent_dim), sources, quiet)
-    write_images((batch.map(model.decode) for batch in tracked), destination, layout.make_layout())
+    write_images((batch.map(model.decode_batch) for batch in tracked), destination, layout.make_layout())

@@ -13,8 +13,8 @@ from vaectl.commands import options
 
 if TYPE_CHECKING:
     from vaectl.base.arrays import Array
-    from vaectl.io.inputs import Batch
     from vaectl.io.outputs import Destination
+    from vaectl.io.records import Batch
     from vaectl.models.autoencoder import Autoencoder
 
 DEFAULT = "photo"
@@ -84,7 +84,7 @@ def denoise(
         channels = model.image_shape[2]
         clean, alpha = images[..., :channels], images[..., channels:]
         corrupted = apply_corruptions(corruptions, clean, random).astype(np.float32)
-        result = how.strength * model.denoise(corrupted) + (1 - how.strength) * corrupted
+        result = how.strength * model.reconstruct_batch(corrupted) + (1 - how.strength) * corrupted
         shown = ([clean, corrupted, result] if corruptions else [clean, result]) if how.compare else [result]
         return np.concatenate([np.concatenate([stack, alpha], axis=3) for stack in shown], axis=1)
 

@@ -59,7 +59,7 @@ def encode(
     rng = np.random.default_rng((seed, part.index) if part else seed) if sample else None
     sources = open_sources(inputs or [], "an IMAGE, a folder or an NPY", part)
     tracked = console.track(model.read(sources, invert=reading.invert, skip_bad=reading.skip_bad), sources, quiet)
-    write_latents((batch.map(lambda stack: model.encode(stack, rng=rng)) for batch in tracked), destination)
+    write_latents((batch.map(lambda stack: model.encode_batch(stack, rng)) for batch in tracked), destination)
 
 
 def encode_on_ray(

@@ -51,8 +51,9 @@ def grid(
 
     from vaectl.datasets.named import open_sources
     from vaectl.io import terminal
-    from vaectl.io.inputs import Batch, read_points
+    from vaectl.io.inputs import read_points
     from vaectl.io.outputs import STILL_FORMATS, Layout, parse_destination, write_images
+    from vaectl.io.records import Batch
     from vaectl.models import latents
 
     destination = parse_destination(output, format, STILL_FORMATS)

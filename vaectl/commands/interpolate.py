@@ -44,8 +44,9 @@ def interpolate(
 
     from vaectl.datasets.named import open_sources
     from vaectl.images import resize
-    from vaectl.io.inputs import Item, batched, read_points
+    from vaectl.io.inputs import read_points
     from vaectl.io.outputs import ALL_FORMATS, parse_destination, write_either
+    from vaectl.io.records import Sample, batched
     from vaectl.models import latents
 
     destination = parse_destination(output, format, ALL_FORMATS, animate=layout.animate)
@@ -66,5 +67,5 @@ def interpolate(
     if len(knots) < 2:
         raise UsageError("interpolation needs two points: give at least two images or latents")
     path = enumerate(latents.path(knots, steps, method, loop=loop))
-    batches = batched(Item(f"step-{index:05d}", z) for index, z in path)
+    batches = batched(Sample(f"step-{index:05d}", z) for index, z in path)
     write_either(batches, destination, lambda z: model().decode(z), layout.make_layout())

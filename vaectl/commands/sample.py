@@ -32,8 +32,8 @@ def sample(
       vaectl sample -n 64 --seed 1 | vaectl decode -o sheet.png
       vaectl sample -n 25 --temperature 0.8 -o digits.png
     """
-    from vaectl.io.inputs import Batch
     from vaectl.io.outputs import ALL_FORMATS, parse_destination, write_either
+    from vaectl.io.records import Batch
 
     destination = parse_destination(output, format, ALL_FORMATS, animate=layout.animate)
     model = model_options.load()

@@ -1,7 +1,8 @@
-"""Samples in arrays: those in memory, and those in NPY and NPZ files, which may be larger than memory."""
+"""Images in arrays: those in memory, and those in NPY and NPZ files, which may be larger than memory."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import repeat
 from math import prod
 from typing import Any
@@ -13,22 +14,73 @@ from vaectl.base.arrays import UInt8Array
 from vaectl.base.errors import VaectlError
 from vaectl.base.shapes import Shape
 from vaectl.base.text import list_names
-from vaectl.datasets.samples import ImageStream, Sample, is_held_out, join_pairs, split_by_content
+from vaectl.datasets.catalogue import SPLITS
 from vaectl.images import resize
 from vaectl.io import files, npy
+from vaectl.io.decoders import Decoder, Task
+from vaectl.io.records import Sample
+from vaectl.io.sources import SkipPolicy, Source
 
 IN_MEMORY = "array"  # the name of data that are arrays
 IN_NPZ = "x_train_noisy"  # the name of noisy partners that are in the same file
 
 
-def array_samples(data: ArrayLike | tuple[ArrayLike, ArrayLike]) -> ImageStream:
-    """The samples in an array of images, or in a tuple of train and test images."""
+@dataclass(frozen=True)
+class ArrayImages(Source):
+    """Images in memory, (N, H, W, C) or a list of (H, W, C), 0 to 255, and what is known of them."""
+
+    images: Sequence[UInt8Array] | UInt8Array
+    split: str | None = None
+    names: Sequence[str] = ()
+    labels: Sequence[str | None] = ()
+
+    def describe(self) -> str:
+        return "the array of images"
+
+    def count(self) -> int:
+        return len(self.images)
+
+    def part(self, start: int, stop: int | None) -> "ArrayImages":
+        return ArrayImages(self.images[start:stop], self.split, self.names[start:stop], self.labels[start:stop])
+
+    def tasks(self, decoder: Decoder, policy: SkipPolicy) -> Iterator[Task]:
+        for name, image, label in zip(self.names or repeat(""), self.images, self.labels or repeat(None), strict=False):
+            yield decoder.convert(name, image, label, self.split)
+
+
+@dataclass(frozen=True)
+class StoredDecoder(Decoder):
+    """Images of `ArrayImages` as they are, so many in a batch."""
+
+    batch_size: int | None
+
+    def convert(self, name: str, pixels: NDArray[Any], label: str | None, split: str | None) -> Sample:
+        return Sample(name, pixels, label, split)
+
+
+def find_arrays(data: ArrayLike | tuple[ArrayLike, ArrayLike]) -> list[ArrayImages]:
+    """The images of an array, or of a tuple of train and test images."""
     if not isinstance(data, tuple):
-        stack = as_stack(np.asarray(data))
-        return ImageStream(IN_MEMORY, split_by_content(stack), len(stack))
-    train, test = (as_stack(np.asarray(part)) for part in data)
-    samples = (Sample(image, held_out) for stack, held_out in ((train, False), (test, True)) for image in stack)
-    return ImageStream(IN_MEMORY, samples, len(train) + len(test))
+        return [ArrayImages(as_stack(np.asarray(data)))]
+    return [ArrayImages(as_stack(np.asarray(part)), split) for part, split in zip(data, SPLITS, strict=True)]
+
+
+def pair_arrays(clean: Sequence[ArrayImages], noisy: Sequence[ArrayImages]) -> list[ArrayImages]:
+    """Clean images with their noisy partners, (N, H, W, 2 C).
+
+    Raises:
+        VaectlError: they differ in number or size.
+    """
+    counts = [[part.count() for part in parts] for parts in (clean, noisy)]
+    if counts[0] != counts[1]:
+        raise VaectlError(f"{sum(counts[0])} clean images and {sum(counts[1])} noisy ones: give one for each")
+    pairs = []
+    for one, other in zip(clean, noisy, strict=True):
+        found, expected = (part.images[0].shape for part in (other, one))
+        if found != expected:
+            raise VaectlError(f"data: clean images are {expected}, noisy ones {found}: make them one size")
+        pairs.append(ArrayImages(np.concatenate([one.images, other.images], axis=3), one.split))
+    return pairs
 
 
 def as_stack(array: NDArray[Any]) -> UInt8Array:
@@ -46,8 +98,23 @@ def stack_shape(shape: Shape, name: str) -> Shape:
     return full
 
 
-def file_stream(path: str, pairs_in_npz: bool) -> ImageStream:
-    """The samples in an NPZ or NPY file, which may be larger than memory."""
+@dataclass(frozen=True)
+class ArrayFile(Source):
+    """The images in an open NPZ or NPY file, read once; `noisy` is the name of their partners in it, if there are any."""
+
+    path: str
+    images: Iterator[Sample]
+    noisy: str | None = None
+
+    def describe(self) -> str:
+        return repr(self.path)
+
+    def tasks(self, decoder: Decoder, policy: SkipPolicy) -> Iterator[Task]:
+        return (decoder.convert(name, image, label, split) for name, image, label, split, _ in self.images)
+
+
+def open_array_file(path: str, pairs_in_npz: bool) -> ArrayFile:
+    """Open an NPZ or NPY file, which may be larger than memory."""
     with ExitStack() as opened:
         reader = opened.enter_context(files.open_reader(path))
         format = files.sniff_format(reader)
@@ -55,18 +122,26 @@ def file_stream(path: str, pairs_in_npz: bool) -> ImageStream:
             raise VaectlError(f"{path!r} is not a data set: give a name, a folder, or a .npz or .npy file of images")
         noisy = None
         if format == "NPY":
-            samples = split_by_content(npy_images(reader)[1])
+            images: Iterator[Sample] = (Sample("", image) for image in npy_images(reader)[1])
         else:
             archive = npy.Archive(reader)
             noisy = IN_NPZ if pairs_in_npz and IN_NPZ in archive.names else None
-            samples = archive_samples(archive, noisy is not None)
-        return ImageStream(path, close_after(samples, opened.pop_all()), noisy=noisy)
+            images = archive_samples(archive, noisy is not None)
+        return ArrayFile(path, close_after(images, opened.pop_all()), noisy)
 
 
 def close_after(samples: Iterable[Sample], opened: ExitStack) -> Iterator[Sample]:
     """The samples; then what they are read from is closed."""
     with opened:
         yield from samples
+
+
+def join_pairs(clean: Iterable[Sample], noisy: Iterable[UInt8Array], name: str) -> Iterator[Sample]:
+    """Each clean image and its noisy partner as one image, (H, W, 2 C)."""
+    for sample, partner in zip(clean, noisy, strict=True):
+        if sample.array.shape != partner.shape:
+            raise VaectlError(f"{name}: clean images are {sample.array.shape}, noisy ones {partner.shape}: make them one size")
+        yield sample._replace(array=np.concatenate([sample.array, partner], axis=2))
 
 
 def archive_samples(archive: npy.Archive, paired: bool) -> Iterator[Sample]:
@@ -78,14 +153,14 @@ def archive_samples(archive: npy.Archive, paired: bool) -> Iterator[Sample]:
     has_test = "x_test" in archive.names
     labeled = with_labels(archive, train, "y_train")
     if not has_test:
-        clean = {"x_train": (Sample(image, is_held_out(image.tobytes()), label) for image, label in labeled)}
+        clean = {"x_train": (Sample("", image, label) for image, label in labeled)}
     else:
         test_shape, test = npy_images(archive.open("x_test"))
         if test_shape != shape:
             raise VaectlError(f"{archive.name}: images of x_train are {shape}, of x_test {test_shape}: make them one size")
         clean = {
-            "x_train": (Sample(image, False, label) for image, label in labeled),
-            "x_test": (Sample(image, True, label) for image, label in with_labels(archive, test, "y_test")),
+            "x_train": (Sample("", image, label, "train") for image, label in labeled),
+            "x_test": (Sample("", image, label, "test") for image, label in with_labels(archive, test, "y_test")),
         }
     for name, samples in clean.items():
         if not paired:
@@ -93,7 +168,7 @@ def archive_samples(archive: npy.Archive, paired: bool) -> Iterator[Sample]:
             continue
         if f"{name}_noisy" not in archive.names:
             raise VaectlError(f"{archive.name} holds {name} but no {name}_noisy: add the noisy images, or leave {name} out")
-        partners = (Sample(image, False) for image in npy_images(archive.open(f"{name}_noisy"))[1])
+        _, partners = npy_images(archive.open(f"{name}_noisy"))
         try:
             yield from join_pairs(samples, partners, archive.name)
         except ValueError as error:

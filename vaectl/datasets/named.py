@@ -17,17 +17,18 @@ from PIL.Image import Image
 from vaectl.base.arrays import UInt8Array
 from vaectl.base.errors import VaectlError
 from vaectl.datasets.catalogue import BUNDLED, DOWNLOADABLE, NAMES, SPLITS
-from vaectl.images.resize import from_uint8, is_gray
+from vaectl.images.resize import is_gray
 from vaectl.io import files, npy, remote
-from vaectl.io.sources import File, Folder, Shard, SkipPolicy, Source, StoredImage
-from vaectl.io.tars import Shards, expand_shards, is_shards
+from vaectl.io.decoders import Decoder, Task
+from vaectl.io.sources import File, Folder, Shard, SkipPolicy, Source
+from vaectl.io.tars import TarImages, expand_braces, is_tar
 
 LATENT_SUFFIXES = (".parquet", ".csv", ".npy")
 REFERENCE = re.compile(rf"[^:]+(?::({'|'.join(SPLITS)}))?(?::(\d{{1,9}}))?")
 
 
 @dataclass(frozen=True)
-class DatasetImages:
+class DatasetImages(Source):
     """The images of a split of a data set, or the one at `index`, or those from `start` to `stop`."""
 
     name: str
@@ -56,13 +57,12 @@ class DatasetImages:
         with open_bundled("x", self.split) as (header, _):
             return header.shape[0]
 
-    def inputs(self, policy: SkipPolicy) -> Iterator[StoredImage]:
-        return (StoredImage(name, from_uint8(pixels), label) for name, pixels, label in self.named())
+    def part(self, start: int, stop: int | None) -> "DatasetImages":
+        return self if self.index is not None else DatasetImages(self.name, self.split, None, start, stop)
 
-    def named(self) -> Iterator[tuple[str, UInt8Array, str | None]]:
-        """The images with their names, as in `mnist-test-00017`, and their labels; raises VaectlError as `labeled`."""
+    def tasks(self, decoder: Decoder, policy: SkipPolicy) -> Iterator[Task]:
         for index, (pixels, label) in enumerate(self.labeled(), self.index or self.start):
-            yield f"{self.name}-{self.split}-{index:05d}", pixels, label
+            yield decoder.convert(f"{self.name}-{self.split}-{index:05d}", pixels, label, self.split)
 
     def labeled(self) -> Iterator[tuple[UInt8Array, str | None]]:
         """The images, each (H, W, C), and their labels, if the data set has any.
@@ -91,9 +91,6 @@ class DatasetImages:
         """The numbers of the images in the split."""
         return range(self.total())[self.start : self.stop] if self.index is None else range(self.index, self.index + 1)
 
-    def part(self, start: int, stop: int) -> "DatasetImages":
-        return self if self.index is not None else DatasetImages(self.name, self.split, None, start, stop)
-
 
 def label_of(target: Any, images: Any) -> str | None:
     """The label that a target of torchvision stands for, by its name if it has one; None if it is none."""
@@ -121,14 +118,17 @@ def open_bundled(kind: str, split: str) -> Iterator[tuple[npy.Header, files.Peek
 def open_sources(paths: Sequence[str], expected: str, shard: Shard | None = None) -> list[Source]:
     """What a command's arguments stand for, or a shard of it; without any, stdin, of which `expected` is what it should hold.
 
-    An existing file or folder wins over a data set of the same name. Each of several tar files is a source of its own.
-
     Raises:
         UsageError: no arguments, and stdin is a terminal.
         VaectlError: it cannot be divided into shards.
     """
-    sources = [open_source(name) for path in paths or [files.stdin_or_usage_error(expected)] for name in expand_shards(path)]
+    sources = [source for path in paths or [files.stdin_or_usage_error(expected)] for source in find_sources(path)]
     return shard.take(sources) if shard else sources
+
+
+def find_sources(path: str) -> list[Source]:
+    """What a path stands for: each of several tar files is a source of its own."""
+    return [open_source(name) for name in (expand_braces(path) if is_tar(path) else [path])]
 
 
 def open_latents(paths: Sequence[str], expected: str) -> list[Source]:
@@ -153,15 +153,15 @@ def open_latents(paths: Sequence[str], expected: str) -> list[Source]:
 
 
 def open_source(path: str) -> Source:
-    """A folder, a file, tar files, or what `mnist`, `mnist:train`, `mnist:17` or `mnist:train:17` means.
+    """A folder, a file, or what `mnist`, `mnist:train`, `mnist:17` or `mnist:train:17` means; the split is "test" unless given.
 
-    The split is "test" unless given.
+    An existing file or folder wins over a data set of the same name.
 
     Raises:
         VaectlError: a data set's name, but neither a split nor an image; or a misspelt name.
     """
-    if is_shards(path) and not os.path.isdir(path):
-        return Shards(path)
+    if is_tar(path) and not os.path.isdir(path):
+        return TarImages(path)
     if os.path.isdir(path) or (remote.is_url(path) and not os.path.splitext(path)[1]):
         return Folder(path)
     if os.path.lexists(path) or remote.is_url(path):

@@ -2,37 +2,53 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
-from vaectl.base.arrays import UInt8Array
 from vaectl.base.errors import VaectlError
-from vaectl.base.prefetch import prefetch
 from vaectl.base.text import list_names
-from vaectl.images import codecs, formats, resize
-from vaectl.images.resize import ResizeSpec
+from vaectl.images import codecs, formats
 from vaectl.io import files, streams
-from vaectl.io.sources import Folder, SkipPolicy
+from vaectl.io.decoders import Decoder, Task
+from vaectl.io.records import Sample
+from vaectl.io.sources import Folder, SkipPolicy, Source
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The paths of a clean and of a noisy image, both of this height and width; 1 channel if both are gray, else 3.
+class Pairs(Source):
+    """Images that hold the channels of a clean one, then those of its noisy partner, (H, W, 2 C).
 
-    `name` is the path of the clean one within its folder.
+    `paths` are those of the clean and the noisy ones, `sizes` count their heights and widths; 1 channel if all are gray, else 3.
     """
 
-    name: str
-    clean: str
-    noisy: str
-    size: tuple[int, int]
+    folder: str
+    paths: Sequence[tuple[str, str]]
+    sizes: Counter[tuple[int, int]] = field(compare=False)
     channels: int
 
+    def describe(self) -> str:
+        return repr(self.folder)
 
-def match_pairs(clean: Folder, noisy: Folder, policy: SkipPolicy) -> list[Pair]:
+    def count(self) -> int:
+        return len(self.paths)
+
+    def part(self, start: int, stop: int | None) -> "Pairs":
+        return replace(self, paths=self.paths[start:stop])
+
+    def tasks(self, decoder: Decoder, policy: SkipPolicy) -> Iterator[Task]:
+        return (partial(self.read_pair, clean, noisy, decoder) for clean, noisy in self.paths)
+
+    def read_pair(self, clean: str, noisy: str, decoder: Decoder) -> Sample:
+        """Read a pair; it has the name of the clean image, within its folder, and its split."""
+        name = os.path.relpath(clean, self.folder)
+        target, given = (decoder.decode(name, repr(path), read_bytes(path)) for path in (clean, noisy))
+        return target._replace(label=None, array=np.concatenate([target.array, given.array], axis=2))
+
+
+def match_pairs(clean: Folder, noisy: Folder, policy: SkipPolicy) -> Pairs:
     """The pairs in two folders; files that are not images are ignored.
 
     Raises:
@@ -45,7 +61,7 @@ def match_pairs(clean: Folder, noisy: Folder, policy: SkipPolicy) -> list[Pair]:
         if alone:
             error = VaectlError(f"{folder.path!r} has no partner for {list_names(alone)}", "add it, of the same name")
             policy.handle(error, len(alone))
-    pairs = []
+    paths, sizes, most_channels = [], Counter[tuple[int, int]](), 1
     for stem, (path, (height, width, channels)) in cleans.items():
         if stem not in noisies:
             continue
@@ -54,10 +70,12 @@ def match_pairs(clean: Folder, noisy: Folder, policy: SkipPolicy) -> list[Pair]:
             what = f"{path!r} is {width} wide and {height} high, but {partner!r} {size[1]} wide and {size[0]} high"
             policy.handle(VaectlError(what, "make pairs of one size"))
             continue
-        pairs.append(Pair(os.path.relpath(path, clean.path), path, partner, (height, width), max(channels, size[2])))
-    if not pairs:
+        paths.append((path, partner))
+        sizes[height, width] += 1
+        most_channels = max(most_channels, channels, size[2])
+    if not paths:
         raise VaectlError(f"{clean.path!r} and {noisy.path!r} hold no pairs of images of the same names", "check the folders")
-    return pairs
+    return Pairs(clean.path, paths, sizes, most_channels)
 
 
 def index_images(folder: Folder, policy: SkipPolicy) -> dict[str, tuple[str, tuple[int, int, int]]]:
@@ -76,31 +94,6 @@ def index_images(folder: Folder, policy: SkipPolicy) -> dict[str, tuple[str, tup
             continue
         found[stem] = path, shape
     return found
-
-
-def pair_samples(
-    pairs: list[Pair],
-    make_spec: Callable[[Counter[tuple[int, int]], int], ResizeSpec],
-    is_held_out: Callable[[bytes], bool],
-    policy: SkipPolicy,
-    *,
-    keep_size: bool,
-) -> Iterator[tuple[str, UInt8Array, bool]]:
-    """Each pair: its name, the channels of the clean one, then of the noisy one, (H, W, 2 C), and whether it is held out."""
-    spec = make_spec(Counter(pair.size for pair in pairs), max(pair.channels for pair in pairs))
-
-    def read(pair: Pair) -> tuple[str, UInt8Array, bool] | VaectlError:
-        try:
-            clean, noisy = read_bytes(pair.clean), read_bytes(pair.noisy)
-            decoded = (
-                codecs.decode_resized(data, repr(path), spec, keep_size=keep_size)
-                for data, path in ((clean, pair.clean), (noisy, pair.noisy))
-            )
-            return pair.name, np.concatenate([resize.to_uint8(pixels) for pixels in decoded], axis=2), is_held_out(clean)
-        except VaectlError as error:
-            return error
-
-    return policy.filter(prefetch(partial(read, pair) for pair in pairs))
 
 
 def read_bytes(path: str) -> bytes:

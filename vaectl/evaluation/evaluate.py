@@ -3,47 +3,33 @@
 from __future__ import annotations  # so that help() shows the names of types
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import NamedTuple, TypeGuard, cast
+from typing import TypeGuard, cast
 
-import numpy as np
-
-from vaectl.base.arrays import UInt8Array
 from vaectl.base.errors import UsageError, VaectlError, warn
 from vaectl.base.processes import rank, world_size
-from vaectl.datasets.array_files import IN_MEMORY, IN_NPZ
+from vaectl.datasets.array_files import IN_MEMORY, IN_NPZ, ArrayImages, StoredDecoder
 from vaectl.datasets.catalogue import SPLITS
 from vaectl.datasets.load import Data, Dataset, check_learned_data, load_dataset
 from vaectl.datasets.named import DatasetImages, open_source
 from vaectl.datasets.pairs import match_pairs
-from vaectl.datasets.samples import Preprocessing
+from vaectl.datasets.preprocessing import Preprocessing
 from vaectl.images.corruption import parse_corruptions
 from vaectl.images.resize import to_uint8
-from vaectl.io.inputs import Batch, read_image_file
-from vaectl.io.sources import Folder, Shard, SkipPolicy, count_inputs
-from vaectl.io.tars import Shards
+from vaectl.io.decoders import Decoder
+from vaectl.io.inputs import read_batches, read_image_file
+from vaectl.io.sources import Folder, Shard, SkipPolicy, Source, count_inputs
+from vaectl.io.tars import TarImages
 from vaectl.models.autoencoder import Autoencoder, Images, as_sources, load
 from vaectl.models.device import resolve_device
 from vaectl.training.distributed import join_world
 from vaectl.training.losses import make_likelihood
 from vaectl.training.metrics import AverageMeter, EvalConfig, Evaluator, Metrics, RunningVariance
 
-
-class NamedBatch(NamedTuple):
-    """Images (N, H, W, C), 0 to 255, their names, and their labels, if they have any.
-
-    `learned_split` is "train" or "test", which they were in when the model was trained on them; None if it was not.
-    """
-
-    names: Sequence[str]
-    images: UInt8Array
-    labels: Sequence[str | None] = ()
-    learned_split: str | None = None
-
-
-# Called with names, metrics, the number of all images if it is known, and `learned_split` as in `NamedBatch`.
+# Called with names, metrics, the number of all images if it is known, and the split that
+# they were in when the model was trained on them, if they were.
 OnBatch = Callable[[Sequence[str], Metrics, int | None, str | None], None]
 
 BATCH_SIZE = 500
@@ -136,32 +122,22 @@ def evaluate(
     evaluator = Evaluator(
         card.network, known.weights, likelihood, resolve_device(device), config, prior=known.prior, experts=known.experts
     )
-    total: int | None
-    if isinstance(data, str | os.PathLike) and explicit and isinstance(noisy, str | os.PathLike):
-        split, (batches, total) = (
-            "whole",
-            pair_batches(Folder(os.fspath(data)), Folder(os.fspath(noisy)), model, own, skip_bad=skip_bad),
-        )
-    elif explicit and noisy is None and is_one_split(data):
-        learned = load_learned(data, model, skip_bad=skip_bad)
-        found = learned_batches(learned, own) if learned else whole_batches(data, model, own, skip_bad=skip_bad)
-        split, (batches, total) = "whole", found
-    else:
-        # Of data that were streamed, the sample that was stored then.
-        stream = bool(card.data.get("streamed")) and not explicit
-        split, batches, total = split_batches(data, noisy, split, model, own, skip_bad=skip_bad, stream=stream)
+    policy = SkipPolicy(skip_bad, "read" if noisy is None else "paired")
+    split, sources, decoder = choose_sources(data, noisy, split, model, policy, explicit=explicit)
+    sources = own.take(sources) if own else sources
+    total = count_inputs(sources)
     prior = model.checkpoint.prior
     meter, variance, hits = AverageMeter(), RunningVariance(), list[bool]()
-    for names, stack, labels, learned_split in batches:
+    for batch in read_batches(sources, decoder, policy):
         start = 0
-        for metrics, mu in evaluator.compute_metrics(stack):
+        for metrics, mu in evaluator.compute_metrics(to_uint8(batch.arrays)):
             end = start + len(mu)
             meter.update(metrics)
             variance.update(mu)
-            if prior and labels:
-                guesses = zip(prior.classify(mu), labels[start:end], strict=False)
+            if prior and batch.labels:
+                guesses = zip(prior.classify(mu), batch.labels[start:end], strict=False)
                 hits += [guess == label for guess, label in guesses if label in prior.labels]
-            on_batch(names[start:end], metrics, total, learned_split)
+            on_batch(batch.names[start:end], metrics, total, batch.split)
             start = end
     with join_world(resolve_device(device)) as world:
         meters, variances, hit_lists = zip(*world.gather((meter, variance, hits)), strict=True)
@@ -190,45 +166,39 @@ def is_one_split(data: Data | Images) -> TypeGuard[Images]:
     if not isinstance(data, str | os.PathLike):
         return not isinstance(data, tuple)
     source = open_source(os.fspath(data))
-    return isinstance(source, Folder | Shards) or (isinstance(source, DatasetImages) and source.index is not None)
+    return isinstance(source, Folder | TarImages) or (isinstance(source, DatasetImages) and source.index is not None)
 
 
-def whole_batches(
-    data: Images, model: Autoencoder, shard: Shard | None, *, skip_bad: bool
-) -> tuple[Iterator[NamedBatch], int | None]:
-    """All images, or a shard of them, and about how many there are if that is known."""
+def choose_sources(
+    data: Data | Images, noisy: Data | None, split: str, model: Autoencoder, policy: SkipPolicy, *, explicit: bool
+) -> tuple[str, Sequence[Source], Decoder]:
+    """Which split of the data is evaluated, or "whole"; where its images are, and what makes of them what the model takes.
 
-    def named(batches: Iterable[Batch]) -> Iterator[NamedBatch]:
-        return (NamedBatch(batch.names, to_uint8(batch.arrays), batch.labels) for batch in batches)
-
-    sources = as_sources(data)
-    if not sources:
-        stacks = [*named(model.batches(data))]
-        return select_shard(iter(stacks), sum(len(batch.images) for batch in stacks), shard)
-    sources = shard.take(sources) if shard else sources
-    batches = (batch.map(model.without_alpha) for batch in model.read(sources, skip_bad=skip_bad))
-    return named(batches), count_inputs(sources) or None
-
-
-def select_shard(batches: Iterator[NamedBatch], total: int, shard: Shard | None) -> tuple[Iterator[NamedBatch], int]:
-    """The images of a shard of `total` images, and their number."""
-    if not shard:
-        return batches, total
-    wanted = shard.numbers(total)
-
-    def select() -> Iterator[NamedBatch]:
-        start = 0
-        for batch in batches:
-            part = slice(max(wanted.start - start, 0), max(wanted.stop - start, 0))
-            names, stack, labels = batch.names[part], batch.images[part], batch.labels[part]
-            start += len(batch.images)
-            if len(stack):
-                yield NamedBatch(names, stack, labels, batch.learned_split)
-
-    return select(), len(wanted)
+    Raises:
+        VaectlError: no such data, or no images in that split.
+    """
+    decoder = model.image_decoder(with_alpha=False)
+    if explicit and isinstance(data, str | os.PathLike) and isinstance(noisy, str | os.PathLike):
+        return "whole", [match_pairs(Folder(os.fspath(data)), Folder(os.fspath(noisy)), policy)], decoder
+    if explicit and noisy is None and is_one_split(data):
+        if learned := load_learned(data, model, policy):
+            return "whole", [learned.images(split) for split in SPLITS], stored_decoder(model)
+        if sources := as_sources(data):
+            return "whole", sources, decoder
+        (batch,) = model.batches(data)
+        return "whole", [ArrayImages(to_uint8(batch.arrays), names=batch.names)], stored_decoder(model)
+    source = open_source(os.fspath(data)) if isinstance(data, str | os.PathLike) else None
+    if isinstance(source, DatasetImages):
+        data, split = source.name, source.split if data != source.name else split
+    pairs_in_npz = bool(model.card.data.get("noisy"))
+    dataset = load_dataset(cast(Data, data), make_preprocessing(model, policy), noisy=noisy, pairs_in_npz=pairs_in_npz)
+    images = dataset.images(split)
+    if not images.count():
+        raise VaectlError(f"{dataset.name!r} has no {split} images: try --split train")
+    return split, [replace(images, split=None)], stored_decoder(model)  # nothing is told apart
 
 
-def load_learned(data: Images, model: Autoencoder, *, skip_bad: bool) -> Dataset | None:
+def load_learned(data: Images, model: Autoencoder, policy: SkipPolicy) -> Dataset | None:
     """The data set that the model was trained on, if `data` is its folder; with a warning, None if that has changed since."""
     card = model.card.data
     name = str(card.get("name"))
@@ -236,72 +206,20 @@ def load_learned(data: Images, model: Autoencoder, *, skip_bad: bool) -> Dataset
         return None
     if not os.path.samefile(data, name):
         return None
-    dataset = load_dataset(data, make_preprocessing(model, skip_bad=skip_bad))
+    dataset = load_dataset(data, make_preprocessing(model, policy))
     if dataset.sha256 == card.get("sha256"):
         return dataset
     warn(f"{name!r} has changed since the model was trained on it: images that it learned are not told from held-out ones")
     return None
 
 
-def learned_batches(dataset: Dataset, shard: Shard | None) -> tuple[Iterator[NamedBatch], int]:
-    """All images of the data set that a model was trained on, or a shard of them, and their number."""
-    batches = (batch._replace(learned_split=split) for split in SPLITS for batch in dataset_batches(dataset, split))
-    return select_shard(batches, len(dataset.train) + len(dataset.test), shard)
+def stored_decoder(model: Autoencoder) -> StoredDecoder:
+    """What takes images that already are as the model takes them: photos of several sizes one by one."""
+    return StoredDecoder(BATCH_SIZE if model.network.has_latent else 1)
 
 
-def pair_batches(
-    clean: Folder, noisy: Folder, model: Autoencoder, shard: Shard | None, *, skip_bad: bool
-) -> tuple[Iterator[NamedBatch], int]:
-    """All pairs of two folders, or a shard of them, and their number."""
-    pairs = match_pairs(clean, noisy, SkipPolicy(skip_bad, "paired"))
-    if shard:
-        wanted = shard.numbers(len(pairs))
-        pairs = pairs[wanted.start : wanted.stop]
-
-    def read() -> Iterator[NamedBatch]:
-        for pair in pairs:
-            (target,), (given,) = (model.batches([path]) for path in (pair.clean, pair.noisy))
-            both = to_uint8(np.concatenate([target.arrays, given.arrays], axis=3))
-            yield NamedBatch([pair.name], both)
-
-    return read(), len(pairs)
-
-
-def split_batches(
-    data: Data | Images, noisy: Data | None, split: str, model: Autoencoder, shard: Shard | None, *, skip_bad: bool, stream: bool
-) -> tuple[str, Iterator[NamedBatch], int]:
-    """The split that `data` name ("mnist:train"), else `split`; its images, and their number.
-
-    Raises:
-        VaectlError: no such data, or no images in that split.
-    """
-    source = open_source(os.fspath(data)) if isinstance(data, str | os.PathLike) else None
-    if isinstance(source, DatasetImages):
-        data, split = source.name, source.split if data != source.name else split
-    preprocessing = make_preprocessing(model, skip_bad=skip_bad)
-    pairs_in_npz = bool(model.card.data.get("noisy"))
-    dataset = load_dataset(cast(Data, data), preprocessing, noisy=noisy, pairs_in_npz=pairs_in_npz, stream=stream)
-    count = len(dataset.test if split == "test" else dataset.train)
-    if not count:
-        raise VaectlError(f"{dataset.name!r} has no {split} images: try --split train")
-    return split, *select_shard(dataset_batches(dataset, split), count, shard)
-
-
-def make_preprocessing(model: Autoencoder, *, skip_bad: bool) -> Preprocessing:
+def make_preprocessing(model: Autoencoder, policy: SkipPolicy) -> Preprocessing:
     """How a model's images are resized."""
     height, width, channels = model.image_shape
     size = (height, width) if model.network.has_latent else None
-    return Preprocessing(size, channels, model.card.fit, keep_size=size is None, skip_bad=skip_bad)
-
-
-def dataset_batches(dataset: Dataset, split: str) -> Iterator[NamedBatch]:
-    """The images of a split, numbered if they have no names."""
-    test = split == "test"
-    stack, labels = (dataset.test, dataset.test_labels) if test else (dataset.train, dataset.train_labels)
-    names = (dataset.test_names if test else dataset.train_names) or [f"{split}-{index:05d}" for index in range(len(stack))]
-    if not isinstance(stack, np.ndarray):
-        yield from (NamedBatch([name], image[np.newaxis]) for name, image in zip(names, stack, strict=True))
-        return
-    for start in range(0, len(stack), BATCH_SIZE):
-        part = slice(start, start + BATCH_SIZE)
-        yield NamedBatch(names[part], stack[part], labels[part])
+    return Preprocessing(size, channels, model.card.fit, keep_size=size is None, skip_bad=bool(policy.skip))

@@ -1,4 +1,4 @@
-"""Encoding a large number of images on a Ray cluster, into a folder of Parquet tables."""
+"""Job a large number of images on a Ray cluster, into a folder of Parquet tables."""
 
 import hashlib
 import json
@@ -16,10 +16,9 @@ from vaectl.base.extras import importing
 from vaectl.base.signals import INTERRUPTIONS
 from vaectl.datasets.named import open_sources
 from vaectl.io import files
-from vaectl.io.inputs import Batch
 from vaectl.io.outputs import Destination, write_latents
+from vaectl.io.records import Batch
 from vaectl.io.sources import Shard, Source, count_inputs
-from vaectl.io.tars import Shards
 from vaectl.models import autoencoder, checkpoint
 
 IMAGES_PER_PART = 4096  # so many are encoded again where a worker is lost
@@ -28,11 +27,11 @@ LOCAL = "local"
 
 
 @dataclass(frozen=True)
-class Encoding:
+class Job:
     """What is encoded, into how many parts, and how; a run that is continued must have the same."""
 
     inputs: Sequence[str]
-    images: int | None  # None if only reading would tell, as of tar files at URLs: then each is a part
+    images: int | None  # None if only reading would tell, as of tar files: then each source is a part
     parts: int
     weights: str  # their hash
     invert: bool
@@ -76,14 +75,14 @@ def encode(
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        sources = index_shards(ray, address, open_sources(inputs, "an IMAGE, a folder or an NPY"))
+        sources = open_sources(inputs, "an IMAGE, a folder or an NPY")
         images = count_inputs(sources)
         if images == 0:
             raise VaectlError(f"{sources[0].describe()} is empty: it contains no images")
         parts = len(sources) if images is None else math.ceil(images / IMAGES_PER_PART)
-        encoding = Encoding(list(inputs), images, parts, digest, invert)
-        start(encoding, folder)
-        missing = [part for part in range(1, encoding.parts + 1) if not os.path.exists(encoding.path(folder, part))]
+        job = Job(list(inputs), images, parts, digest, invert)
+        start(job, folder)
+        missing = [part for part in range(1, job.parts + 1) if not os.path.exists(job.path(folder, part))]
         if len(missing) < parts:
             rest = "the rest follows" if missing else "all done"
             warn(f"{folder!r} holds {parts - len(missing)} of {parts} tables already: {rest}")
@@ -97,7 +96,7 @@ def encode(
         resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         workers = max(1, min(len(missing), int(resources.get("CPU", 1))))
         on_gpu = resources.get("GPU", 0) >= 1
-        arguments = {"model": os.path.abspath(model), "folder": os.path.abspath(folder), "encoding": encoding, "sources": sources}
+        arguments = {"model": os.path.abspath(model), "folder": os.path.abspath(folder), "job": job, "sources": sources}
         settings = {"skip_bad": skip_bad, "device": device, "origin": os.getcwd()}
         results = ray.data.from_items([{"part": part} for part in missing], override_num_blocks=len(missing)).map_batches(
             PartEncoder,
@@ -122,34 +121,6 @@ def encode(
         raise
     finally:
         ray.shutdown()
-
-
-def index_shards(ray: Any, address: str, sources: Sequence[Source]) -> list[Source]:
-    """The sources; tar files among them are indexed by the cluster's workers, for that takes a fifth of the time of encoding.
-
-    Raises:
-        VaectlError: there is no cluster at the address, or a file cannot be read.
-    """
-    waiting = [isinstance(source, Shards) and source.are_countable for source in sources]
-    if not any(waiting):
-        return list(sources)
-    connect(ray, address)
-    task, here = ray.remote(index_source), os.getcwd()
-    found = ray.get([task.remote(source, here) for source, waits in zip(sources, waiting, strict=True) if waits])
-    for error in found:
-        if isinstance(error, VaectlError):
-            raise error
-    indexed = iter(found)
-    return [next(indexed) if waits else source for source, waits in zip(sources, waiting, strict=True)]
-
-
-def index_source(source: Shards, origin: str) -> Shards | VaectlError:
-    """Index tar files whose names are valid in the folder `origin`."""
-    os.chdir(origin)
-    try:
-        return source.with_indices(source.indices)
-    except VaectlError as error:
-        return error
 
 
 def connect(ray: Any, address: str) -> None:
@@ -182,13 +153,13 @@ def silenced_stderr() -> Iterator[None]:
         os.close(null)
 
 
-def start(encoding: Encoding, folder: str) -> None:
+def start(job: Job, folder: str) -> None:
     """Write down what is encoded, or check that it is what an interrupted run encoded.
 
     Raises:
         VaectlError: the folder has tables of another run.
     """
-    values: Mapping[str, Any] = json.loads(json.dumps(vars(encoding)))
+    values: Mapping[str, Any] = json.loads(json.dumps(vars(job)))
     path = os.path.join(folder, MANIFEST)
     with files.translate_errors(repr(folder)):
         os.makedirs(folder, exist_ok=True)
@@ -211,11 +182,11 @@ class PartEncoder:
     """An actor that holds the model, and encodes parts."""
 
     def __init__(
-        self, model: str, folder: str, encoding: Encoding, sources: Sequence[Source], skip_bad: bool, device: str, origin: str
+        self, model: str, folder: str, job: Job, sources: Sequence[Source], skip_bad: bool, device: str, origin: str
     ) -> None:
         os.chdir(origin)  # where the names of the sources are valid
         self.model = autoencoder.load(model, device)
-        self.folder, self.encoding, self.skip_bad = folder, encoding, skip_bad
+        self.folder, self.job, self.skip_bad = folder, job, skip_bad
         self.sources = sources
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -228,14 +199,14 @@ class PartEncoder:
             nonlocal images
             for batch in batches:
                 images += len(batch)
-                yield batch.map(self.model.encode)
+                yield batch.map(self.model.encode_batch)
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", VaectlWarning)
             try:
-                sources = Shard(part, self.encoding.parts).take(self.sources)
-                batches = self.model.read(sources, invert=self.encoding.invert, skip_bad=self.skip_bad)
-                write_latents(encoded(batches), Destination(self.encoding.path(self.folder, part), "parquet"))
+                sources = Shard(part, self.job.parts).take(self.sources)
+                batches = self.model.read(sources, invert=self.job.invert, skip_bad=self.skip_bad)
+                write_latents(encoded(batches), Destination(self.job.path(self.folder, part), "parquet"))
             except VaectlError as failure:
                 error = str(failure)
         messages = [str(found.message) for found in caught if str(found.message).endswith("skipped")]

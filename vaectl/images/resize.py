@@ -189,7 +189,9 @@ def photo_stack_shape(found: tuple[int, ...], channels: int, name: str) -> tuple
     return full
 
 
-def invert(pixels: Array) -> Array:
-    """Swap black and white."""
+def invert(pixels: Array, channels: int | None = None) -> Array:
+    """Swap black and white, in the first `channels` if others, such as alpha, follow."""
     result: Array = 1 - pixels
+    if channels is not None:
+        result[..., channels:] = pixels[..., channels:]
     return result

@@ -99,16 +99,6 @@ class PeekableReader:
         self.skip_rest()
         return rest
 
-    def skip_to(self, pattern: re.Pattern[bytes]) -> None:
-        """Discard everything before the next match of `pattern`, or all if there is none."""
-        data, self.buffer = self.buffer, b""
-        while not (found := pattern.search(data)):
-            block = self.read_stream(CHUNK_BYTES)
-            if not block:
-                return
-            data = data[-MAX_SIGNATURE_BYTES:] + block
-        self.buffer = data[found.start() :]
-
     def skip_rest(self) -> None:
         """Discard everything that has not been read."""
         self.stream, self.buffer = BytesIO(), b""

@@ -14,8 +14,8 @@ from vaectl.base.arrays import Array
 from vaectl.base.errors import UsageError, VaectlError, warn
 from vaectl.images import codecs, formats, sheets
 from vaectl.images.metadata import Encoding
-from vaectl.io import files, npy, parquet, remote, tables, terminal
-from vaectl.io.inputs import Batch
+from vaectl.io import files, npy, remote, tables, terminal
+from vaectl.io.records import Batch
 
 LATENT_FORMATS = ("npy", "csv", "parquet")
 STILL_FORMATS = ("png", "jpg", "webp", "tif")
@@ -202,7 +202,7 @@ def write_csv(batches: Iterable[Batch], path: str) -> None:
 def write_parquet(batches: Iterable[Batch], path: str) -> None:
     """Write a table of the names, the labels if the first items have any, and the latents."""
     with files.open_output(path) as stream:
-        parquet.write_batches(batches, stream)
+        tables.write_parquet(batches, stream)
 
 
 def write_each(batches: Iterable[Batch], destination: Destination) -> None:

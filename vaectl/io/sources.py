@@ -1,27 +1,29 @@
-"""Where images and arrays come from: files, folders, streams and data sets.
-
-A source yields inputs; an input is one encoded image, one array, or one image in memory.
-"""
+"""Where images and arrays come from: files, folders, streams and data sets."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import count
 from typing import Protocol, TypeVar
 
+import numpy as np
 from PIL import Image
 
-from vaectl.base.errors import UsageError, VaectlError, warn
+from vaectl.base.errors import LossWarning, UsageError, VaectlError, warn
 from vaectl.base.prefetch import prefetch
 from vaectl.base.text import list_names
 from vaectl.images import codecs
 from vaectl.images.formats import HEIF_BRANDS, READABLE_FORMATS
-from vaectl.io import files, npy, remote, streams
+from vaectl.io import files, npy, remote, streams, tables
+from vaectl.io.decoders import Decoder, LatentDecoder, Task
 from vaectl.io.files import PeekableReader
+from vaectl.io.records import Sample
 
 T = TypeVar("T")
+
+ARRAY_FORMATS = ("NPY", "NPZ")
 
 
 @dataclass
@@ -62,72 +64,36 @@ class SkipPolicy:
             warn(f"skipped {self.skipped} image{'s' if self.skipped > 1 else ''} that could not be {self.purpose}")
 
 
-@dataclass
-class Input:
-    """One image or array about to be read: its reader, its format, and a name for what it holds; `rows` of an array are wanted.
-
-    Whoever finds it `damaged` says so; the next one is then searched for in what is left of the stream.
-    """
-
-    reader: PeekableReader
-    format: str
-    name: str
-    numbers: Iterator[int]
-    rows: slice = field(default_factory=lambda: slice(0, None))
-    damaged: bool = field(default=False, init=False)
-
-    def next_name(self) -> str:
-        """The name of the next image: the file's, or a number in a stream of several."""
-        return self.numbered_name() if self.reader.is_stream else self.name
-
-    def numbered_name(self) -> str:
-        """The name of the next row: `z-00000`, `z-00001`, ... in `z.npy`."""
-        return f"{os.path.splitext(self.name)[0]}-{next(self.numbers):05d}"
-
-    def describe(self) -> str:
-        """What it is, as the beginning of an error."""
-        descriptions = {
-            "empty": "empty",
-            "unknown": "neither an image nor an array",
-            "NPY": "an NPY array",
-            "CSV": "a CSV table",
-            "PARQUET": "a Parquet table",
-            **{format: f"{format}, which vaectl does not read" for format in HEIF_BRANDS.values()},
-        }
-        return f"{self.reader.name} is {descriptions.get(self.format, f'a {self.format} file')}"
-
-
-@dataclass(frozen=True)
-class StoredImage:
-    """One image in memory, and its label if it has one."""
-
-    name: str
-    image: Image.Image
-    label: str | None = None
-
-    def describe(self) -> str:
-        """What it is, as the beginning of an error."""
-        return f"{self.name} is an image"
-
-
 class Source(Protocol):
-    """Where inputs come from."""
+    """Where samples come from."""
 
     def describe(self) -> str:
         """What it is called in errors."""
 
     def count(self) -> int | None:
-        """About how many images or rows there are; None if only reading would tell."""
+        """About how many images or rows there are; None if only reading would tell, and it is divided whole."""
+        return None
 
-    def inputs(self, policy: SkipPolicy) -> Iterator[Input | StoredImage]:
-        """The inputs in order, each to be read before the next is asked for."""
+    def part(self, start: int, stop: int | None) -> "Source":
+        """What it holds from `start` to `stop`, of as many as `count` says; None is the end."""
+        return self
 
-    def part(self, start: int, stop: int) -> "Source":
-        """What it holds from `start` to `stop`, of as many as `count` says."""
+    def tasks(self, decoder: Decoder, policy: SkipPolicy) -> Iterator[Task]:
+        """The samples in order, or what reads them; each is to be taken before the next one is asked for."""
+
+
+def image_task(reader: PeekableReader, name: str, decoder: Decoder) -> Task:
+    """Read the bytes of an image now, to be decoded later; an error on the way is the result."""
+    try:
+        format = files.sniff_format(reader)
+        decoder.check_format(format, reader.name)
+        return decoder.task(name, reader.name, streams.read_image(reader, format))
+    except VaectlError as error:
+        return error
 
 
 @dataclass(frozen=True)
-class File:
+class File(Source):
     """A file, stdin ("-") or a pipe; a stream may hold several images or arrays one after another.
 
     Of an array, only the rows from `start` to `stop`; None is the end, with the arrays that follow.
@@ -145,31 +111,62 @@ class File:
             return None
         with files.open_reader(self.path) as reader:
             format = files.sniff_format(reader)
-            if format in ("CSV", "PARQUET"):
+            if format in tables.FORMATS:
                 return None
             return next(iter(npy.read_header(reader).shape), 1) if format == "NPY" else 1
 
-    def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
-        numbers, rows = count(self.start), slice(self.start, self.stop)
+    def part(self, start: int, stop: int | None) -> "File":
+        return replace(self, start=start, stop=stop)
+
+    def tasks(self, decoder: Decoder, policy: SkipPolicy) -> Iterator[Task]:
         name = files.STDIN_NAME if self.path == files.STDIN else os.path.basename(self.path)
+        # The names of rows: `z-00000`, `z-00001`, ... in `z.npy`.
+        names = (f"{os.path.splitext(name)[0]}-{number:05d}" for number in count(self.start))
+        start, stop = self.start, self.stop
         with files.open_reader(self.path) as reader:
             while True:
-                input = Input(reader, files.sniff_format(reader), name, numbers, rows)
-                yield input
-                if rows.stop is not None:
+                format = files.sniff_format(reader)
+                if format in ARRAY_FORMATS:
+                    yield from array_rows(reader, format, names, start, stop, decoder)
+                elif format in tables.FORMATS and isinstance(decoder, LatentDecoder):
+                    yield from tables.read_rows(reader, format, names, decoder.check_dim)
+                else:
+                    task = image_task(reader, next(names) if reader.is_stream else name, decoder)
+                    if isinstance(task, VaectlError) and reader.is_stream and policy.skip:
+                        policy.handle(task)
+                        warn(f"{reader.name}: what follows the damaged image is lost", LossWarning)
+                        return
+                    yield task
+                    if isinstance(task, VaectlError):
+                        return
+                if stop is not None or not reader.peek(1):
                     return
-                rows = slice(0, None)
-                if input.damaged and reader.is_stream:
-                    reader.skip_to(streams.NEXT_START)
-                if (input.damaged and not reader.is_stream) or not reader.peek(1):
-                    return
+                start = 0
 
-    def part(self, start: int, stop: int) -> "File":
-        return File(self.path, start, None if stop == self.count() else stop)
+
+def array_rows(
+    reader: PeekableReader, format: str, names: Iterator[str], start: int, stop: int | None, decoder: Decoder
+) -> Iterator[Sample]:
+    """The rows of an array from `start` to `stop`, after their shape and their values were checked."""
+    where = reader.name
+    array = npy.Archive(reader).only() if format == "NPZ" else reader
+    header = npy.read_header(array)
+    position = 0
+    for block in npy.read_blocks(array, header, decoder.check_shape(header.shape, where)):
+        end = position + len(block)
+        first, last = max(start, position), min(end, stop or end)
+        if first < last:
+            rows = decoder.check_values(block[first - position : last - position], where, first)
+            yield from (decoder.row(next(names), row) for row in rows)
+        position = end
+        if stop is not None and position >= stop:
+            return
+    if format == "NPZ" and array.peek(1):
+        raise VaectlError(f"{array.name} has other data after its array: save it again")
 
 
 @dataclass(frozen=True)
-class Folder:
+class Folder(Source):
     """All images under a folder, or from `start` to `stop`, sorted by path; it is listed once."""
 
     path: str
@@ -212,7 +209,7 @@ class Folder:
     def count(self) -> int:
         return len(self.listing[0])
 
-    def inputs(self, policy: SkipPolicy) -> Iterator[Input]:
+    def tasks(self, decoder: Decoder, policy: SkipPolicy) -> Iterator[Task]:
         """The images, named by their path within the folder; other files are skipped with a warning."""
         found = 0
         unreadable: list[str] = []
@@ -228,21 +225,21 @@ class Folder:
             with file.opened:
                 if file.format in READABLE_FORMATS:
                     found += 1
-                    yield Input(file.reader, file.format, file.path, count())
+                    yield image_task(file.reader, file.path, decoder)
                 else:
                     (unreadable if file.format in HEIF_BRANDS.values() else others).append(file.path)
         if unreadable:
             ignored = f"ignored HEIC or AVIF, which vaectl does not read ({list_names(unreadable)})"
             warn(f"{self.path!r}: {ignored}: convert it to JPEG or PNG")
-        if not found and self.stop is None:
+        if not found and not self.start and self.stop is None:
             raise no_images(self.path)
         if others:
             what = "1 file that is not an image" if len(others) == 1 else f"{len(others):,} files that are not images"
             warn(f"{self.path!r}: ignored {what} ({list_names(others)})")
 
-    def part(self, start: int, stop: int) -> "Folder":
+    def part(self, start: int, stop: int | None) -> "Folder":
         found, errors = self.listing
-        part = Folder(self.path, self.start + start, self.start + stop)
+        part = Folder(self.path, self.start + start, None if stop is None else self.start + stop)
         part.__dict__["listing"] = found[start:stop], errors  # or it would be listed again
         return part
 
@@ -268,7 +265,7 @@ def open_file(folder: str, path: str) -> OpenFile | VaectlError:
 
 
 @dataclass(frozen=True)
-class ImageList:
+class ImageList(Source):
     """Pillow images in memory, numbered from `start`."""
 
     images: Sequence[Image.Image]
@@ -280,11 +277,13 @@ class ImageList:
     def count(self) -> int:
         return len(self.images)
 
-    def inputs(self, policy: SkipPolicy) -> Iterator[StoredImage]:
-        return (StoredImage(f"image-{index:05d}", codecs.flatten(image)) for index, image in enumerate(self.images, self.start))
-
-    def part(self, start: int, stop: int) -> "ImageList":
+    def part(self, start: int, stop: int | None) -> "ImageList":
         return ImageList(self.images[start:stop], start)
+
+    def tasks(self, decoder: Decoder, policy: SkipPolicy) -> Iterator[Task]:
+        for index, image in enumerate(self.images, self.start):
+            pixels = np.asarray(codecs.flatten(image))
+            yield decoder.convert(f"image-{index:05d}", pixels.reshape(*pixels.shape[:2], -1), None, None)
 
 
 @dataclass(frozen=True)
@@ -307,7 +306,7 @@ class Shard:
     def take(self, sources: Sequence[Source]) -> list[Source]:
         """This part of the sources; the parts, one after another, are the whole.
 
-        If only reading would tell how many images there are, as in tar files at URLs, whole sources are given out.
+        If only reading would tell how many images there are, as in tar files, whole sources are given out.
 
         Raises:
             VaectlError: fewer images, or whole sources, than parts.
@@ -327,7 +326,7 @@ class Shard:
             # What is empty, or damaged from its beginning, is told by one part.
             tells = total == 0 and (wanted.start <= before < wanted.stop or before == wanted.stop == sum(known))
             if first < last or tells:
-                taken.append(source if (first, last) == (0, total) else source.part(first, last))
+                taken.append(source if (first, last) == (0, total) else source.part(first, None if last == total else last))
             before += total
         return taken
 
@@ -342,12 +341,6 @@ def parse_shard(text: str) -> Shard:
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise UsageError(f"--shard {text!r}: give a number and how many there are, as in --shard 2/8, from 1/8 to 8/8")
     return Shard(int(index), int(count))
-
-
-def folder_label(name: str) -> str | None:
-    """The label of an image in a folder: the subfolder at the start of its name, if there is one."""
-    subfolder, separator, _ = name.partition(os.sep)
-    return subfolder if separator else None
 
 
 def no_images(folder: str) -> VaectlError:

@@ -16,17 +16,10 @@ JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the segments that hol
 JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
 JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 JPEG_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not byte stuffing, a restart or a fill byte
-# Where an image or an array begins for certain. The short signatures of JPEG and TIFF also occur within other images.
-NEXT_START = re.compile(
-    rb"\x89PNG\r\n\x1a\n|\x93NUMPY|GIF8[79]a|RIFF....WEBP|(?<=\xff\xd9)\xff\xd8\xff|\xff\xd8\xff(?:\xe0..JFIF|\xe1..Exif)\0",
-    re.DOTALL,
-)
 
 
 def read_image(reader: PeekableReader, format: str) -> bytes:
-    """Read one image without decoding it; in a stream, others may follow.
-
-    After an error, the reader stands behind the first byte of the damaged image.
+    """Read one image without decoding it; in a stream, others may follow. After an error, nobody knows where.
 
     Raises:
         VaectlError: the image is truncated or too large, or built to take a decoder forever.
@@ -37,13 +30,9 @@ def read_image(reader: PeekableReader, format: str) -> bytes:
             reader.skip_rest()
         return data
     data = reader.read(formats.MAX_IMAGE_BYTES)
-    try:
-        if reader.peek(1):
-            raise too_large(reader.name)
-        end = find_image_end(data, format, reader.name)
-    except VaectlError:
-        reader.unread(data[1:])
-        raise
+    if reader.peek(1):
+        raise too_large(reader.name)
+    end = find_image_end(data, format, reader.name)
     if not reader.is_stream:
         return data
     reader.unread(data[end:])
@@ -53,26 +42,22 @@ def read_image(reader: PeekableReader, format: str) -> bytes:
 def read_png(reader: PeekableReader) -> bytes:
     """Read a PNG up to the end of its IEND chunk, as `read_image`."""
     parts, size = [reader.read(8)], 8
-    try:
-        for _ in range(MAX_PNG_CHUNKS):
-            head = reader.read(8)
-            parts.append(head)
-            length, kind = int.from_bytes(head[:4], "big"), head[4:]
-            if len(head) == 8 and (not kind.isalpha() or (kind == b"IHDR") != (len(parts) == 2)):
-                raise VaectlError(f"{reader.name} is damaged (bad PNG chunk)", "replace or remove it")
-            size += 12 + length
-            if size > formats.MAX_IMAGE_BYTES:
-                raise too_large(reader.name)
-            body = reader.read(length + 4)
-            parts.append(body)
-            if len(head) + len(body) < 12 + length:
-                raise VaectlError(f"{reader.name} is damaged (truncated PNG)", "replace or remove it")
-            if kind == b"IEND":
-                return b"".join(parts)
-        raise VaectlError(f"{reader.name} has more than {MAX_PNG_CHUNKS} PNG chunks", "save it again")
-    except VaectlError:
-        reader.unread(b"".join(parts)[1:])
-        raise
+    for _ in range(MAX_PNG_CHUNKS):
+        head = reader.read(8)
+        parts.append(head)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if len(head) == 8 and (not kind.isalpha() or (kind == b"IHDR") != (len(parts) == 2)):
+            raise VaectlError(f"{reader.name} is damaged (bad PNG chunk)", "replace or remove it")
+        size += 12 + length
+        if size > formats.MAX_IMAGE_BYTES:
+            raise too_large(reader.name)
+        body = reader.read(length + 4)
+        parts.append(body)
+        if len(head) + len(body) < 12 + length:
+            raise VaectlError(f"{reader.name} is damaged (truncated PNG)", "replace or remove it")
+        if kind == b"IEND":
+            return b"".join(parts)
+    raise VaectlError(f"{reader.name} has more than {MAX_PNG_CHUNKS} PNG chunks", "save it again")
 
 
 def too_large(name: str) -> VaectlError:

@@ -18,13 +18,13 @@ from vaectl.base.arrays import Array, to_finite
 from vaectl.base.errors import UsageError, VaectlError, warn
 from vaectl.base.shapes import Shape
 from vaectl.base.text import list_names
-from vaectl.datasets.named import open_source
+from vaectl.datasets.named import find_sources
 from vaectl.images import resize
 from vaectl.images.noise import Expert, choose_expert
 from vaectl.io import files, inputs
-from vaectl.io.inputs import Batch
-from vaectl.io.sources import ImageList, Source
-from vaectl.io.tars import expand_shards
+from vaectl.io.decoders import Decoder, ImageDecoder, PhotoDecoder
+from vaectl.io.records import Batch
+from vaectl.io.sources import ImageList, SkipPolicy, Source
 from vaectl.models import checkpoint, latents, numpy_engine
 from vaectl.models.checkpoint import Card, Checkpoint
 from vaectl.models.device import resolve_device
@@ -100,9 +100,13 @@ class Autoencoder:
             VaectlError: images of another size or pixels out of range; sampling from a model without a distribution; or a model
                 without a latent.
         """
+        return np.concatenate([self.encode_batch(batch.arrays, rng) for batch in self.batches(images)])
+
+    def encode_batch(self, images: Array, rng: np.random.Generator | None = None) -> Array:
+        """Encode images that `read` gave, as `encode`, without checking them again."""
         if rng is None:
             return self._encoded(images)[:, : self.latent_dim]
-        mu, logvar = self.posterior(images)
+        mu, logvar = self._split(self._encoded(images))
         epsilon = rng.standard_normal(mu.shape, np.float32)
         sigma: Array = np.exp(np.float32(0.5) * logvar)
         return mu + sigma * epsilon
@@ -113,10 +117,7 @@ class Autoencoder:
         Raises:
             VaectlError: as `encode`, or the model has no distribution.
         """
-        if not self.network.variational:
-            raise VaectlError(f"this {self.card.model} has no q(z|x): use a vae with beta above 0")
-        both = self._encoded(images)
-        return both[:, : self.latent_dim], both[:, self.latent_dim :]
+        return self._split(np.concatenate([self._encoded(batch.arrays) for batch in self.batches(images)]))
 
     def decode(self, latents: Latents) -> Array:
         """Decode latents to images: the mean of p(x|z).
@@ -133,12 +134,16 @@ class Autoencoder:
         self.require_latent()
         if sources := as_sources(latents):
             batches = inputs.read_latents(sources, self.latent_dim)
-            return np.concatenate([self._run(self.decoder, batch.arrays) for batch in batches])
+            return np.concatenate([self.decode_batch(batch.arrays) for batch in batches])
         z = np.atleast_2d(as_numbers(latents, "latents"))
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             expected = f"(N, {self.latent_dim})"
             raise VaectlError(f"an array of shape {z.shape}: this model takes latents of shape {expected}: encode with it first")
-        return self._run(self.decoder, to_finite(z, "latents"))
+        return self.decode_batch(to_finite(z, "latents"))
+
+    def decode_batch(self, latents: Array) -> Array:
+        """Decode latents that were read or sampled, as `decode`, without checking them again."""
+        return self._run(self.decoder, latents)
 
     def denoise(self, images: Images) -> Array:
         """Denoise images with a model that was trained on corrupted ones: a dae, or the ready-made "photo".
@@ -169,16 +174,23 @@ class Autoencoder:
         Raises:
             VaectlError: as `encode`, or images of several sizes.
         """
-        if self.network.has_latent:
-            return self.decode(self.encode(images))
         stacks: list[Array] = []
         for batch in self.batches(images):
             if stacks and batch.arrays.shape[1:] != stacks[0].shape[1:]:
                 raise VaectlError("the images differ in size: denoise them one by one, or in the shell into a folder")
-            for photos in batch.arrays[:, np.newaxis] if self.experts else [batch.arrays]:
-                decoder = choose_expert(photos[0], self.decoder, self.experts)
-                stacks.append(run_tiled(decoder, self.network.decoder, photos))
+            stacks.append(self.reconstruct_batch(batch.arrays))
         return np.concatenate(stacks)
+
+    def reconstruct_batch(self, images: Array) -> Array:
+        """Reconstruct images that `read` gave, as `reconstruct`, without checking them again."""
+        if self.network.has_latent:
+            return self.decode_batch(self.encode_batch(images))
+        return np.concatenate(
+            [
+                run_tiled(choose_expert(photos[0], self.decoder, self.experts), self.network.decoder, photos)
+                for photos in (images[:, np.newaxis] if self.experts else [images])
+            ]
+        )
 
     def sample(
         self, count: int = 1, *, seed: int = 0, prior: str | None = None, temperature: float = 1.0, label: str | int | None = None
@@ -188,7 +200,7 @@ class Autoencoder:
         Args and raises:
             as `sample_latents`.
         """
-        return self.decode(self.sample_latents(count, seed=seed, prior=prior, temperature=temperature, label=label))
+        return self.decode_batch(self.sample_latents(count, seed=seed, prior=prior, temperature=temperature, label=label))
 
     def sample_latents(
         self, count: int = 1, *, seed: int = 0, prior: str | None = None, temperature: float = 1.0, label: str | int | None = None
@@ -281,14 +293,20 @@ class Autoencoder:
     ) -> Iterator[Batch]:
         """Read images as the model takes them: at its size, or for a unet at their own, with alpha as one more channel.
 
-        Of images at its size, one of each `every` is read.
+        One of each `every` is read.
 
         Raises:
-            VaectlError: as `read_images`.
+            VaectlError: one that is missing, damaged or not an image, unless it is skipped; or there are none.
         """
+        batches = inputs.read_batches(sources, self.image_decoder(), SkipPolicy(skip_bad), every)
+        channels = self.image_shape[2]
+        return (batch.map(lambda images: resize.invert(images, channels)) for batch in batches) if invert else batches
+
+    def image_decoder(self, *, with_alpha: bool = True) -> Decoder:
+        """What makes of images what the model takes."""
         if self.network.has_latent:
-            return inputs.read_images(sources, self.card.resize_spec, invert=invert, skip_bad=skip_bad, every=every)
-        return inputs.read_photos(sources, self.image_shape[2], invert=invert, skip_bad=skip_bad)
+            return ImageDecoder(self.card.resize_spec)
+        return PhotoDecoder(self.image_shape[2], with_alpha)
 
     def batches(self, values: Images, *, skip_bad: bool | None = None) -> Iterator[Batch]:
         """Images of every kind that `encode` takes, as the model takes them, without alpha.
@@ -298,7 +316,7 @@ class Autoencoder:
         """
         channels = self.image_shape[2]
         if sources := as_sources(values):
-            yield from (batch.map(self.without_alpha) for batch in self.read(sources, skip_bad=skip_bad))
+            yield from inputs.read_batches(sources, self.image_decoder(with_alpha=False), SkipPolicy(skip_bad))
             return
         array = as_numbers(values, "images")
         if self.network.has_latent:
@@ -308,19 +326,21 @@ class Autoencoder:
         pixels = resize.convert_channels(resize.to_pixels(array.reshape(shape)), channels)
         yield Batch([f"image-{index:05d}" for index in range(shape[0])], pixels)
 
-    def without_alpha(self, images: Array) -> Array:
-        """Images without the channel that photos may have beside those of the model."""
-        return images[..., : self.image_shape[2]]
-
     def require_latent(self) -> None:
         """Raise a VaectlError if the model has no latent."""
         if not self.network.has_latent:
             raise VaectlError("this model, a unet, has no latent: use it to denoise, or train with --net mlp or conv")
 
-    def _encoded(self, images: Images) -> Array:
+    def _encoded(self, images: Array) -> Array:
         """The encoder's output, (N, D) or (N, 2 D)."""
         self.require_latent()
-        return np.concatenate([self._run(self.encoder, batch.arrays) for batch in self.batches(images)])
+        return self._run(self.encoder, images)
+
+    def _split(self, encoded: Array) -> tuple[Array, Array]:
+        """mu and logvar in the encoder's output; a VaectlError if it has no distribution."""
+        if not self.network.variational:
+            raise VaectlError(f"this {self.card.model} has no q(z|x): use a vae with beta above 0")
+        return encoded[:, : self.latent_dim], encoded[:, self.latent_dim :]
 
     def _run(self, forward: Forward, batch: Array) -> Array:
         """`forward` on a large batch, in chunks that keep activations small."""
@@ -343,7 +363,7 @@ def as_sources(values: Images) -> list[Source]:
         return []
     sources: list[Source] = []
     for item in items:
-        sources += [ImageList([item])] if isinstance(item, Image) else map(open_source, expand_shards(fspath(item)))
+        sources += [ImageList([item])] if isinstance(item, Image) else find_sources(fspath(item))
     return sources
 
 

@@ -9,7 +9,7 @@ from vaectl.base.arrays import UInt8Array
 from vaectl.base.errors import UsageError, warn
 from vaectl.base.shapes import Shape
 from vaectl.datasets.load import Dataset
-from vaectl.datasets.samples import Preprocessing
+from vaectl.datasets.preprocessing import Preprocessing
 from vaectl.images.corruption import Corruption, parse_corruptions
 from vaectl.io.inputs import read_image_file
 from vaectl.models import checkpoint, presets

@@ -6,7 +6,6 @@ import base64
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -14,12 +13,12 @@ import numpy as np
 from vaectl.base.arrays import Array, UInt8Array
 from vaectl.base.errors import UsageError, VaectlError, warn
 from vaectl.base.text import N_NAMED
+from vaectl.datasets.array_files import ArrayImages
 from vaectl.datasets.catalogue import NAMES
 from vaectl.datasets.load import check_learned_data, load_dataset
-from vaectl.datasets.samples import Preprocessing
-from vaectl.images.resize import from_uint8, to_pixels, to_uint8
-from vaectl.images.resize import invert as invert_pixels
-from vaectl.io.inputs import Batch
+from vaectl.datasets.preprocessing import Preprocessing
+from vaectl.images.resize import from_uint8, to_uint8
+from vaectl.io.records import Batch
 from vaectl.io.sources import Source, count_inputs
 from vaectl.models.autoencoder import Autoencoder, Images, as_sources, load
 from vaectl.models.metric_labels import label_metric, sort_metrics
@@ -27,23 +26,13 @@ from vaectl.models.tiling import receptive_radius, required_multiple
 from vaectl.web.page import read_asset, render, wrap_module
 
 # Called with the number of images just read, and of all if it is known.
-OnRead = Callable[[int, int | None], None]
+OnImages = Callable[[int, int | None], None]
 
 MAX_THUMBNAIL_SIDE = 128
 MAX_SHEET_SIDE = 16_383  # of WebP
 MAX_LOSSLESS_SIDE = 32  # on small images, the artifacts of a lossy format show
 WEBP_OPTIONS = {"quality": 85, "method": 1}
 TILE_SIZE = 256  # pixels of a photograph that are denoised at once
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Images in a page: their names and labels, their latents (N, D), and their thumbnails (N, H, W, C), 0 to 255."""
-
-    names: Sequence[str]
-    labels: Sequence[str | None]
-    latents: Array
-    thumbnails: UInt8Array
 
 
 def explore(
@@ -54,7 +43,7 @@ def explore(
     invert: bool = False,
     skip_bad: bool = False,
     device: str = "auto",
-    on_read: OnRead = lambda done, total: None,
+    on_read: OnImages = lambda more, total: None,
 ) -> bytes:
     """One self-contained HTML page: a map of the images in the latent space, and the decoder below the pointer.
 
@@ -66,7 +55,7 @@ def explore(
         count: at most so many images are shown, spread evenly over all if their number is known; else the first.
         invert: swap black and white in images that are read.
         skip_bad: list and skip images that cannot be read.
-        on_read: called now and then.
+        on_read: called with the number of images just read, and of all if it is known.
 
     Raises:
         UsageError: images for a model without a latent.
@@ -80,19 +69,14 @@ def explore(
         return build_denoiser(model, name)
     if not count:
         return build_explorer(model, name, (), "")
-    given = find_images(model) if images is None else images
+    sources, source = find_images(model) if images is None else name_sources(images, model)
     skip_bad = skip_bad or (images is None and bool(model.card.data.get("skip_bad")))
-    if not isinstance(given, Batch) and (sources := as_sources(given)):
-        batches = read_sample(model, sources, count, invert, skip_bad, on_read)
-        return build_explorer(model, name, batches, name_sources(sources))
-    whole = given if isinstance(given, Batch) else next(model.batches(given))
-    sample = whole.select(slice(None, None, announce_sample(len(whole), count)))
-    source = str(model.card.data.get("name")) if images is None else ""
-    return build_explorer(model, name, [sample.map(invert_pixels) if invert else sample], source)
+    batches = read_sample(model, sources, count, invert, skip_bad, on_read)
+    return build_explorer(model, name, batches, source)
 
 
-def find_images(model: Autoencoder) -> str | Batch:
-    """The images that the model was tested on: the test images of a data set by its name, all of a folder, or those in a file.
+def find_images(model: Autoencoder) -> tuple[Sequence[Source], str]:
+    """The images that the model was tested on, and what they are called: all of a folder, else the test split.
 
     Raises:
         VaectlError: they are gone, or were arrays.
@@ -100,19 +84,18 @@ def find_images(model: Autoencoder) -> str | Batch:
     data = str(model.card.data.get("name"))
     check_learned_data(data, "give IMAGES, or --count 0 for an empty map")
     if data.partition(":")[0] in NAMES or os.path.isdir(data):
-        return data
+        return name_sources(data, model)
     height, width, channels = model.image_shape
-    streamed = bool(model.card.data.get("streamed"))
-    dataset = load_dataset(data, Preprocessing((height, width), channels, model.card.fit), stream=streamed)
-    names = [f"{dataset.held_out_split}-{index:05d}" for index in range(len(dataset.held_out))]
-    labels = dataset.test_labels if len(dataset.test) else dataset.train_labels
-    return Batch(names, to_pixels(np.asarray(dataset.held_out)), labels=labels)
+    dataset = load_dataset(data, Preprocessing((height, width), channels, model.card.fit))
+    return [dataset.images(dataset.held_out_split)], data
 
 
-def name_sources(sources: Sequence[Source]) -> str:
-    """What the images are called, in words."""
+def name_sources(images: Images, model: Autoencoder) -> tuple[Sequence[Source], str]:
+    """Where images are, and what they are called in words; an array has no name."""
+    if not (sources := as_sources(images)):
+        return [ArrayImages(to_uint8(batch.arrays), names=batch.names) for batch in model.batches(images)], ""
     more = len(sources) - N_NAMED
-    return ", ".join(source.describe() for source in sources[:N_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return sources, ", ".join(source.describe() for source in sources[:N_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def announce_sample(total: int, count: int) -> int:
@@ -124,7 +107,12 @@ def announce_sample(total: int, count: int) -> int:
 
 
 def read_sample(
-    model: Autoencoder, sources: Sequence[Source], count: int, invert: bool, skip_bad: bool, on_read: OnRead
+    model: Autoencoder,
+    sources: Sequence[Source],
+    count: int,
+    invert: bool,
+    skip_bad: bool,
+    on_read: OnImages,
 ) -> Iterator[Batch]:
     """At most `count` images, spread evenly over all if their number is known; else the first."""
     total = count_inputs(sources)
@@ -147,14 +135,14 @@ def build_explorer(model: Autoencoder, name: str, batches: Iterable[Batch], sour
         VaectlError: a model without a latent, or what reading the batches raises.
     """
     model.require_latent()
-    gallery = encode_gallery(model, batches)
+    gallery, thumbnails = encode_gallery(model, batches)
     card, stats, prior = model.card, model.card.latent_stats, model.checkpoint.prior
-    tensors = {**model.checkpoint.weights, "latents": gallery.latents}
-    if model.latent_dim > 2 and len(gallery.latents) > 1:
-        tensors["pca"] = principal_components(gallery.latents, 2)
+    tensors = {**model.checkpoint.weights, "latents": gallery.arrays}
+    if model.latent_dim > 2 and len(gallery.arrays) > 1:
+        tensors["pca"] = principal_components(gallery.arrays, 2)
     if prior:
         tensors |= {f"prior.{part}": getattr(prior, part) for part in ("weights", "means", "factors", "shares")}
-    sheet, columns = draw_sheet(gallery.thumbnails)
+    sheet, columns = draw_sheet(thumbnails)
     label_names = sorted({label for label in gallery.labels if label is not None}, key=natural_order)
     index = {label: number for number, label in enumerate(label_names)}
     content = {
@@ -169,7 +157,7 @@ def build_explorer(model: Autoencoder, name: str, batches: Iterable[Batch], sour
             "labels": [-1 if label is None else index[label] for label in gallery.labels],
             "label_names": label_names,
             "columns": columns,
-            "side": gallery.thumbnails.shape[1:3],
+            "side": thumbnails.shape[1:3],
         },
     }
     script = [
@@ -196,8 +184,8 @@ def build_denoiser(model: Autoencoder, name: str) -> bytes:
     return render(read_asset("denoise.html"), f"{name}: denoise photographs", model, content, tensors, script)
 
 
-def encode_gallery(model: Autoencoder, batches: Iterable[Batch]) -> Gallery:
-    """Encode the images of a page."""
+def encode_gallery(model: Autoencoder, batches: Iterable[Batch]) -> tuple[Batch, UInt8Array]:
+    """The latents of the images of a page, and their thumbnails (N, H, W, C)."""
     height, width, channels = model.image_shape
     names: list[str] = []
     labels: list[str | None] = []
@@ -206,10 +194,10 @@ def encode_gallery(model: Autoencoder, batches: Iterable[Batch]) -> Gallery:
     thumbnails = [np.empty((0, *thumbnail_size(height, width), channels), np.uint8)]
     for batch in batches:
         names += batch.names
-        labels += batch.labels or [None] * len(batch)
-        latents.append(model.encode(batch.arrays))
+        labels += batch.labels
+        latents.append(model.encode_batch(batch.arrays))
         thumbnails.append(shrink(to_uint8(batch.arrays)))
-    return Gallery(names, labels, np.concatenate(latents), np.concatenate(thumbnails))
+    return Batch(names, np.concatenate(latents), labels=labels), np.concatenate(thumbnails)
 
 
 def thumbnail_size(height: int, width: int) -> tuple[int, int]:

@@ -39,8 +39,8 @@ def facts(card: Card) -> Iterator[tuple[str, str]]:
     if card.corrupt:
         yield "Learned to remove", ", ".join(card.corrupt)
     if isinstance(card.data.get("train"), int):
-        count = "the" if card.data.get("streamed") else f"{card.data['train']:,}"
-        yield "Learned from", f"{count} images of {os.path.basename(str(card.data.get('name')).rstrip('/'))}"
+        folder = os.path.basename(str(card.data.get("name")).rstrip("/"))
+        yield "Learned from", f"{card.data['train']:,} images of {folder}"
     for name, (label, unit) in METRICS.items():
         value, before = card.metrics.get(name), card.metrics.get(name + BEFORE)
         if isinstance(value, float):
