@@ -3,8 +3,8 @@
 from __future__ import annotations  # so that help() shows the names of types
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeGuard, cast
 
@@ -20,10 +20,12 @@ from vaectl.images.corruption import parse_corruptions
 from vaectl.images.resize import to_uint8
 from vaectl.io.decoders import Decoder
 from vaectl.io.inputs import read_batches, read_image_file
+from vaectl.io.records import Batch
 from vaectl.io.sources import Folder, Shard, SkipPolicy, Source, count_inputs
 from vaectl.io.tars import TarImages
 from vaectl.models.autoencoder import Autoencoder, Images, as_sources, load
 from vaectl.models.device import resolve_device
+from vaectl.models.mixture import Mixture
 from vaectl.training.distributed import join_world
 from vaectl.training.losses import make_likelihood
 from vaectl.training.metrics import AverageMeter, EvalConfig, Evaluator, Metrics, RunningVariance
@@ -105,7 +107,7 @@ def evaluate(
     own = Shard(rank() + 1, world_size()) if world_size() > 1 else shard
     path = None if isinstance(model, Autoencoder) else os.fspath(model)
     model = model if isinstance(model, Autoencoder) else load(model, device)
-    card, has_latent = model.card, model.network.has_latent
+    card = model.card
     explicit = data is not None
     if data is None:
         data, partners = str(card.data.get("name")), card.data.get("noisy")
@@ -114,51 +116,69 @@ def evaluate(
         check_learned_data(data, "give other images, with --data in the shell")
     binarize = bool(card.training.get("binarize")) if binarize is None else binarize
     corrupt = [*card.corrupt] * (noisy is None or not explicit) if corrupt is None else corrupt
-    config = EvalConfig(
-        parse_corruptions(corrupt, read_image_file, on_crops=not has_latent), samples, binarize, ssim=True, seed=seed
-    )
+    corruptions = parse_corruptions(corrupt, read_image_file, on_crops=not model.network.has_latent)
+    config = EvalConfig(corruptions, samples, binarize, ssim=True, seed=seed)
     likelihood = make_likelihood(card.likelihood, card.sigma, card.network.outputs_pixels)
-    known = model.checkpoint
-    evaluator = Evaluator(
-        card.network, known.weights, likelihood, resolve_device(device), config, prior=known.prior, experts=known.experts
-    )
+    weights, prior, experts = model.checkpoint.weights, model.checkpoint.prior, model.checkpoint.experts
+    evaluator = Evaluator(card.network, weights, likelihood, resolve_device(device), config, prior, experts)
     policy = SkipPolicy(skip_bad, "read" if noisy is None else "paired")
     split, sources, decoder = choose_sources(data, noisy, split, model, policy, explicit=explicit)
     sources = own.take(sources) if own else sources
-    total = count_inputs(sources)
-    prior = model.checkpoint.prior
-    meter, variance, hits = AverageMeter(), RunningVariance(), list[bool]()
-    for batch in read_batches(sources, decoder, policy):
-        start = 0
-        for metrics, mu in evaluator.compute_metrics(to_uint8(batch.arrays)):
-            end = start + len(mu)
-            meter.update(metrics)
-            variance.update(mu)
-            if prior and batch.labels:
-                guesses = zip(prior.classify(mu), batch.labels[start:end], strict=False)
-                hits += [guess == label for guess, label in guesses if label in prior.labels]
-            on_batch(batch.names[start:end], metrics, total, batch.split)
-            start = end
+    batches, total = read_batches(sources, decoder, policy), count_inputs(sources)
+    totals = measure(evaluator, batches, prior, total, on_batch)
     with join_world(resolve_device(device)) as world:
-        meters, variances, hit_lists = zip(*world.gather((meter, variance, hits)), strict=True)
-    meter, variance, hits = AverageMeter.merge(meters), RunningVariance.merge(variances), [*chain(*hit_lists)]
+        totals = Totals.merge(world.gather(totals))
     return Evaluation(
         checkpoint=path,
         model=card.model,
         data=str(data) if isinstance(data, str | os.PathLike) else IN_MEMORY,
         split=split,
         shard=f"{shard.index}/{shard.count}" if shard else None,
-        images=meter.count,
+        images=totals.meter.count,
         binarization="each pixel sampled once" if binarize else "none, gray values are probabilities",
         likelihood=card.likelihood,
-        samples=samples if "nll" in meter.sums else None,
+        samples=samples if "nll" in totals.meter.sums else None,
         corrupt=corrupt,
         reduction=REDUCTION,
-        metrics=meter.means(),
-        active_units=variance.active_units(),
+        metrics=totals.meter.means(),
+        active_units=totals.variance.active_units(),
         latent_dim=card.network.latent_dim,
-        label_accuracy=sum(hits) / len(hits) if hits else None,
+        label_accuracy=sum(totals.hits) / len(totals.hits) if totals.hits else None,
     )
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The metrics of all images that were measured, and whether the label of each was guessed."""
+
+    meter: AverageMeter = field(default_factory=AverageMeter)
+    variance: RunningVariance = field(default_factory=RunningVariance)
+    hits: list[bool] = field(default_factory=list)
+
+    @classmethod
+    def merge(cls, parts: Sequence[Totals]) -> Totals:
+        """The totals of all images of several parts."""
+        meters, variances, hits = ([getattr(part, name) for part in parts] for name in ("meter", "variance", "hits"))
+        return cls(AverageMeter.merge(meters), RunningVariance.merge(variances), [*chain(*hits)])
+
+
+def measure(
+    evaluator: Evaluator, batches: Iterable[Batch], prior: Mixture | None, total: int | None, on_batch: OnBatch
+) -> Totals:
+    """Measure the images of batches, about `total` in all if that is known."""
+    totals = Totals()
+    for batch in batches:
+        start = 0
+        for metrics, mu in evaluator.compute_metrics(to_uint8(batch.arrays)):
+            end = start + len(mu)
+            totals.meter.update(metrics)
+            totals.variance.update(mu)
+            if prior and batch.labels:
+                guesses = zip(prior.classify(mu), batch.labels[start:end], strict=False)
+                totals.hits.extend(guess == label for guess, label in guesses if label in prior.labels)
+            on_batch(batch.names[start:end], metrics, total, batch.split)
+            start = end
+    return totals
 
 
 def is_one_split(data: Data | Images) -> TypeGuard[Images]:
