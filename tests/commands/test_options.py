@@ -9,7 +9,7 @@ from support import VAECTL, environment
 
 from vaectl import cli
 from vaectl.cli import COMMANDS, load_command
-from vaectl.commands.options import CORRUPTIONS
+from vaectl.images.corruption import EXAMPLES
 
 
 def run_completion(cwd: Path, **request: str) -> str:
@@ -37,7 +37,7 @@ def complete_in_bash(line: str, cwd: Path) -> list[str]:
         ("vaectl grid --spacing ", ["linear", "quantile"]),
         ("vaectl info -c ", ["mine.safetensors", "vae.safetensors", "photo"]),
         ("vaectl info v", ["vae.safetensors"]),
-        ("vaectl train dae --corrupt ", [*CORRUPTIONS]),
+        ("vaectl train dae --corrupt ", [*EXAMPLES[:6], "watermark", "camera"]),
         ("vaectl denoise --corrupt ma", ["mask:0.3"]),
         ("vaectl train dae --corrupt watermark:lo", ["watermark:logo.png", "watermark:logos"]),
         ("vaectl train dae --corrupt watermark:logos/b", ["watermark:logos/big.png"]),

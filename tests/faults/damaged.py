@@ -24,7 +24,7 @@ from PIL import Image, ImageCms
 from support import FIXTURES, TINY_PRIOR, make_png, png_chunk, write_tiny_checkpoint
 
 from vaectl.images import codecs
-from vaectl.images.metadata import Encoding
+from vaectl.images.metadata import Metadata
 
 Files = st.SearchStrategy[bytes]
 Split = Callable[[bytes], list[bytes]]
@@ -272,7 +272,7 @@ def make_images() -> dict[str, Files]:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     metadata = {"exif": exif.tobytes(), "icc_profile": profile, "dpi": (300, 300)}
     frames = {"save_all": True, "append_images": [image.rotate(90)]}
-    deep = codecs.encode_image(pixels.astype(np.float32) / 255, "tif", Encoding(bits=16, exif=exif.tobytes(), dpi=(72, 72)))
+    deep = codecs.encode_image(pixels.astype(np.float32) / 255, "tif", Metadata(bits=16, exif=exif.tobytes(), dpi=(72, 72)))
     pngs = {
         "png": save(image, "PNG", **metadata),
         "png-palette": save(image.quantize(16), "PNG", transparency=3),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaectl.base.errors import UsageError, VaectlError
-from vaectl.images.corruption import NumpyRandom, apply_corruptions, parse_corruptions
+from vaectl.images.corruption import CORRUPTIONS, Kind, NumpyRandom, apply_corruptions, parse_corruptions
 from vaectl.io.inputs import read_image_file
 from vaectl.models.torch_engine import TorchRandom
 
@@ -196,7 +196,7 @@ def test_a_probability_leaves_other_images_as_they_are() -> None:
         ("camera:3", "takes no strength: use camera"),
         ("gauss:0.1", "did you mean gaussian:0.1?"),
         ("camara", "did you mean camera?"),
-        ("speckle:0.2", "use gaussian:0.25, .*watermark:IMAGE"),
+        ("speckle:0.2", "use gaussian:0.25, .*watermark:logo.png"),
         ("gaussian:0.1@2", "above 0 and at most 1, as in gaussian:0.1@0.5"),
         ("gaussian:0.1@0", "above 0"),
         ("gaussian:0.1@", "a number up to 1"),
@@ -205,6 +205,20 @@ def test_a_probability_leaves_other_images_as_they_are() -> None:
 def test_a_spec_that_makes_no_sense_is_refused_with_what_would(spec: str, message: str) -> None:
     with pytest.raises(UsageError, match=message.replace("+", r"\+").replace("?", r"\?")):
         parse_corruptions([spec], read_image_file)
+
+
+def test_the_documentation_lists_every_corruption() -> None:
+    rows = [f"| `{kind.example}` | {kind.effect} |" for kind in CORRUPTIONS.values()]
+    page = Path(__file__).parents[2] / "docs" / "denoising.md"
+    assert "\n".join(["| spec | what it does |", "|---|---|", *rows, ""]) in page.read_text()
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS.values(), ids=CORRUPTIONS.keys())
+def test_every_example_but_that_of_a_file_is_a_spec(kind: Kind) -> None:
+    example = kind.example if kind.argument != "file" else kind.example.partition(":")[0]
+    for on_crops in (False, True):
+        (corruption,) = parse_corruptions([example], read_image_file, on_crops=on_crops)
+        assert getattr(corruption, "on_crops", None) == (on_crops if kind.knows_crops else None)
 
 
 def test_a_watermark_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from vaectl.images import codecs
-from vaectl.images.metadata import Encoding, set_upright
+from vaectl.images.metadata import Metadata, set_upright
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rights>Ada</rights></x:xmpmeta>'
@@ -111,7 +111,7 @@ def test_associated_alpha_is_divided_out() -> None:
 
 def test_gray_with_alpha_at_16_bits_is_written_as_tiff_in_color() -> None:
     pixels = np.random.default_rng(0).random((4, 5, 2)).astype(np.float32)
-    found, encoding = codecs.decode_photo(codecs.encode_image(pixels, "tif", Encoding(bits=16)), "photo", 1)
+    found, encoding = codecs.decode_photo(codecs.encode_image(pixels, "tif", Metadata(bits=16)), "photo", 1)
     assert encoding.bits == 16
     np.testing.assert_allclose(found, pixels, atol=1e-4)
 
@@ -127,7 +127,7 @@ def cmyk(profile: bytes) -> bytes:
 def test_a_cmyk_photo_becomes_rgb_without_its_profile(profile: bytes) -> None:
     pixels, _ = codecs.decode_photo(cmyk(profile), "photo", 3)
     np.testing.assert_allclose(pixels[8, 8], np.array([155, 255, 255]) / 255, atol=0.02)
-    assert "icc_profile" not in Image.open(BytesIO(codecs.encode_image(pixels, "jpg", Encoding(icc_profile=cmyk_profile())))).info
+    assert "icc_profile" not in Image.open(BytesIO(codecs.encode_image(pixels, "jpg", Metadata(icc_profile=cmyk_profile())))).info
 
 
 def cmyk_profile() -> bytes:
@@ -157,7 +157,7 @@ def test_only_the_turn_of_exif_changes() -> None:
 def test_metadata_too_large_for_a_format_are_left_out(target: str) -> None:
     note = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 0x9286, 7, 70_000, 26) + b"\0\0\0\0" + b"x" * 70_000
     pixels = np.zeros((4, 4, 3), np.float32)
-    written = codecs.encode_image(pixels, target, Encoding(exif=note, xmp=b"<x>" + b" " * 70_000 + b"</x>", dpi=(65_535, 1)))
+    written = codecs.encode_image(pixels, target, Metadata(exif=note, xmp=b"<x>" + b" " * 70_000 + b"</x>", dpi=(65_535, 1)))
     assert Image.open(BytesIO(written)).size == (4, 4)
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnxruntime import InferenceSession
 from PIL import Image, ImageFilter
-from support import FIXTURES, Result
+from support import FIXTURES, Result, one_line
 
 import vaectl
 from vaectl.images.corruption import noise_range
-from vaectl.images.noise import Expert, estimate_sigma, estimate_white_sigma
+from vaectl.images.noise import Expert, Noise, estimate_sigma
 from vaectl.models import checkpoint
 
 Call = Callable[..., Result]
@@ -55,13 +56,13 @@ def texture() -> np.ndarray:
 
 def test_white_noise_is_told_from_texture(texture: np.ndarray) -> None:
     noisy = texture + 0.1 * np.random.default_rng(0).standard_normal(texture.shape).astype(np.float32)
-    assert estimate_white_sigma(noisy) == pytest.approx(0.1, rel=0.05)
-    assert estimate_white_sigma(texture) < 0.01 < 0.04 < estimate_sigma(texture)
+    assert Noise(noisy).white_sigma == pytest.approx(0.1, rel=0.05)
+    assert Noise(texture).white_sigma < 0.01 < 0.04 < estimate_sigma(texture)
 
 
 def test_in_a_gray_photo_all_noise_is_white(texture: np.ndarray) -> None:
     gray = texture[..., 1:2]
-    assert estimate_white_sigma(gray) == estimate_white_sigma(np.repeat(gray, 3, axis=2)) == pytest.approx(0.05, rel=0.05)
+    assert Noise(gray).white_sigma == Noise(np.repeat(gray, 3, axis=2)).white_sigma == pytest.approx(0.05, rel=0.05)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -71,8 +72,8 @@ def test_noise_that_went_through_jpeg_is_not_white(texture: np.ndarray, mode: st
     photo = Image.fromarray(np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)).convert(mode)
     photo.save(stream := BytesIO(), "JPEG", quality=75, subsampling=subsampling)
     before, after = (np.asarray(image, np.float32).reshape(200, 300, -1) / 255 for image in (photo, Image.open(stream)))
-    assert estimate_white_sigma(before) > 0.05
-    assert estimate_white_sigma(after) < 0.01 < 0.05 < estimate_sigma(after)
+    assert Noise(before).white_sigma > 0.05
+    assert Noise(after).white_sigma < 0.01 < 0.05 < estimate_sigma(after)
 
 
 @pytest.mark.parametrize(
@@ -121,3 +122,36 @@ def test_experts_are_kept_in_the_checkpoint_and_told(expert: Path, run: Call) ->
     assert kept.weights.keys() == model.checkpoint.weights.keys() and not any(weight.any() for weight in kept.weights.values())
     assert b'"F16"' in expert.read_bytes() and b'"F32"' not in expert.read_bytes()
     assert "other weights for photos with noise of sigma 0.05 to 0.15" in run("info", expert).stdout.decode()
+
+
+def test_an_export_has_the_weights_for_one_strength_of_noise(expert: Path, run: Call) -> None:
+    model, photo = vaectl.load(expert), noisy_photos(0.1)[0][np.newaxis]
+    general = vaectl.load(FIXTURES / "unet.safetensors").reconstruct(photo)
+    for sigma, expected in ((0.1, model.denoise(photo)), (0.2, general)):
+        result = run("export", "-c", expert, "--sigma", sigma, "-o", "chosen.onnx")
+        assert not result.stderr
+        (found,) = InferenceSession(expert.with_name("chosen.onnx")).run(None, {"image": photo})
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    one_line(run("export", "-c", expert, "-o", "general.onnx"), "without the other weights", "sigma 0.05 to 0.15", "--sigma")
+    one_line(run("export", "-c", FIXTURES / "unet.safetensors", "--sigma", 0.1, "-o", "x.onnx", code=2), "one set of weights")
+
+
+def test_torch_gets_the_weights_for_one_strength_of_noise(expert: Path) -> None:
+    model = vaectl.load(expert)
+    assert not any(weight.any() for weight in model.torch(sigma=0.1)[1].state_dict().values())
+    with pytest.warns(vaectl.VaectlWarning, match="without the other weights"):
+        decoder = model.torch()[1]
+    assert any(weight.any() for weight in decoder.state_dict().values())
+
+
+def test_the_sigma_that_is_given_chooses_the_expert(expert: Path) -> None:
+    model, photo = vaectl.load(expert), noisy_photos(0.02)[0][np.newaxis]
+    assert np.abs(model.reconstruct_batch(photo, 0.1) - model.reconstruct_batch(photo)).max() > 0.01
+    np.testing.assert_array_equal(model.reconstruct_batch(photo, 0.02), model.reconstruct_batch(photo))
+
+
+def test_a_training_from_a_model_with_experts_says_that_they_are_left_out(expert: Path) -> None:
+    photos = np.random.default_rng(0).integers(0, 256, (4, 40, 48, 3), np.uint8)
+    with pytest.warns(vaectl.VaectlWarning, match="starts without the other weights"):
+        tuned = vaectl.train("dae", photos, init_from=expert, epochs=1, output=expert.with_name("tuned.safetensors"))
+    assert not tuned.experts

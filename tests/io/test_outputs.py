@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from vaectl.base.errors import UsageError, VaectlError, VaectlWarning
+from vaectl.images import formats
 from vaectl.io import outputs
 from vaectl.io.outputs import Layout, parse_destination
 from vaectl.io.records import Batch
@@ -47,20 +48,20 @@ def test_a_csv_file_has_the_labels_of_images_beside_their_names(tmp_path: Path) 
 
 def test_several_images_make_a_sheet(tmp_path: Path) -> None:
     path = str(tmp_path / "sheet.png")
-    destination = parse_destination(path, None, outputs.IMAGE_FORMATS)
+    destination = parse_destination(path, None, formats.IMAGE_FORMATS)
     outputs.write_images(make_batches(list("abc")), destination, Layout(columns=2, scale=3))
     assert Image.open(path).size == (2 * 4 * 3, 2 * 3 * 3)
 
 
 def test_a_still_image_keeps_its_pixels_by_default(tmp_path: Path) -> None:
     path = str(tmp_path / "sheet.png")
-    outputs.write_images(make_batches(list("abc")), parse_destination(path, None, outputs.IMAGE_FORMATS), Layout())
+    outputs.write_images(make_batches(list("abc")), parse_destination(path, None, formats.IMAGE_FORMATS), Layout())
     assert Image.open(path).size == (3 * 4, 3)
 
 
 def test_a_small_animation_is_enlarged_unless_a_scale_is_given(tmp_path: Path) -> None:
     path = str(tmp_path / "walk.gif")
-    destination = parse_destination(path, None, outputs.IMAGE_FORMATS)
+    destination = parse_destination(path, None, formats.IMAGE_FORMATS)
     outputs.write_images(make_batches(list("abc")), destination, Layout())
     assert Image.open(path).size == (256, 192)
     outputs.write_images(make_batches(list("abc")), destination, Layout(scale=1))
@@ -70,13 +71,13 @@ def test_a_small_animation_is_enlarged_unless_a_scale_is_given(tmp_path: Path) -
 def test_a_large_animation_keeps_its_size(tmp_path: Path) -> None:
     path = str(tmp_path / "walk.gif")
     frames = np.zeros((2, 130, 200, 1), np.float32)
-    outputs.write_images([Batch("ab", frames)], parse_destination(path, None, outputs.IMAGE_FORMATS), Layout())
+    outputs.write_images([Batch("ab", frames)], parse_destination(path, None, formats.IMAGE_FORMATS), Layout())
     assert Image.open(path).size == (200, 130)
 
 
 def test_a_folder_keeps_names_and_subfolders(tmp_path: Path) -> None:
     folder = f"{tmp_path}/new/"
-    destination = parse_destination(folder, None, outputs.IMAGE_FORMATS)
+    destination = parse_destination(folder, None, formats.IMAGE_FORMATS)
     outputs.write_images(make_batches(["a.jpg", "a.png", "sub/b.gif", "v1.5-00003"]), destination, Layout())
     found = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*.png"))
     assert found == ["a-2.png", "a.png", "sub/b.png", "v1.5-00003.png"]
@@ -84,14 +85,14 @@ def test_a_folder_keeps_names_and_subfolders(tmp_path: Path) -> None:
 
 def test_a_number_in_the_file_name_counts_from_zero(tmp_path: Path) -> None:
     path = str(tmp_path / "p%03d.webp")
-    outputs.write_images(make_batches(list("abc")), parse_destination(path, None, outputs.IMAGE_FORMATS), Layout())
+    outputs.write_images(make_batches(list("abc")), parse_destination(path, None, formats.IMAGE_FORMATS), Layout())
     assert sorted(os.listdir(tmp_path)) == ["p000.webp", "p001.webp", "p002.webp"]
 
 
 def test_a_number_in_the_folder_name_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "%d").mkdir()
     path = str(tmp_path / "%d" / "%d-of-%d.png")
-    outputs.write_images(make_batches(list("abc")), parse_destination(path, None, outputs.IMAGE_FORMATS), Layout())
+    outputs.write_images(make_batches(list("abc")), parse_destination(path, None, formats.IMAGE_FORMATS), Layout())
     assert sorted(os.listdir(tmp_path / "%d")) == ["0-of-0.png", "1-of-1.png", "2-of-2.png"]
 
 
@@ -118,14 +119,14 @@ def test_the_format_is_the_given_one_or_that_of_the_suffix_or_the_default(
 def test_a_name_without_a_suffix_is_a_file_and_a_warning_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.warns(VaectlWarning, match="'clean' will be one png file; clean/ would be a folder"):
-        parse_destination("clean", None, outputs.IMAGE_FORMATS)
+        parse_destination("clean", None, formats.IMAGE_FORMATS)
 
 
 def test_a_destination_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="writes npy, csv"):
         parse_destination("z.txt", None, outputs.LATENT_FORMATS)
     with pytest.raises(UsageError, match="writes png, jpg, webp, tif, gif, apng"):
-        parse_destination("z.npy", None, outputs.IMAGE_FORMATS)
+        parse_destination("z.npy", None, formats.IMAGE_FORMATS)
     with pytest.raises(UsageError, match="is a folder, but npy goes into one file"):
         parse_destination(str(tmp_path), None, outputs.LATENT_FORMATS)
     with pytest.raises(VaectlError, match="create it first"):
@@ -138,11 +139,11 @@ def test_keeping_formats_needs_a_folder_and_no_format(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="--keep-format is for a folder"):
-        parse_destination(output, format, outputs.IMAGE_FORMATS, keep_format=True)
+        parse_destination(output, format, formats.IMAGE_FORMATS, keep_format=True)
 
 
 def test_a_file_in_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "faces").touch()
-    destination = parse_destination(f"{tmp_path}/", "png", outputs.STILL_FORMATS)
+    destination = parse_destination(f"{tmp_path}/", "png", formats.STILL_FORMATS)
     with pytest.raises(VaectlError, match="faces': file exists: move it away"):
         outputs.write_images(make_batches(["faces/a.png"]), destination, Layout())

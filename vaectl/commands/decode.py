@@ -21,8 +21,9 @@ def decode(
     """
     from vaectl.commands import console
     from vaectl.datasets.named import open_latents
+    from vaectl.images.formats import IMAGE_FORMATS
     from vaectl.io.inputs import read_latents
-    from vaectl.io.outputs import IMAGE_FORMATS, parse_destination, write_images
+    from vaectl.io.outputs import parse_destination, write_images
 
     destination = parse_destination(output, format, IMAGE_FORMATS, animate=layout.animate)
     model = model_options.load()

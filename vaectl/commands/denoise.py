@@ -1,8 +1,8 @@
 """vaectl denoise."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -66,8 +66,9 @@ def denoise(
     from vaectl.commands import console
     from vaectl.datasets.named import open_sources
     from vaectl.images.corruption import NumpyRandom, apply_corruptions, parse_corruptions
+    from vaectl.images.formats import IMAGE_FORMATS
     from vaectl.io.inputs import read_image_file
-    from vaectl.io.outputs import IMAGE_FORMATS, parse_destination, write_images
+    from vaectl.io.outputs import parse_destination, write_images
     from vaectl.io.sources import parse_shard
 
     part = parse_shard(shard) if shard else None
@@ -80,18 +81,20 @@ def denoise(
     corruptions = parse_corruptions(how.corrupt or [], read_image_file, on_crops=not model.network.has_latent)
     random = NumpyRandom((how.seed, part.index) if part else how.seed)
 
-    def denoised(images: "Array") -> "Array":
+    monitor = NoiseMonitor(model)
+
+    def denoised(batch: "Batch") -> "Batch":
         channels = model.image_shape[2]
-        clean, alpha = images[..., :channels], images[..., channels:]
+        clean, alpha = batch.arrays[..., :channels], batch.arrays[..., channels:]
         corrupted = apply_corruptions(corruptions, clean, random).astype(np.float32)
-        result = how.strength * model.reconstruct_batch(corrupted) + (1 - how.strength) * corrupted
+        sigma = monitor.check(batch.names, corrupted)
+        result = how.strength * model.reconstruct_batch(corrupted, sigma=sigma) + (1 - how.strength) * corrupted
         shown = ([clean, corrupted, result] if corruptions else [clean, result]) if how.compare else [result]
-        return np.concatenate([np.concatenate([stack, alpha], axis=3) for stack in shown], axis=1)
+        return replace(batch, arrays=np.concatenate([np.concatenate([stack, alpha], axis=3) for stack in shown], axis=1))
 
     sources = open_sources(inputs or [], "an IMAGE, a folder or an NPY", part)
     tracked = console.track(model.read(sources, invert=reading.invert, skip_bad=reading.skip_bad), sources, quiet)
-    monitor = NoiseMonitor(model)
-    write_images((batch.map(denoised) for batch in monitor.watch(tracked)), destination, layout.make_layout())
+    write_images(map(denoised, tracked), destination, layout.make_layout())
     monitor.warn()
 
 
@@ -134,24 +137,24 @@ class NoiseMonitor:
     def __init__(self, model: "Autoencoder") -> None:
         from vaectl.images.corruption import noise_range
 
-        self.channels = model.image_shape[2]
+        self.model = model
         self.learned = None if model.network.has_latent else noise_range(model.card.corrupt)
         self.noisy: list[tuple[str, float]] = []
         self.clean: list[tuple[str, float]] = []
 
-    def watch(self, batches: "Iterable[Batch]") -> "Iterator[Batch]":
-        """The batches, whose noise is estimated on the way."""
-        from vaectl.images.noise import estimate_sigma
+    def check(self, names: Sequence[str], images: "Array") -> float | None:
+        """Estimate the noise of a photo, (1, H, W, C), and return what chooses the weights of a model that has several."""
+        from vaectl.images.noise import Noise
 
-        for batch in batches:
-            for name, pixels in zip(batch.names, batch.arrays, strict=True):
-                if self.learned:
-                    sigma = estimate_sigma(pixels[..., : self.channels])
-                    if sigma > 1.2 * self.learned.high + 0.01:
-                        self.noisy.append((name, sigma))
-                    elif sigma < 0.5 * self.learned.low:
-                        self.clean.append((name, sigma))
-            yield batch
+        if self.model.network.has_latent:
+            return None
+        (name,), (photo,) = names, images
+        noise = Noise(photo)
+        if self.learned and noise.sigma > 1.2 * self.learned.high + 0.01:
+            self.noisy.append((name, noise.sigma))
+        elif self.learned and noise.sigma < 0.5 * self.learned.low:
+            self.clean.append((name, noise.sigma))
+        return noise.white_sigma if self.model.experts else None
 
     def warn(self) -> None:
         """Warn of them, in a line for each kind."""

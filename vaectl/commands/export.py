@@ -8,12 +8,16 @@ from vaectl.commands import options
 from vaectl.commands.options import option
 
 PART = typer.Option("--part", help="What to export: one half, or the whole autoencoder.")
+SIGMA = option(
+    "--sigma", min=0, max=1, metavar="X", help="Export the weights that a model such as photo has for noise of this strength."
+)
 OUTPUT = option("-o", "--output", metavar="FILE", help="The .onnx to write; - is stdout.")
 
 
 def export(
     checkpoint: options.CheckpointFile = None,
     part: Annotated[Literal["autoencoder", "encoder", "decoder"], PART] = "autoencoder",
+    sigma: Annotated[float | None, SIGMA] = None,
     output: Annotated[str | None, OUTPUT] = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -26,10 +30,10 @@ def export(
     \b
       vaectl export -o vae.onnx
       vaectl export --part decoder -o decoder.onnx
-      vaectl export -c photo -o denoiser.onnx
+      vaectl export -c photo --sigma 0.1 -o denoiser.onnx
     """
     from vaectl.io.outputs import MODEL_FORMATS, parse_destination
     from vaectl.models import autoencoder
 
     destination = parse_destination(output, None, MODEL_FORMATS)
-    autoencoder.load(options.find_checkpoint(checkpoint)).export(destination.path, part)
+    autoencoder.load(options.find_checkpoint(checkpoint)).export(destination.path, part, sigma=sigma)

@@ -50,9 +50,10 @@ def grid(
     import numpy as np
 
     from vaectl.datasets.named import open_sources
+    from vaectl.images.formats import STILL_FORMATS
     from vaectl.io import terminal
     from vaectl.io.inputs import read_points
-    from vaectl.io.outputs import STILL_FORMATS, Layout, parse_destination, write_images
+    from vaectl.io.outputs import Layout, parse_destination, write_images
     from vaectl.io.records import Batch
     from vaectl.models import latents
 

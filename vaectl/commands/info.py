@@ -51,8 +51,7 @@ def info(
         return
     lines = [*describe_card(card), ("prior", describe_prior(found.prior, card.network))]
     if found.experts:
-        ranges = ", ".join(f"{expert.low:g} to {expert.high:g}" for expert in found.experts)
-        lines.append(("experts", f"other weights for photos with noise of sigma {ranges}"))
+        lines.append(("experts", found.describe_experts()))
     for name, value in lines:
         files.write_line(f"{name:<12} {escape(value)}")
 

@@ -13,10 +13,11 @@ import typer
 from vaectl.base.errors import VaectlError, VaectlWarning, warn
 from vaectl.base.text import list_names
 from vaectl.datasets.catalogue import NAMES
+from vaectl.images.corruption import SPECS_HELP, complete_corruption
+from vaectl.images.formats import IMAGE_FORMATS, STILL_FORMATS
 from vaectl.models.presets import MODELS
 from vaectl.models.pretrained import PRETRAINED
 
-CORRUPTIONS = ("gaussian:0.25", "poisson:30", "mask:0.3", "salt-pepper:0.1", "blur:1.5", "jpeg:30", "camera", "watermark")
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 SUFFIX = ".safetensors"
 DEFAULT_CHECKPOINTS = [f"{model}{SUFFIX}" for model in MODELS]
@@ -48,21 +49,10 @@ def complete_inputs(incomplete: str) -> list[str]:
     return [] if any(name.startswith(incomplete) for name in os.listdir()) else complete_data(incomplete)
 
 
-def complete_corruptions(incomplete: str) -> list[str]:
-    """Corruptions, and images for a watermark, for completion."""
-    name, colon, start = incomplete.partition(":")
-    if name == "watermark" and colon:
-        folder, file = os.path.split(start)
-        return [
-            f"watermark:{os.path.join(folder, found)}" for found in sorted(os.listdir(folder or ".")) if found.startswith(file)
-        ]
-    return [spec for spec in CORRUPTIONS if spec.startswith(incomplete)]
-
-
 COMPLETIONS: dict[str, Callable[[str], list[str]]] = {
     "data": complete_data,
     "init_from": complete_checkpoints,
-    "corrupt": complete_corruptions,
+    "corrupt": complete_corruption,
     "device": complete_devices,
 }
 
@@ -106,12 +96,7 @@ KEEP_FORMAT = typer.Option("--keep-format", help="Keep the format of each photo 
 SHARD = option("--shard", metavar="I/N", help="Read part I of N only, for job arrays; the parts in order are the whole.")
 INVERT = typer.Option("--invert", help="Swap black and white first, for dark ink on white paper.")
 SKIP_BAD = typer.Option("--skip-bad", help="List and skip images that cannot be read.")
-CORRUPT_HELP = (
-    "Corrupt images: gaussian:0.25, poisson:30 (photons), mask:0.3, salt-pepper:0.1, blur:1.5 (pixels), jpeg:30 (quality), "
-    "watermark:logo.png or camera (noise and JPEG as of a phone); with a range such as gaussian:0-0.2, each "
-    "image gets a strength from it; repeatable."
-)
-CORRUPT = option("--corrupt", metavar="SPEC", autocompletion=complete_corruptions, help=CORRUPT_HELP)
+CORRUPT = option("--corrupt", metavar="SPEC", autocompletion=complete_corruption, help=f"Corrupt images: {SPECS_HELP}.")
 COLUMNS = option("--columns", min=1, max=100_000, metavar="N", help="Images per row of a sheet.")
 SCALE = option(
     "--scale", min=1, max=100, metavar="N", help="Enlarge each pixel to N x N (default: 1; more for small animations)."
@@ -128,9 +113,14 @@ CheckpointFile = Annotated[str | None, CHECKPOINT]
 Output = Annotated[str | None, OUTPUT]
 LatentOutput = Annotated[str | None, LATENT_OUTPUT]
 LatentFormat = Annotated[Literal["npy", "csv", "parquet"] | None, FORMAT]
-StillFormat = Annotated[Literal["png", "jpg", "webp", "tif"] | None, FORMAT]
-ImageFormat = Annotated[Literal["png", "jpg", "webp", "tif", "gif", "apng"] | None, FORMAT]
-AnyFormat = Annotated[Literal["npy", "csv", "parquet", "png", "jpg", "webp", "tif", "gif", "apng"] | None, FORMAT]
+if TYPE_CHECKING:
+    StillFormat = str | None
+    ImageFormat = str | None
+    AnyFormat = str | None
+else:  # typer makes choices of literals
+    StillFormat = Annotated[Literal[STILL_FORMATS] | None, FORMAT]
+    ImageFormat = Annotated[Literal[IMAGE_FORMATS] | None, FORMAT]
+    AnyFormat = Annotated[Literal["npy", "csv", "parquet", *IMAGE_FORMATS] | None, FORMAT]
 Animate = Annotated[bool, ANIMATE]
 KeepFormat = Annotated[bool, KEEP_FORMAT]
 FramesPerSecond = Annotated[float, FPS]

@@ -18,15 +18,15 @@ from PIL import ExifTags, Image, ImageOps
 
 from vaectl.base.arrays import Array
 from vaectl.base.errors import VaectlError, warn
-from vaectl.images import png16, tiff16
-from vaectl.images.formats import MAX_PIXELS, READABLE_FORMATS
-from vaectl.images.metadata import Encoding, read_encoding, save_options
-from vaectl.images.resize import Box, ResizeSpec, convert_channels, convert_mode, is_gray, resize_image, to_pil, to_pixels
+from vaectl.images import deep
+from vaectl.images.fits import Box
+from vaectl.images.formats import BY_NAME, MAX_PIXELS, READABLE_FORMATS
+from vaectl.images.metadata import Metadata, read_metadata, save_options
+from vaectl.images.resize import ResizeSpec, convert_channels, convert_mode, is_gray, resize_image, to_pil, to_pixels
 
 # Pillow logs details of damaged files; users get one error instead.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF", "gif": "GIF", "apng": "PNG"}
 DEEP_MODES = ("I", "F")  # more than 8 bits
 # What makes an array upright, by EXIF orientation.
 TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -83,30 +83,30 @@ def flatten(image: Image.Image, name: str = "the image") -> Image.Image:
     return convert_mode(image, mode)
 
 
-def decode_photo(data: bytes, name: str, channels: int) -> tuple[Array, Encoding]:
-    """Decode an image at its own size, upright: pixels (H, W, channels), plus one for alpha if any; and its encoding.
+def decode_photo(data: bytes, name: str, channels: int) -> tuple[Array, Metadata]:
+    """Decode an image at its own size, upright: pixels (H, W, channels), plus one for alpha if any; and its metadata.
 
     Raises:
         VaectlError: as `open_image`.
     """
     with translate_decoder_errors(name):
-        image = open_image(data, name)[0]
-        with Image.open(BytesIO(data), formats=READABLE_FORMATS) as header:
-            encoding, turn = read_encoding(header), TURNS.get(orientation(header), np.asarray)
-            is_tiff16 = tiff16.is_tiff16(header)
-        if png16.is_png16(data) or is_tiff16:
-            values: NDArray[Any] = turn(tiff16.decode(data) if is_tiff16 else png16.decode(data))
-        elif image.mode.startswith(DEEP_MODES):
+        header = open_header(data, name)
+        metadata = read_metadata(header)
+        if deep.is_deep(header, data):
+            turn = TURNS.get(orientation(header), np.asarray)
+            values: NDArray[Any] = turn(deep.decode(data, header.format))
+        elif (image := load_upright(header, data)).mode.startswith(DEEP_MODES):
             values = np.rint(deep_values(image, name) * 65535).astype(np.uint16)[..., np.newaxis]
         else:
             mode = ("L" if is_gray(image) else "RGB") + ("A" if image.has_transparency_data else "")
             values = np.asarray(convert_mode(image, mode))
+        warn_of_frames(header, name)
     largest = np.float32(65535 if values.dtype == np.uint16 else 255)
     pixels: Array = np.divide(values.reshape(*values.shape[:2], -1), largest, dtype=np.float32)
     colors = 1 if pixels.shape[2] < 3 else 3
     converted = convert_channels(pixels[..., :colors], channels)
-    encoding = replace(encoding, bits=values.dtype.itemsize * 8, gray=colors == 1)
-    return np.concatenate([converted, pixels[..., colors:]], axis=2), encoding
+    metadata = replace(metadata, bits=values.dtype.itemsize * 8, gray=colors == 1)
+    return np.concatenate([converted, pixels[..., colors:]], axis=2), metadata
 
 
 def deep_values(image: Image.Image, name: str) -> Array:
@@ -142,28 +142,43 @@ def open_image(data: bytes, name: str, spec: ResizeSpec | None = None) -> tuple[
     Raises:
         VaectlError: the data are damaged, too large, or not an image.
     """
-    box = None
     with translate_decoder_errors(name):
-        image = Image.open(BytesIO(data), formats=READABLE_FORMATS)
-        if prod(image.size) > MAX_PIXELS:
-            raise Image.DecompressionBombError
-        if (size := unpacked_size(image)) > max(MIN_BOMB_BYTES, MAX_COMPRESSION_RATIO * len(data)):
-            raise VaectlError(f"{name} looks like a decompression bomb ({size >> 20} MB unpacked)", "save it again, or smaller")
-        if spec and orientation(image) == 1:
-            box = reduce_jpeg(image, spec)
-        if image.format == "TIFF":
-            silence_libtiff()
-        animated = getattr(image, "is_animated", False)
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        upright = to_common_mode(image, data)
-    if animated:
-        is_stack = image.format in ("TIFF", "MPO")
-        warn(
-            f"{name} "
-            + ("holds several images: only the first is read" if is_stack else "is animated: only its first frame is read")
-        )
+        image = open_header(data, name)
+        box = reduce_jpeg(image, spec) if spec and orientation(image) == 1 else None
+        upright = load_upright(image, data)
+        warn_of_frames(image, name)
     return upright, box
+
+
+def open_header(data: bytes, name: str) -> Image.Image:
+    """Read the header of an image, whose pixels are not decoded yet.
+
+    Raises:
+        VaectlError: the image is too large.
+    """
+    image = Image.open(BytesIO(data), formats=READABLE_FORMATS)
+    if prod(image.size) > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    if (size := unpacked_size(image)) > max(MIN_BOMB_BYTES, MAX_COMPRESSION_RATIO * len(data)):
+        raise VaectlError(f"{name} looks like a decompression bomb ({size >> 20} MB unpacked)", "save it again, or smaller")
+    return image
+
+
+def load_upright(image: Image.Image, data: bytes) -> Image.Image:
+    """Decode the pixels of an image, in a mode that Pillow converts, and turn it by its EXIF orientation."""
+    if image.format == "TIFF":
+        silence_libtiff()
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    return to_common_mode(image, data)
+
+
+def warn_of_frames(image: Image.Image, name: str) -> None:
+    """Warn if the image is not the only one of its file."""
+    if getattr(image, "is_animated", False):
+        is_stack = image.format in ("TIFF", "MPO")
+        what = "holds several images: only the first is read" if is_stack else "is animated: only its first frame is read"
+        warn(f"{name} {what}")
 
 
 def reduce_jpeg(image: Image.Image, spec: ResizeSpec) -> Box | None:
@@ -177,7 +192,7 @@ def reduce_jpeg(image: Image.Image, spec: ResizeSpec) -> Box | None:
 def to_common_mode(image: Image.Image, data: bytes) -> Image.Image:
     """An image of a mode that converts to gray and color, with its transparent color as its decoder gives the pixels."""
     transparency = image.info.get("transparency")
-    if data.startswith(png16.SIGNATURE) and transparency is not None:
+    if image.format == "PNG" and transparency is not None:
         depth, color = data[24:26]
         if color == 0 and depth in (2, 4):  # Pillow scales the pixels, but not this
             image.info["transparency"] = transparency * 255 // (2**depth - 1)
@@ -249,27 +264,26 @@ def peek_size(path: str | BinaryIO) -> tuple[int, int, int] | None:
         return None
 
 
-def encode_image(pixels: Array, format: str, encoding: Encoding | None = None) -> bytes:
-    """Encode an image, (H, W, C), as png, jpg, webp, tif, gif or apng; a last channel of 2 or 4 is alpha.
+def encode_image(pixels: Array, format: str, metadata: Metadata | None = None) -> bytes:
+    """Encode an image, (H, W, C), in one of IMAGE_FORMATS; a last channel of 2 or 4 is alpha.
 
-    Of `encoding`, the metadata are written, and the 16 bits in png and tif; what came from a gray image becomes gray again.
+    Metadata that the format has no place for are left out, as are 16 bits; what came from a gray image becomes gray again.
 
     Raises:
         VaectlError: the image is too large for the format.
     """
-    encoding = replace(encoding or Encoding(), format=format)
-    if encoding.gray and pixels.shape[2] > 2:
+    metadata = replace(metadata or Metadata(), format=format)
+    if metadata.gray and pixels.shape[2] > 2:
         pixels = np.concatenate([pixels[..., :3].mean(axis=2, keepdims=True), pixels[..., 3:]], axis=2)
     image = to_pil(pixels)
-    if format == "jpg" and image.mode in ("LA", "RGBA"):  # JPEG has no alpha
+    if not BY_NAME[format].has_alpha and image.mode in ("LA", "RGBA"):
         image = image.convert(image.mode[:-1])
-    metadata = save_options(encoding, image.mode)
-    if encoding.bits == 16 and format == "png":
-        return png16.encode(pixels, save_image(image.crop((0, 0, 1, 1)), "png", **metadata))
-    if encoding.bits == 16 and format == "tif":
-        return tiff16.encode(pixels, metadata)
-    options: dict[str, dict[str, Any]] = {"jpg": {"quality": 95, "subsampling": 0}, "webp": {"lossless": True}}
-    return save_image(image, format, **options.get(format, {}), **metadata)
+    options = save_options(metadata, image.mode)
+    if metadata.bits == BY_NAME[format].bits == 16:
+        if format == "png":
+            return deep.encode_png(pixels, save_image(image.crop((0, 0, 1, 1)), format, **options))
+        return deep.encode_tiff(pixels, options)
+    return save_image(image, format, **BY_NAME[format].save_options, **options)
 
 
 def compress_jpeg(pixels: Array, quality: int) -> Array:
@@ -279,22 +293,21 @@ def compress_jpeg(pixels: Array, quality: int) -> Array:
 
 
 def encode_animation(frames: Array, format: str, fps: float) -> bytes:
-    """Encode frames, (N, H, W, C), as a looping gif, apng or webp.
+    """Encode frames, (N, H, W, C), as a looping animation in one of ANIMATED_FORMATS.
 
     Raises:
         VaectlError: the frames are too large for the format.
     """
-    options: dict[str, dict[str, Any]] = {"gif": {"disposal": 1}, "apng": {}, "webp": {"lossless": True}}
     first, *others = map(to_pil, frames)
     timing = {"save_all": True, "append_images": others, "duration": round(1000 / fps), "loop": 0}
-    return save_image(first, format, **timing, **options[format])
+    return save_image(first, format, **timing, **BY_NAME[format].save_options)
 
 
 def save_image(image: Image.Image, format: str, **options: Any) -> bytes:
     """Encode with Pillow; a VaectlError if the image is too large for the format."""
     buffer = BytesIO()
     try:
-        image.save(buffer, PILLOW_FORMATS[format], **options)
+        image.save(buffer, BY_NAME[format].pillow, **options)
     except (ValueError, OSError) as error:
         width, height = image.size
         raise VaectlError(f"an image of {width} x {height} is too large for {format}: choose another format") from error

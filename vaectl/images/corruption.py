@@ -2,24 +2,31 @@
 
 They use only what NumPy arrays and torch tensors have in common, so training and every command corrupt images alike. Images
 are (N, H, W, C) in [0, 1]; each image is corrupted independently, and anew at every call.
+
+To add one, write its class and its row in CORRUPTIONS: options, help, completion and errors follow. This module imports NumPy
+and Pillow only where they work, so that `--help` and completion stay fast.
 """
 
+from __future__ import annotations
+
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, lru_cache, partial
 from math import ceil
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from vaectl.base.arrays import Array
 from vaectl.base.errors import UsageError
 from vaectl.base.shapes import Shape
-from vaectl.images import codecs, resize
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from vaectl.base.arrays import Array
 
 
 class Random(Protocol):
@@ -48,19 +55,21 @@ class NumpyRandom:
     """Random NumPy arrays."""
 
     def __init__(self, seed: int | tuple[int, ...]) -> None:
+        import numpy as np
+
         self.rng = np.random.default_rng(seed)
 
     def normal(self, shape: Shape) -> NDArray[np.float32]:
-        return self.rng.standard_normal(shape, np.float32)
+        return self.rng.standard_normal(shape, "float32")
 
     def uniform(self, shape: Shape) -> NDArray[np.float32]:
-        return self.rng.random(shape, np.float32)
+        return self.rng.random(shape, "float32")
 
     def integers(self, high: int, shape: Shape) -> NDArray[np.int64]:
         return self.rng.integers(high, size=shape)
 
     def poisson(self, rate: Array) -> Array:
-        return self.rng.poisson(rate).astype(np.float32)
+        return self.rng.poisson(rate).astype("float32")
 
     def constant(self, array: NDArray[Any]) -> NDArray[Any]:
         return array
@@ -70,7 +79,7 @@ class NumpyRandom:
 
 
 Corruption = Callable[[Any, Random], Any]
-ReadImage = Callable[[str], Image.Image]
+ReadImage = Callable[[str], "Image.Image"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,8 @@ class GaussianBlur:
 
 def blur(clean: Array, sigma: Array) -> Array:
     """Images (N, H, W, C) after a Gaussian blur whose sigma, (N, 1, 1, 1), is that of each."""
+    import numpy as np
+
     radius = ceil(3 * sigma.max())
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)  # (N, 1, 1, offsets)
     weights = (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
@@ -188,6 +199,10 @@ class Jpeg:
 
 def compress_jpeg(clean: Array, quality: Array, corners: NDArray[np.int64]) -> Array:
     """Images (N, H, W, C) after JPEG compression, whose first block begins up to 7 pixels above and left of each."""
+    import numpy as np
+
+    from vaectl.images import codecs
+
     result = np.empty_like(clean)
     for index, (top, left) in enumerate(corners.tolist()):
         padded = np.pad(clean[index], ((top, 0), (left, 0), (0, 0)), mode="edge")
@@ -251,7 +266,7 @@ class Watermark:
         return clean * (1 - opacity * stamp[..., -1:]) + opacity * stamp[..., :-1]
 
     @cached_property
-    def render(self) -> Callable[[Shape], tuple[NDArray[np.float32], "Positions", "Positions"]]:
+    def render(self) -> Callable[[Shape], tuple[NDArray[np.float32], Positions, Positions]]:
         """`render_stamps` of this watermark, which remembers the last image shape."""
         return lru_cache(maxsize=1)(partial(render_stamps, self.mark, on_crops=self.on_crops))
 
@@ -260,6 +275,8 @@ class Positions:
     """Random positions of stamps of several lengths along one axis of an image; one that does not fit crosses the edge."""
 
     def __init__(self, size: int, lengths: NDArray[np.int64]) -> None:
+        import numpy as np
+
         self.pixels = np.arange(size)
         self.outside = int(lengths.max())  # an index in a stamp's canvas where it is transparent
         self.choices = np.where(lengths <= size, size - lengths + 1, size + lengths - 1)
@@ -278,6 +295,10 @@ def render_stamps(mark: Image.Image, image_shape: Shape, *, on_crops: bool) -> t
 
     Each stands in the upper left of a transparent canvas: premultiplied color, then alpha as the last channel.
     """
+    import numpy as np
+
+    from vaectl.images import resize
+
     height, width, channels = image_shape
     pixels = resize.premultiply(mark, channels)
     largest = 1.0 if on_crops else min(height / pixels.shape[0], width / pixels.shape[1])
@@ -299,28 +320,59 @@ def apply_corruptions(corruptions: Sequence[Corruption], clean: Any, random: Ran
 
 @dataclass(frozen=True)
 class Kind:
-    """A corruption that has a strength: its class, the smallest and the largest strength, and an example."""
+    """A row of CORRUPTIONS.
+
+    `argument` is what follows the colon of a spec: a strength between two bounds, "file", or None. `effect` says what the example
+    does, for the documentation; `unit` explains it in the help. A class that `knows_crops` has the field `on_crops`.
+    """
 
     make: Callable[..., Corruption]
-    smallest: float
-    largest: float
+    argument: Strength | Literal["file"] | None
     example: str
+    effect: str
+    unit: str = ""
+    knows_crops: bool = False
 
 
-BY_STRENGTH = {
-    "gaussian": Kind(GaussianNoise, 0, 1, "gaussian:0.25"),
-    "poisson": Kind(PoissonNoise, 0.1, 1_000_000, "poisson:30"),
-    "mask": Kind(Mask, 0, 1, "mask:0.3"),
-    "salt-pepper": Kind(SaltAndPepper, 0, 1, "salt-pepper:0.1"),
-    "blur": Kind(GaussianBlur, 0.1, 50, "blur:1.5"),
-    "jpeg": Kind(Jpeg, 1, 100, "jpeg:30"),
+CORRUPTIONS = {
+    "gaussian": Kind(GaussianNoise, Strength(0, 1), "gaussian:0.25", "white Gaussian noise with sigma 0.25 on every value"),
+    "poisson": Kind(
+        PoissonNoise, Strength(0.1, 1_000_000), "poisson:30", "shot noise: a value of 1 is 30 photons on average", "photons"
+    ),
+    "mask": Kind(Mask, Strength(0, 1), "mask:0.3", "30 % of the pixels become black"),
+    "salt-pepper": Kind(SaltAndPepper, Strength(0, 1), "salt-pepper:0.1", "10 % of the pixels become black or white"),
+    "blur": Kind(GaussianBlur, Strength(0.1, 50), "blur:1.5", "Gaussian blur with a sigma of 1.5 pixels", "pixels"),
+    "jpeg": Kind(
+        Jpeg, Strength(1, 100), "jpeg:30", "JPEG of quality 30, with colors at half the resolution", "quality", knows_crops=True
+    ),
+    "watermark": Kind(
+        Watermark,
+        "file",
+        "watermark:logo.png",
+        "`logo.png`, or without a name a built-in text, over the image, at a random position, size and opacity",
+        knows_crops=True,
+    ),
+    "camera": Kind(
+        Camera,
+        None,
+        "camera",
+        "a phone in low light: shot noise of 50 to 5,000 photons and read noise of up to 0.01 in linear light, a gamma of "
+        "2.2, and JPEG of quality 50 to 95",
+        "noise and JPEG as of a phone",
+        knows_crops=True,
+    ),
 }
+EXAMPLES = [kind.example for kind in CORRUPTIONS.values()]
+SPECS_HELP = (
+    ", ".join(f"{kind.example} ({kind.unit})" if kind.unit else kind.example for kind in CORRUPTIONS.values())
+    + "; with a range such as gaussian:0-0.2, each image gets a strength from it; repeatable"
+)
 RANGE = re.compile(r"([\d.]+)(?:-([\d.]+))?")
 PROBABILITY = re.compile(r"(.+)@(\d*\.?\d+)")
 
 
 def parse_corruptions(specs: Sequence[str], read_image: ReadImage, *, on_crops: bool = False) -> tuple[Corruption, ...]:
-    """Parse specs `NAME:STRENGTH`, `NAME:LOW-HIGH`, `watermark:FILE` or `camera`, in the order in which they are applied.
+    """Parse specs, such as those in EXAMPLES, in the order in which they are applied; a strength may be a range `LOW-HIGH`.
 
     `@P` after a spec applies it to each image with probability P. `read_image` reads the file of a watermark. `on_crops` is for
     images that are crops of larger photos, as `Watermark` and `Jpeg` say.
@@ -340,33 +392,56 @@ def parse_corruption(spec: str, read_image: ReadImage, on_crops: bool) -> Corrup
             raise UsageError(f"{spec!r}: the probability after @ is above 0 and at most 1, as in {found[1]}@0.5")
         return Sometimes(parse_corruption(found[1], read_image, on_crops), float(found[2]))
     name, _, value = spec.partition(":")
-    if name == "watermark":
-        return Watermark(read_image(value) if value else resize.render_text(DEFAULT_TEXT), on_crops)
-    if name == "camera":
-        if value:
-            raise UsageError(f"{spec!r}: camera takes no strength: use camera")
-        return Camera(on_crops)
-    if name not in BY_STRENGTH:
+    if name not in CORRUPTIONS:
         raise unknown_corruption(spec, name)
-    kind = BY_STRENGTH[name]
+    kind = CORRUPTIONS[name]
+    options = {"on_crops": on_crops} if kind.knows_crops else {}
+    if isinstance(kind.argument, Strength):
+        return kind.make(parse_bounded(spec, kind, kind.argument), **options)
+    if kind.argument == "file":
+        return kind.make(read_image(value) if value else default_mark(), **options)
+    if value:
+        raise UsageError(f"{spec!r}: {name} takes no strength: use {kind.example}")
+    return kind.make(**options)
+
+
+def parse_bounded(spec: str, kind: Kind, bounds: Strength) -> Strength:
+    """The strength in a spec; a UsageError if it is not within the bounds."""
+    name, _, value = spec.partition(":")
     strength = parse_strength(value)
     if strength and strength.low > strength.high:
         raise UsageError(f"{spec!r} is upside down: use {name}:{strength.high:g}-{strength.low:g}")
-    if strength and kind.largest == 1 and 2 <= strength.high <= 255:
+    if strength and bounds.high == 1 and 2 <= strength.high <= 255:
         raise UsageError(f"{spec!r}: strengths are between 0 and 1: {strength.high:g} of 255 is {name}:{strength.high / 255:.2g}")
-    if not strength or not kind.smallest <= strength.low <= strength.high <= kind.largest or not strength.high:
-        limits = f"a number up to {kind.largest:g}" if not kind.smallest else f"{kind.smallest:g} to {kind.largest:g}"
+    if not strength or not bounds.low <= strength.low <= strength.high <= bounds.high or not strength.high:
+        limits = f"{bounds.low:g} to {bounds.high:g}" if bounds.low else f"a number up to {bounds.high:g}"
         raise UsageError(f"{spec!r}: {name} takes {limits}, as in {kind.example}, or a range LOW-HIGH")
-    return Jpeg(strength, on_crops) if name == "jpeg" else kind.make(strength)
+    return strength
+
+
+def default_mark() -> Image.Image:
+    """The watermark where no file is named."""
+    from vaectl.images.resize import render_text
+
+    return render_text(DEFAULT_TEXT)
 
 
 def unknown_corruption(spec: str, name: str) -> UsageError:
     """The error for a name that is no corruption's."""
-    guesses = get_close_matches(name, [*BY_STRENGTH, "camera", "watermark"], 1)
+    guesses = get_close_matches(name, CORRUPTIONS, 1)
     if guesses:
         return UsageError(f"{spec!r} is not a corruption: did you mean {spec.replace(name, guesses[0], 1)}?")
-    examples = ", ".join(kind.example for kind in BY_STRENGTH.values())
-    return UsageError(f"{spec!r} is not a corruption: use {examples}, camera or watermark:IMAGE")
+    return UsageError(f"{spec!r} is not a corruption: use {', '.join(EXAMPLES[:-1])} or {EXAMPLES[-1]}")
+
+
+def complete_corruption(incomplete: str) -> list[str]:
+    """The specs that begin so, for completion; where one names a file, those in its folder."""
+    name, colon, start = incomplete.partition(":")
+    if colon and name in CORRUPTIONS and CORRUPTIONS[name].argument == "file":
+        folder, file = os.path.split(start)
+        return [f"{name}:{os.path.join(folder, found)}" for found in sorted(os.listdir(folder or ".")) if found.startswith(file)]
+    specs = [name if kind.argument == "file" else kind.example for name, kind in CORRUPTIONS.items()]
+    return [spec for spec in specs if spec.startswith(incomplete)]
 
 
 def noise_range(specs: Sequence[str]) -> Strength | None:

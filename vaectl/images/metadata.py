@@ -1,10 +1,12 @@
-"""How an image is stored beside its pixels: format, depth, color profile, EXIF, XMP and resolution."""
+"""What the file of an image says beside its pixels: format, depth, color profile, EXIF, XMP and resolution."""
 
 import struct
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin
+
+from vaectl.images.formats import stored_format
 
 EXIF_PREFIX = b"Exif\0\0"
 COLOR_SPACES = {"L": b"GRAY", "LA": b"GRAY", "RGB": b"RGB ", "RGBA": b"RGB "}  # of ICC profiles, by mode
@@ -21,8 +23,8 @@ SHORT = 3  # the type of EXIF's orientation
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """The file format ("png", "jpg", "webp" or "tif"), the bits per value, whether it is gray, and the metadata of the file.
+class Metadata:
+    """The format of the file by its name, the bits per value, whether it is gray, and what else the file holds.
 
     EXIF begins with "Exif" and two zeros, and says that the image is upright; `dpi` is the horizontal and vertical resolution;
     `comment` is that of a JPEG.
@@ -38,16 +40,15 @@ class Encoding:
     comment: bytes | None = None
 
     @property
-    def has_metadata(self) -> bool:
+    def has_any(self) -> bool:
         """Whether the file holds anything beside its pixels."""
         return any((self.icc_profile, self.exif, self.xmp, self.dpi, self.comment))
 
 
-def read_encoding(image: Image.Image) -> Encoding:
-    """The encoding of an image that Pillow has opened, but not turned yet; damaged metadata are left out."""
-    formats = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "TIFF": "tif"}
-    return Encoding(
-        format=formats.get(str(image.format), "png"),
+def read_metadata(image: Image.Image) -> Metadata:
+    """The metadata of an image that Pillow has opened, but not turned yet; damaged ones are left out."""
+    return Metadata(
+        format=stored_format(image.format),
         icc_profile=as_bytes(image.info.get("icc_profile")),
         exif=read_exif(image),
         xmp=as_bytes(image.info.get("xmp")),
@@ -102,19 +103,19 @@ def read_dpi(dpi: Any) -> tuple[float, float] | None:
     return (horizontal, vertical) if all(0 < value <= MAX_DPI for value in (horizontal, vertical)) else None
 
 
-def save_options(encoding: Encoding, mode: str) -> dict[str, Any]:
+def save_options(metadata: Metadata, mode: str) -> dict[str, Any]:
     """Pillow's options that write the metadata into an image of this mode; those the format has no place for are left out."""
     options: dict[str, Any] = {}
-    profile = encoding.icc_profile
+    profile = metadata.icc_profile
     if profile and profile[16:20] == COLOR_SPACES.get(mode):
         options["icc_profile"] = profile
-    if encoding.dpi:
-        options["dpi"] = encoding.dpi
-    exif, xmp = encoding.exif, encoding.xmp
-    if encoding.format == "jpg":
-        exif, xmp, comment = (part if part and len(part) <= MAX_SEGMENT else None for part in (exif, xmp, encoding.comment))
+    if metadata.dpi:
+        options["dpi"] = metadata.dpi
+    exif, xmp = metadata.exif, metadata.xmp
+    if metadata.format == "jpg":
+        exif, xmp, comment = (part if part and len(part) <= MAX_SEGMENT else None for part in (exif, xmp, metadata.comment))
         options |= {"comment": comment} if comment else {}
-    if encoding.format == "tif":
+    if metadata.format == "tif":
         tags = Image.Exif()
         if exif:
             tags.load(exif)
@@ -124,7 +125,7 @@ def save_options(encoding: Encoding, mode: str) -> dict[str, Any]:
         return options | ({"tiffinfo": tags} if len(tags) else {})
     if exif:
         options["exif"] = exif
-    if xmp and encoding.format == "png":
+    if xmp and metadata.format == "png":
         chunks = PngImagePlugin.PngInfo()
         chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
         options["pnginfo"] = chunks

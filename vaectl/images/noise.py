@@ -1,7 +1,8 @@
 """How noisy a photo is, told from the photo alone, and which weights of a denoiser suit such noise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ WHITE_SHARE = 0.7  # of noise, that must be left at that frequency
 
 @dataclass(frozen=True)
 class Expert:
-    """Weights of a denoiser for photos with noise between two strengths, as `estimate_white_sigma` tells it.
+    """Weights of a denoiser for photos with noise between two strengths, as `Noise.white_sigma` tells it.
 
     Raises:
         ValueError: strengths that are not increasing numbers in [0, 1].
@@ -34,11 +35,41 @@ class Expert:
         if not 0 <= self.low < self.high <= 1:
             raise ValueError(f"an expert for noise of {self.low} to {self.high}, which is no range in [0, 1]")
 
+    def suits(self, sigma: float) -> bool:
+        """Whether it is for this strength."""
+        return self.low <= sigma <= self.high
 
-def choose_expert(photo: Array, default: T, experts: Sequence[tuple[Expert, T]]) -> T:
-    """What goes with the first expert in the noise of a photo, (H, W, C) in [0, 1]; the default if there is no such expert."""
-    sigma = estimate_white_sigma(photo) if experts else 0.0
-    return next((found for expert, found in experts if expert.low <= sigma <= expert.high), default)
+
+def choose_expert(sigma: float, default: T, experts: Iterable[tuple[Expert, T]]) -> T:
+    """What goes with the first expert for noise of this strength; the default if there is no such expert."""
+    return next((found for expert, found in experts if expert.suits(sigma)), default)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of a photo, (H, W, C) in [0, 1]; each figure is estimated once, when it is asked for."""
+
+    photo: Array
+
+    @cached_property
+    def sigma(self) -> float:
+        """The sigma of all its noise, as `estimate_sigma`."""
+        return estimate_sigma(self.photo)
+
+    @cached_property
+    def white_sigma(self) -> float:
+        """The sigma of white noise that differs from channel to channel; in a gray photo, of all noise.
+
+        It is estimated from the differences of channels, because texture is the same in all of them. Noise that has been through
+        JPEG is not white, and counts as 0: little of it is left in the highest frequency of JPEG's blocks, or in the differences,
+        if JPEG halved the resolution of colors.
+        """
+        differences = np.diff(self.photo, axis=2)
+        is_gray = not differences.any()
+        signal = self.photo if is_gray else differences / np.float32(2**0.5)
+        fine = self.sigma if is_gray else estimate_sigma(signal)
+        highest = estimate_sigma(signal, HIGHEST_COSINE)
+        return min(fine, highest) if highest > WHITE_SHARE * fine else 0.0
 
 
 def estimate_sigma(pixels: Array, kernel: Array = HAAR) -> float:
@@ -54,17 +85,3 @@ def estimate_sigma(pixels: Array, kernel: Array = HAAR) -> float:
     blocks = rows.reshape(len(rows), size, width, size, channels)
     coefficients = np.einsum("nrmsc,r,s->nmc", blocks, kernel, kernel, optimize=True)
     return float(np.median(np.abs(coefficients))) / NORMAL_MEDIAN if coefficients.size else 0.0
-
-
-def estimate_white_sigma(photo: Array) -> float:
-    """The sigma of white noise that differs from channel to channel, in a photo (H, W, C) in [0, 1]; in a gray one, of all noise.
-
-    It is estimated from the differences of channels, because texture is the same in all of them. Noise that has been through
-    JPEG is not white, and counts as 0: little of it is left in the highest frequency of JPEG's blocks, or in the differences,
-    if JPEG halved the resolution of colors.
-    """
-    differences = np.diff(photo, axis=2)
-    is_gray = not differences.any()
-    signal = photo if is_gray else differences / np.float32(2**0.5)
-    fine, highest = estimate_sigma(signal), estimate_sigma(signal, HIGHEST_COSINE)
-    return min(fine, highest) if highest > WHITE_SHARE * fine else 0.0

@@ -10,10 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vaectl.base.arrays import Array, UInt8Array, check_values
 from vaectl.base.errors import VaectlError
+from vaectl.images.fits import FITS, Box
 
 RESAMPLING = Image.Resampling.LANCZOS
-Box = tuple[float, float, float, float]  # left, upper, right, lower
-FITS = ("crop", "pad", "stretch")
 LUMINANCE = (0.299, 0.587, 0.114)  # Pillow's weights of red, green and blue
 
 
@@ -21,8 +20,7 @@ LUMINANCE = (0.299, 0.587, 0.114)  # Pillow's weights of red, green and blue
 class ResizeSpec:
     """The image shape (H, W, C) a network takes, and how images of other sizes are fitted to it.
 
-    `fit` is "crop" (the largest centered crop of the right aspect ratio), "pad" (the whole image between black bars) or
-    "stretch" (the whole image, aspect ratio ignored).
+    `fit` is one of FITS.
 
     Raises:
         ValueError: another fit.
@@ -84,23 +82,14 @@ def resize_image(image: Image.Image, spec: ResizeSpec, box: Box | None = None) -
 
 
 def resize_box(image: Image.Image, box: Box, size: tuple[int, int], fit: str) -> Image.Image:
-    """What is in the box, which begins at 0, resized to a width and height, as `ResizeSpec.fit` says."""
-    (_, _, width, height), (new_width, new_height) = box, size
-    ratio = new_width / new_height
-    if fit == "pad":
-        inner_width = min(new_width, max(1, round(width / height * new_height)))
-        inner_height = min(new_height, max(1, round(height / width * new_width)))
-        canvas = Image.new(image.mode, size)
-        corner = round((new_width - inner_width) * 0.5), round((new_height - inner_height) * 0.5)
-        canvas.paste(image.resize((inner_width, inner_height), RESAMPLING, box), corner)
-        return canvas
-    if fit == "crop" and width / height > ratio:
-        left = (width - ratio * height) * 0.5
-        box = (left, 0, left + ratio * height, height)
-    elif fit == "crop" and width / height < ratio:
-        top = (height - width / ratio) * 0.5
-        box = (0, top, width, top + width / ratio)
-    return image.resize(size, RESAMPLING, box)
+    """What is in the box, which begins at 0, fitted to a width and height; what it does not cover is black."""
+    box, (width, height) = FITS[fit](box, size)
+    resized = image.resize((width, height), RESAMPLING, box)
+    if resized.size == size:
+        return resized
+    canvas = Image.new(image.mode, size)
+    canvas.paste(resized, (round((size[0] - width) * 0.5), round((size[1] - height) * 0.5)))
+    return canvas
 
 
 def to_uint8(pixels: NDArray[Any], name: str = "images", start: int = 0) -> UInt8Array:

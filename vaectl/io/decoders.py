@@ -13,8 +13,8 @@ from vaectl.base.arrays import Array, to_finite
 from vaectl.base.errors import VaectlError
 from vaectl.base.prefetch import AHEAD
 from vaectl.images import codecs, resize
-from vaectl.images.formats import HEIF_BRANDS, READABLE_FORMATS
-from vaectl.images.metadata import Encoding
+from vaectl.images.formats import READABLE_FORMATS, READABLE_LABELS, UNREADABLE_FORMATS
+from vaectl.images.metadata import Metadata
 from vaectl.images.resize import ResizeSpec
 from vaectl.io.records import Sample
 
@@ -28,7 +28,7 @@ CONTENTS = {
     "NPY": "an NPY array",
     "CSV": "a CSV table",
     "PARQUET": "a Parquet table",
-    **{format: f"{format}, which vaectl does not read" for format in HEIF_BRANDS.values()},
+    **{format: f"{format}, which vaectl does not read" for format in UNREADABLE_FORMATS},
 }  # by format, for errors
 
 
@@ -59,10 +59,10 @@ class Decoder:
 
     def check_format(self, format: str, where: str) -> None:
         """Raise a VaectlError for a format that is not decoded."""
-        if format in HEIF_BRANDS.values():
+        if format in UNREADABLE_FORMATS:
             raise VaectlError(describe_content(format, where), "convert it to JPEG or PNG")
         if format not in READABLE_FORMATS:
-            expected = "an image is expected (PNG, JPEG, WebP, GIF, BMP, TIFF or NPY)"
+            expected = f"an image is expected ({READABLE_LABELS} or NPY)"
             raise VaectlError(f"{describe_content(format, where)}: {expected}")
 
     def task(self, name: str, where: str, data: bytes) -> Task:
@@ -121,8 +121,8 @@ class PhotoDecoder(Decoder):
     with_alpha: bool = True
 
     def decode(self, name: str, where: str, data: bytes) -> Sample:
-        pixels, encoding = codecs.decode_photo(data, where, self.channels)
-        return Sample(name, pixels if self.with_alpha else pixels[..., : self.channels], folder_label(name), None, encoding)
+        pixels, metadata = codecs.decode_photo(data, where, self.channels)
+        return Sample(name, pixels if self.with_alpha else pixels[..., : self.channels], folder_label(name), None, metadata)
 
     def convert(self, name: str, pixels: NDArray[Any], label: str | None, split: str | None) -> Sample:
         return Sample(name, resize.convert_channels(resize.to_pixels(pixels), self.channels), label, split)
@@ -131,7 +131,7 @@ class PhotoDecoder(Decoder):
         return resize.photo_stack_shape(found, self.channels, where)
 
     def row(self, name: str, row: Array) -> Sample:
-        return Sample(name, resize.convert_channels(row, self.channels), encoding=Encoding(gray=row.shape[2] == 1))
+        return Sample(name, resize.convert_channels(row, self.channels), metadata=Metadata(gray=row.shape[2] == 1))
 
 
 @dataclass

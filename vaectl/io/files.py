@@ -12,23 +12,15 @@ from io import BytesIO
 from typing import BinaryIO
 
 from vaectl.base.errors import UsageError, VaectlError
-from vaectl.images.formats import HEIF_BRANDS
+from vaectl.images.formats import sniff_image_format
 from vaectl.io import locks, remote
 
 STDIN = STDOUT = "-"
 STDIN_NAME = "stdin"
 STDOUT_NAMES = (STDOUT, "/dev/stdout", "/dev/fd/1")
 
+# Of what is no image.
 SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"GIF87a": "GIF",
-    b"GIF89a": "GIF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
     b"\x93NUMPY": "NPY",
     b"PK\x03\x04": "NPZ",
     b"PAR1": "PARQUET",
@@ -109,12 +101,10 @@ class PeekableReader:
 
 
 def sniff_format(reader: PeekableReader) -> str:
-    """Recognize what comes next by its first bytes: a value of SIGNATURES or HEIF_BRANDS, "WEBP", "empty" or "unknown"."""
+    """What comes next, by its first bytes: Pillow's name of an image, a value of SIGNATURES, "empty" or "unknown"."""
     head = reader.peek(MAX_SIGNATURE_BYTES)
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WEBP"
-    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
-        return HEIF_BRANDS[head[8:12]]
+    if found := sniff_image_format(head):
+        return found
     for signature, format in SIGNATURES.items():
         if head.startswith(signature):
             return format

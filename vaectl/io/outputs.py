@@ -13,19 +13,19 @@ import numpy as np
 from vaectl.base.arrays import Array
 from vaectl.base.errors import UsageError, VaectlError, warn
 from vaectl.images import codecs, formats, sheets
-from vaectl.images.metadata import Encoding
+from vaectl.images.formats import ANIMATED_FORMATS, IMAGE_FORMATS, STILL_FORMATS
+from vaectl.images.metadata import Metadata
 from vaectl.io import files, npy, remote, tables, terminal
 from vaectl.io.records import Batch
 
 LATENT_FORMATS = ("npy", "csv", "parquet")
-STILL_FORMATS = ("png", "jpg", "webp", "tif")
-IMAGE_FORMATS = (*STILL_FORMATS, "gif", "apng")
 ALL_FORMATS = LATENT_FORMATS + IMAGE_FORMATS
 MODEL_FORMATS = ("onnx",)
 PAGE_FORMATS = ("html",)
-ANIMATED_FORMATS = ("gif", "apng", "webp")
-SUFFIXES = {".jpeg": "jpg", ".tiff": "tif", ".htm": "html"} | {
-    f".{format}": format for format in ALL_FORMATS + MODEL_FORMATS + PAGE_FORMATS
+SUFFIXES = {
+    **formats.SUFFIXES,
+    **{f".{format}": format for format in LATENT_FORMATS + MODEL_FORMATS + PAGE_FORMATS},
+    ".htm": "html",
 }
 EXAMPLES = {
     "npy": "z.npy",
@@ -102,7 +102,7 @@ def parse_destination(
         raise UsageError(f"{chosen} is not animated: use {', '.join(ANIMATED_FORMATS)}, as in -o walk.webp --animate")
     if keep_format and (format or not goes_to_folder):
         raise UsageError("--keep-format is for a folder, and goes without --format: use it as in -o clean/ --keep-format")
-    animated = animate or chosen in ("gif", "apng")
+    animated = animate or (chosen in IMAGE_FORMATS and chosen not in STILL_FORMATS)
     if output is None:
         if not files.stdout_is_terminal():
             return Destination(files.STDOUT, chosen, animated)
@@ -155,10 +155,10 @@ def write_images(batches: Iterable[Batch], destination: Destination, layout: Lay
         data = codecs.encode_animation(enlarged, destination.format, layout.fps)
     else:
         sheet = sheets.make_sheet(stack, layout.columns)
-        if len(stack) > 1 and any(batch.encoding.has_metadata for batch in found):
+        if len(stack) > 1 and any(batch.metadata.has_any for batch in found):
             warn(f"{len(stack)} images become one, without their metadata: a folder, as in -o out/, keeps them apart")
-        encoding = Encoding(bits=max(batch.encoding.bits for batch in found))
-        data = codecs.encode_image(sheet, destination.format, found[0].encoding if len(stack) == 1 else encoding)
+        metadata = Metadata(bits=max(batch.metadata.bits for batch in found))
+        data = codecs.encode_image(sheet, destination.format, found[0].metadata if len(stack) == 1 else metadata)
     with files.open_output(destination.path) as stream:
         stream.write(data)
 
@@ -210,7 +210,7 @@ def write_each(batches: Iterable[Batch], destination: Destination) -> None:
     numbers = count()
     taken: set[str] = set()
     for batch in tell_written(batches, destination.path):
-        format = batch.encoding.format if destination.keeps_format else destination.format
+        format = batch.metadata.format if destination.keeps_format else destination.format
         for name, image in zip(batch.names, batch.arrays, strict=True):
             if destination.is_folder:
                 check_name(name, destination.path)
@@ -223,7 +223,7 @@ def write_each(batches: Iterable[Batch], destination: Destination) -> None:
                 folder, file = os.path.split(destination.path)
                 path = os.path.join(folder, insert_number(file, next(numbers)))
             with files.open_output(path) as stream:
-                stream.write(codecs.encode_image(image, format, batch.encoding))
+                stream.write(codecs.encode_image(image, format, batch.metadata))
 
 
 def tell_written(batches: Iterable[Batch], path: str) -> Iterator[Batch]:

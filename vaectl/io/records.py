@@ -9,30 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaectl.base.arrays import Array
-from vaectl.images.metadata import Encoding
+from vaectl.images.metadata import Metadata
 
 BATCH_BYTES = 16 << 20
 MAX_BATCH_SIZE = 256
-PLAIN = Encoding()
+PLAIN = Metadata()
 
 
 class Sample(NamedTuple):
-    """An image (H, W, C) or a latent (D,) with its name; its label, its split ("train" or "test") and its encoding if known."""
+    """An image (H, W, C) or a latent (D,) with its name; its label, its split ("train" or "test") and its metadata if known."""
 
     name: str
     array: NDArray[Any]
     label: str | None = None
     split: str | None = None
-    encoding: Encoding = PLAIN
+    metadata: Metadata = PLAIN
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (N, H, W, C) or latents (N, D) of one split; `labels` may be empty, and the encoding is that of the first."""
+    """Images (N, H, W, C) or latents (N, D) of one split; `labels` may be empty, and the metadata are those of the first."""
 
     names: Sequence[str]
     arrays: Array
-    encoding: Encoding = PLAIN
+    metadata: Metadata = PLAIN
     labels: Sequence[str | None] = ()
     split: str | None = None
 

@@ -15,7 +15,7 @@ from vaectl.base.errors import LossWarning, UsageError, VaectlError, warn
 from vaectl.base.prefetch import prefetch
 from vaectl.base.text import list_names
 from vaectl.images import codecs
-from vaectl.images.formats import HEIF_BRANDS, READABLE_FORMATS
+from vaectl.images.formats import READABLE_FORMATS, UNREADABLE_FORMATS
 from vaectl.io import files, npy, remote, streams, tables
 from vaectl.io.decoders import Decoder, LatentDecoder, Task
 from vaectl.io.files import PeekableReader
@@ -227,9 +227,9 @@ class Folder(Source):
                     found += 1
                     yield image_task(file.reader, file.path, decoder)
                 else:
-                    (unreadable if file.format in HEIF_BRANDS.values() else others).append(file.path)
+                    (unreadable if file.format in UNREADABLE_FORMATS else others).append(file.path)
         if unreadable:
-            ignored = f"ignored HEIC or AVIF, which vaectl does not read ({list_names(unreadable)})"
+            ignored = f"ignored {' or '.join(UNREADABLE_FORMATS)}, which vaectl does not read ({list_names(unreadable)})"
             warn(f"{self.path!r}: {ignored}: convert it to JPEG or PNG")
         if not found and not self.start and self.stop is None:
             raise no_images(self.path)

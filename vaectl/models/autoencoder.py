@@ -3,7 +3,7 @@
 from __future__ import annotations  # so that help() shows the names of types
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -20,7 +20,7 @@ from vaectl.base.shapes import Shape
 from vaectl.base.text import list_names
 from vaectl.datasets.named import find_sources
 from vaectl.images import resize
-from vaectl.images.noise import Expert, choose_expert
+from vaectl.images.noise import Expert, Noise, choose_expert
 from vaectl.io import files, inputs
 from vaectl.io.decoders import Decoder, ImageDecoder, PhotoDecoder
 from vaectl.io.records import Batch
@@ -181,16 +181,20 @@ class Autoencoder:
             stacks.append(self.reconstruct_batch(batch.arrays))
         return np.concatenate(stacks)
 
-    def reconstruct_batch(self, images: Array) -> Array:
-        """Reconstruct images that `read` gave, as `reconstruct`, without checking them again."""
+    def reconstruct_batch(self, images: Array, sigma: float | None = None) -> Array:
+        """Reconstruct images that `read` gave, as `reconstruct`, without checking them again.
+
+        The white noise of sigma, which chooses among weights, is estimated for each image if it is not known.
+        """
         if self.network.has_latent:
             return self.decode_batch(self.encode_batch(images))
-        return np.concatenate(
-            [
-                run_tiled(choose_expert(photos[0], self.decoder, self.experts), self.network.decoder, photos)
-                for photos in (images[:, np.newaxis] if self.experts else [images])
-            ]
-        )
+        if not self.experts:
+            return run_tiled(self.decoder, self.network.decoder, images)
+        stacks = []
+        for photo in images:
+            decoder = choose_expert(Noise(photo).white_sigma if sigma is None else sigma, self.decoder, self.experts)
+            stacks.append(run_tiled(decoder, self.network.decoder, photo[np.newaxis]))
+        return np.concatenate(stacks)
 
     def sample(
         self, count: int = 1, *, seed: int = 0, prior: str | None = None, temperature: float = 1.0, label: str | int | None = None
@@ -257,7 +261,7 @@ class Autoencoder:
         """
         checkpoint.save(fspath(path), self.checkpoint)
 
-    def export(self, path: str | PathLike[str], part: str = "autoencoder") -> None:
+    def export(self, path: str | PathLike[str], part: str = "autoencoder", *, sigma: float | None = None) -> None:
         """Write the model, or one half of it, as an ONNX file with the card in its metadata, under the key `vaectl`.
 
         Inputs and outputs are shaped as in the methods here; for a unet, images may have any size.
@@ -265,28 +269,36 @@ class Autoencoder:
         Args:
             part: "encoder", from `image` to `z`, or for a VAE to `mu` and `logvar`; "decoder", from `z` to `image`; or
                 "autoencoder", from `image` to the encoder's outputs and the `reconstruction` of z or mu.
+            sigma: as for `torch`.
 
         Raises:
-            UsageError: another part.
+            UsageError: another part, or a sigma for a model with one set of weights.
             VaectlError: a half of a unet, more than 2 GB of weights, no package onnx, or the file cannot be written.
         """
         from vaectl.models import onnx_export
 
         card = json.dumps(checkpoint.card_to_json(self.card), sort_keys=True)
-        data = onnx_export.encode_model(self.network, self.checkpoint.weights, part, {checkpoint.KEY: card})
+        data = onnx_export.encode_model(self.network, self._weights_for(sigma), part, {checkpoint.KEY: card})
         with files.open_output(fspath(path)) as stream:
             stream.write(data)
 
-    def torch(self) -> Modules:
+    def torch(self, *, sigma: float | None = None) -> Modules:
         """The encoder and the decoder as torch modules on the CPU, with copies of the weights, to be trained or built upon.
 
         The encoder takes images (N, H, W, C) to z (N, D), or for a VAE to mu and logvar side by side, (N, 2 D); the decoder takes
         z to images. For a unet, the encoder is None, and the decoder maps images to images, whose sides must be multiples of
         2 ** scales.
+
+        Args:
+            sigma: the strength of noise by which to choose from a model with several sets of weights, such as "photo"; None gives
+                the general ones, and a warning.
+
+        Raises:
+            UsageError: a sigma for a model with one set of weights.
         """
         from vaectl.models.torch_engine import build_modules
 
-        return build_modules(self.network, self.checkpoint.weights)
+        return build_modules(self.network, self._weights_for(sigma))
 
     def read(
         self, sources: Sequence[Source], *, invert: bool = False, skip_bad: bool | None = None, every: int = 1
@@ -330,6 +342,17 @@ class Autoencoder:
         """Raise a VaectlError if the model has no latent."""
         if not self.network.has_latent:
             raise VaectlError("this model, a unet, has no latent: use it to denoise, or train with --net mlp or conv")
+
+    def _weights_for(self, sigma: float | None) -> Mapping[str, Array]:
+        """The weights for photos with white noise of this strength; for None the general ones, with a warning if there are others."""
+        found, experts = self.checkpoint, self.checkpoint.experts
+        if sigma is None:
+            if experts:
+                warn(f"without the {found.describe_experts()}: choose some by sigma (--sigma), such as {experts[0].high:g}")
+            return found.weights
+        if not experts:
+            raise UsageError("this model has one set of weights for all images: leave out sigma")
+        return choose_expert(sigma, found.weights, ((expert, expert.weights) for expert in experts))
 
     def _encoded(self, images: Array) -> Array:
         """The encoder's output, (N, D) or (N, 2 D)."""

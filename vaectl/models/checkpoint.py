@@ -87,6 +87,11 @@ class Checkpoint:
     prior: Mixture | None = None
     experts: Sequence[Expert] = ()
 
+    def describe_experts(self) -> str:
+        """What its experts are for, in words."""
+        ranges = ", ".join(f"{expert.low:g} to {expert.high:g}" for expert in self.experts)
+        return f"other weights for photos with noise of sigma {ranges}"
+
 
 @dataclass(frozen=True)
 class PriorSpec:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from vaectl.base.arrays import Array, UInt8Array
 from vaectl.images.corruption import Corruption, apply_corruptions
-from vaectl.images.noise import Expert, choose_expert
+from vaectl.images.noise import Expert, Noise, choose_expert
 from vaectl.models.mixture import Mixture
 from vaectl.models.network import Network, half_weights, split_pairs
 from vaectl.models.tiling import run_tiled
@@ -118,7 +118,8 @@ class Evaluator:
     def denoised_logits(self, corrupted: Tensor) -> Iterator[Tensor]:
         """The logits of a network without a latent; with experts, of one photo after another."""
         for photos in corrupted.split(1) if self.experts else [corrupted]:
-            decoder = choose_expert(photos[0].cpu().numpy(), self.decoder, self.experts)
+            sigma = Noise(photos[0].cpu().numpy()).white_sigma if self.experts else 0.0
+            decoder = choose_expert(sigma, self.decoder, self.experts)
             yield run_tiled(decoder[:-1], self.network.decoder, photos)
 
     def batch_metrics(self, clean: Tensor, corrupted: Tensor, mu: Tensor, logvar: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -11,6 +11,7 @@ from vaectl.base.shapes import Shape
 from vaectl.datasets.load import Dataset
 from vaectl.datasets.preprocessing import Preprocessing
 from vaectl.images.corruption import Corruption, parse_corruptions
+from vaectl.images.fits import Fit
 from vaectl.io.inputs import read_image_file
 from vaectl.models import checkpoint, presets
 from vaectl.models.checkpoint import Checkpoint
@@ -18,7 +19,7 @@ from vaectl.models.network import Network, architecture, network_to_json
 from vaectl.training.distributed import World
 from vaectl.training.loader import TrainImages, make_dataset
 from vaectl.training.loop import resolve_dtype
-from vaectl.training.settings import Channels, Fit, Hyperparameters, LikelihoodName, NetworkSettings, TrainConfig, TrainSettings
+from vaectl.training.settings import Channels, Hyperparameters, LikelihoodName, NetworkSettings, TrainConfig, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,8 @@ def load_start(settings: TrainSettings) -> tuple[Checkpoint | None, TrainSetting
     path = str(settings.init_from)
     start = checkpoint.load(path)
     card, network = start.card, start.card.network
+    if start.experts:
+        warn(f"the training starts without the {start.describe_experts()}, and its result has none")
     if network.variational != settings.is_variational:
         raise UsageError(f"{path!r} is a {card.model}, whose encoder has other outputs: train {card.model} --from {path}")
     height, width, channels = network.image_shape

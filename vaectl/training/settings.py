@@ -12,6 +12,8 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_args
 
 from vaectl.base.errors import UsageError
+from vaectl.images.corruption import SPECS_HELP
+from vaectl.images.fits import Fit
 from vaectl.models.presets import MODELS
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ R = TypeVar("R")
 
 ModelName = Literal["ae", "dae", "vae"]
 Architecture = Literal["mlp", "conv", "unet"]
-Fit = Literal["crop", "pad", "stretch"]
 LikelihoodName = Literal["bernoulli", "gaussian"]
 Objective = Literal["elbo", "iwae"]
 Schedule = Literal["linear", "cosine"]
@@ -189,9 +190,7 @@ class Hyperparameters:
     corrupt: str | Sequence[str] | None = setting(
         None,
         "--corrupt",
-        help="Corrupt images before they are encoded: gaussian:0.25, poisson:30 (photons), mask:0.3, salt-pepper:0.1, blur:1.5 "
-        "(pixels), jpeg:30 (quality), watermark:logo.png or camera (noise and JPEG as of a phone); with a range "
-        "such as gaussian:0-0.2, each image gets a strength from it; repeatable (default: dae gaussian:0.25).",
+        help=f"Corrupt images before they are encoded: {SPECS_HELP} (default: dae gaussian:0.25).",
         metavar="SPEC",
         shell_type=list[str] | None,
     )
