@@ -189,7 +189,8 @@ class Autoencoder:
         if self.network.has_latent:
             return self.decode_batch(self.encode_batch(images))
         if not self.experts:
-            return run_tiled(self.decoder, self.network.decoder, images)
+            result: Array = run_tiled(self.decoder, self.network.decoder, images)
+            return result
         stacks = []
         for photo in images:
             decoder = choose_expert(Noise(photo).white_sigma if sigma is None else sigma, self.decoder, self.experts)
@@ -344,7 +345,7 @@ class Autoencoder:
             raise VaectlError("this model, a unet, has no latent: use it to denoise, or train with --net mlp or conv")
 
     def _weights_for(self, sigma: float | None) -> Mapping[str, Array]:
-        """The weights for photos with white noise of this strength; for None the general ones, with a warning if there are others."""
+        """The weights for photos with white noise of this strength; None is the general ones, with a warning if there are others."""
         found, experts = self.checkpoint, self.checkpoint.experts
         if sigma is None:
             if experts:
