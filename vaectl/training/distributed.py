@@ -97,11 +97,12 @@ class World:
             except VaectlError as error:
                 outcome = error
         found = self.gather(outcome)[self.rank - local_rank()]
-        dataset = found.open() if isinstance(found, StoredDataset) else None
-        self.gather(None)  # all have opened the files before the first process may close them
-        if dataset:
-            return dataset
-        raise found if isinstance(found, VaectlError) else VaectlError("no process of this machine has LOCAL_RANK 0")
+        try:
+            if isinstance(found, StoredDataset):
+                return found.open()
+            raise found or VaectlError("no process of this machine has LOCAL_RANK 0")
+        finally:
+            self.gather(None)  # all have opened the files, or failed, before the first process may close them
 
     def noise_seed(self, seed: int, step: int) -> int:
         """The seed of this process's noise in a step, so that the first one's state is enough to resume all."""
@@ -115,7 +116,7 @@ class World:
     def failing_together(self) -> Iterator[None]:
         """A block that succeeds in all processes or in none: the first process raises the first error of any.
 
-        Within the block, processes must not wait for each other, because one of them may fail before.
+        Within the block, processes must not wait for each other once one of them may have failed: only `read_once` may begin it.
 
         Raises:
             VaectlError: that of the first process which has one.
