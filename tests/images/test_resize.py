@@ -1,8 +1,11 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from vaectl.base.errors import VaectlError
 from vaectl.images import resize
+from vaectl.images.fits import FITS, Fit
 
 
 def test_arrays_of_images_may_be_single_flat_or_without_channels() -> None:
@@ -29,3 +32,7 @@ def test_pixels_out_of_range_are_refused_with_their_index(value: float) -> None:
     array[1, 0, 1, 0] = value
     with pytest.raises(VaectlError, match=r"x: 1 pixels are not in \[0, 1\], the first at \[8, 0, 1, 0\]"):
         resize.to_pixels(array, "x", 7)
+
+
+def test_every_fit_that_can_be_named_is_in_the_table() -> None:
+    assert get_args(Fit) == tuple(FITS)

@@ -299,7 +299,9 @@ def encode_animation(frames: Array, format: str, fps: float) -> bytes:
         VaectlError: the frames are too large for the format.
     """
     first, *others = map(to_pil, frames)
-    timing = {"save_all": True, "append_images": others, "duration": round(1000 / fps), "loop": 0}
+    timing: dict[str, Any] = {"save_all": True, "append_images": others, "duration": round(1000 / fps), "loop": 0}
+    if format == "gif":
+        timing["disposal"] = 1  # each frame stays until the next covers it
     return save_image(first, format, **timing, **BY_NAME[format].save_options)
 
 

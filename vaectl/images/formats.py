@@ -64,7 +64,7 @@ FORMATS = (
         save_options={"lossless": True},
     ),
     ImageFormat("tif", "TIFF", "TIFF", (".tif", ".tiff"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), is_still=True, bits=16),
-    ImageFormat("gif", "GIF", "GIF", (".gif",), (b"GIF87a", b"GIF89a"), is_animated=True, save_options={"disposal": 1}),
+    ImageFormat("gif", "GIF", "GIF", (".gif",), (b"GIF87a", b"GIF89a"), is_animated=True),
     ImageFormat("apng", "APNG", "PNG", (".apng",), is_animated=True),  # read as PNG
     ImageFormat("bmp", "BMP", "BMP", (".bmp",), (b"BM",)),
     # What phones write, and vaectl does not read.

@@ -345,7 +345,7 @@ class Autoencoder:
             raise VaectlError("this model, a unet, has no latent: use it to denoise, or train with --net mlp or conv")
 
     def _weights_for(self, sigma: float | None) -> Mapping[str, Array]:
-        """The weights for photos with white noise of this strength; None is the general ones, with a warning if there are others."""
+        """The weights for photos with white noise of this strength; None is the general ones, and a warning of others."""
         found, experts = self.checkpoint, self.checkpoint.experts
         if sigma is None:
             if experts:
