@@ -131,7 +131,7 @@ def test_a_metric_without_those_beside_it_has_a_panel(epochs: object, run: Call,
 
 def test_a_checkpoint_without_epochs_is_named(run: Call, vae: Path, tmp_path: Path) -> None:
     write_tiny_checkpoint(tmp_path / "tiny.safetensors")
-    words = "'tiny.safetensors' records no epochs of a training: give a checkpoint that vaectl train wrote"
+    words = "'tiny.safetensors' has no training epochs: give a checkpoint that vaectl train wrote"
     one_line(run("curves", vae, "tiny.safetensors", code=1), words)
     edit_safetensors(tmp_path / "tiny.safetensors", lambda card, header: card.update(epochs=[{}]), source=vae)
     one_line(run("curves", "tiny.safetensors", code=1), words)

@@ -71,7 +71,7 @@ def test_an_input_without_proper_latents_is_named(run: Call, vae: Path, tmp_path
         "mnist:17": "mnist-test-00017 is an image: latents (NPY or CSV) are expected: run vaectl encode",
         "wide.npy": "is an array of shape (2, 5): latents of shape (N, 2) are expected",
         "nan.npy": "1 values are NaN or infinite, the first at [1, 1]",
-        "words.npy": "numbers are expected",
+        "words.npy": "expected numbers",
         "none.npy": "no such file",
     }.items():
         one_line(run("decode", name, "-c", vae, code=1), words)

@@ -126,7 +126,10 @@ def test_a_folder_keeps_its_formats_names_and_metadata(run: Call, tmp_path: Path
     assert round(written["sub/d.tiff"].info["dpi"][0]) == round(written["a.PNG"].info["dpi"][0]) == 240
     assert written["b.jpeg"].info["comment"] == b"me"
     result = run("denoise", "in/a.PNG", "in/b.jpeg", "-o", "sheet.jpg", "-c", FIXTURES / "unet.safetensors")
-    assert b"2 images become one, without their metadata: a folder, as in -o out/, keeps them apart\n" in result.stderr
+    assert (
+        b"2 images become one sheet without their metadata: write to a folder, as in -o out/, to keep them separate\n"
+        in result.stderr
+    )
     run("denoise", "in/b.jpeg", "-o", "b.tif", "-c", FIXTURES / "unet.safetensors")
     assert Image.open(tmp_path / "b.tif").info["dpi"] == (240, 240)
 
@@ -239,6 +242,8 @@ def test_photos_noisier_than_what_was_learned_are_named(run: Call, tmp_path: Pat
     write_photo(tmp_path / "in" / "d.png", 0)
     lines = run("denoise", "in", "-o", "out/", "-c", unet).stderr.decode().splitlines()
     assert len(lines) == 2
-    assert "'a.png' (and 1 more) has noise of about 0.2" in lines[0] and "more than the 0.1 this model learned" in lines[0]
+    assert (
+        "'a.png' (and 1 more) has noise of about 0.2" in lines[0] and "above the 0.1 that this model was trained on" in lines[0]
+    )
     assert "'d.png' has noise of about" in lines[1] and "use -c photo" in lines[1]
     assert not run("denoise", "in/b.png", "-o", "b.png", "-c", unet).stderr

@@ -45,7 +45,7 @@ def test_a_data_set_by_name_stands_for_its_images(run: Call, vae: Path, digits: 
     np.testing.assert_allclose(whole[:64], expected, atol=1e-5)
     table = run("encode", "mnist:test:3", "mnist:train:0", "-c", vae, "--format", "csv").stdout.decode().splitlines()
     assert [line.split(",")[:2] for line in table] == [["name", "label"], ["mnist-test-00003", "0"], ["mnist-train-00000", "5"]]
-    one_line(run("encode", "mnist:10000", "-c", vae, code=1), "mnist:test has 10000 images", "there is no 10000")
+    one_line(run("encode", "mnist:10000", "-c", vae, code=1), "mnist:test has 10000 images", "image 10000 does not exist")
 
 
 def test_a_file_wins_over_a_data_set_of_the_same_name(run: Call, vae: Path, tmp_path: Path, digits: NDArray[np.uint8]) -> None:

@@ -190,7 +190,10 @@ def test_data_that_do_not_exist_or_are_not_images_are_an_error(run: Call, vae: P
 
 def test_learned_data_that_are_gone_are_named(run: Call, learned: Path, tmp_path: Path) -> None:
     learned.rename(tmp_path / "moved")
-    one_line(run("evaluate", code=1), "the model was trained on 'learned', which is not here: give other images, with --data")
+    one_line(
+        run("evaluate", code=1),
+        "the model was trained on 'learned', which is not on this machine: give other images, with --data",
+    )
 
 
 def test_images_skipped_in_training_are_skipped_in_evaluation(run: Call, tmp_path: Path, digits: NDArray[np.uint8]) -> None:

@@ -50,7 +50,7 @@ def test_the_shards_of_a_denoised_folder_are_the_folder(inputs: list[str], dae: 
     run("denoise", "digits", "-c", dae, "-o", "whole/")
     parts, whole = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("parts", "whole"))
     assert parts == whole and len(whole) == 5
-    one_line(run("denoise", "digits", "-c", dae, "--shard", "1/2", "-o", "x.png", code=2), "--shard is for a folder")
+    one_line(run("denoise", "digits", "-c", dae, "--shard", "1/2", "-o", "x.png", code=2), "--shard needs an output folder")
 
 
 def test_the_shards_of_an_evaluation_cover_each_image_once(inputs: list[str], vae: Path, run: Call) -> None:
@@ -68,5 +68,5 @@ def test_the_shards_of_an_evaluation_cover_each_image_once(inputs: list[str], va
 def test_what_cannot_be_divided_is_told_in_words(inputs: list[str], vae: Path, run: Call) -> None:
     for text in ("3/2", "0/2", "1", "a/b", "1/0", "-1/2"):
         one_line(run("encode", "digits", "-c", vae, "--shard", text, code=2), "as in --shard 2/8")
-    one_line(run("encode", "digits", "-c", vae, "--shard", "2/9", code=1), "5 images do not make 9 shards: use fewer")
+    one_line(run("encode", "digits", "-c", vae, "--shard", "2/9", code=1), "5 images cannot be divided into 9 shards: use fewer")
     one_line(run("encode", "-", "-c", vae, "--shard", "1/2", input=b"", code=1), "stdin cannot be divided")

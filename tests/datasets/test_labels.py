@@ -30,7 +30,7 @@ def test_an_npz_file_has_those_of_y_train(labels: np.ndarray, tmp_path: Path) ->
 
 def test_labels_that_do_not_fit_are_refused_or_ignored(tmp_path: Path) -> None:
     np.savez(tmp_path / "short.npz", x_train=IMAGES, y_train=np.arange(29))
-    with pytest.raises(VaectlError, match="y_train does not have one label for each image"):
+    with pytest.raises(VaectlError, match="y_train does not have one label per image"):
         load_dataset(tmp_path / "short.npz")
     for labels in (np.eye(30), np.linspace(0, 1, 30), np.zeros(30, int), np.array([None] * 30), np.zeros(30, "U0")):
         np.savez(tmp_path / "x.npz", x_train=IMAGES, y_train=labels)

@@ -54,8 +54,8 @@ def test_a_single_image_is_both_trained_and_evaluated_on(tmp_path: Path) -> None
         ({"x_train": np.zeros((0, 4, 4), np.uint8)}, "is an array of"),
         ({"x_train": np.full((3, 4, 4), 200.0)}, r"not in \[0, 1\], the first at \[0, 0, 0, 0\]"),
         ({"x_train": np.full((3, 4, 4), np.nan)}, "not in"),
-        ({"x_train": np.zeros((3, 4, 4), np.uint8), "x_test": np.zeros((3, 5, 4), np.uint8)}, "make them one size"),
-        ({"x_train": np.array([{}])}, "type object: numbers are expected"),
+        ({"x_train": np.zeros((3, 4, 4), np.uint8), "x_test": np.zeros((3, 5, 4), np.uint8)}, "resize them to the same size"),
+        ({"x_train": np.array([{}])}, "type object: expected numbers"),
     ],
 )
 def test_arrays_that_are_not_images_are_refused(arrays: dict[str, NDArray[Any]], words: str, tmp_path: Path) -> None:

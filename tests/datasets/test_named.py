@@ -69,7 +69,7 @@ def test_the_training_split_is_counted_without_reading_it() -> None:
 
 @pytest.mark.parametrize("reference", ["mnist:10000", "mnist:test:10000", "mnist:train:60000", "mnist:999999999"])
 def test_an_index_out_of_range_is_refused(reference: str) -> None:
-    with pytest.raises(VaectlError, match=r"mnist:(test|train) has \d0000 images, counted from 0: there is no \d+"):
+    with pytest.raises(VaectlError, match=r"mnist:(test|train) has \d0000 images, counted from 0: image \d+ does not exist"):
         read(reference)
 
 
@@ -100,7 +100,7 @@ def test_images_of_a_downloaded_data_set_are_referred_to_by_name(tmp_path: Path,
     assert (open_source("fashion-mnist").count(), open_source("fashion-mnist:train").count()) == (2, 9)
     (image,) = read("fashion-mnist:train:4")
     np.testing.assert_allclose(image.array[..., 0], images[4] / 255, atol=1e-6)
-    with pytest.raises(VaectlError, match="fashion-mnist:test has 2 images, counted from 0: there is no 2"):
+    with pytest.raises(VaectlError, match="fashion-mnist:test has 2 images, counted from 0: image 2 does not exist"):
         read("fashion-mnist:2")
 
 
@@ -110,7 +110,9 @@ def test_commands_read_data_sets_by_name(run: Call, vae: Path, tmp_path: Path) -
         assert np.load(tmp_path / "z.npy").shape == (rows, 2)
     result = run("encode", "mnist:3", "mnist:train:5", "-c", vae, "--format", "csv")
     assert [line.split(b",")[0] for line in result.stdout.splitlines()] == [b"name", b"mnist-test-00003", b"mnist-train-00005"]
-    one_line(run("encode", "mnist:10000", "-c", vae, code=1), "mnist:test has 10000 images, counted from 0: there is no 10000")
+    one_line(
+        run("encode", "mnist:10000", "-c", vae, code=1), "mnist:test has 10000 images, counted from 0: image 10000 does not exist"
+    )
 
 
 def test_a_wrong_split_and_a_misspelt_name_get_a_hint() -> None:

@@ -87,9 +87,9 @@ def test_tables_that_are_there_are_kept_and_the_others_made(vae: Path, run: Call
     after = {part: part.stat().st_mtime_ns for part in parts}
     assert [part for part in parts if before[part] != after[part]] == [parts[1]]
     result = run("encode", "mnist:test", "-c", vae, "--ray", "local", "-o", "latents/", code=1)
-    one_line(result, "'latents/' holds tables of a run with other inputs", "name another folder, or remove it")
+    one_line(result, "'latents/' has tables of a run with different inputs", "name another folder, or remove this one")
     result = run("encode", "mnist:test", "mnist:train:7", "-c", vae, "--ray", "local", "-o", "latents")
-    one_line(result, "'latents' holds 3 of 3 tables already: all done")
+    one_line(result, "'latents' already has 3 of 3 tables: all done")
 
 
 def test_images_that_cannot_be_read_are_listed(vae: Path, digits: NDArray[np.uint8], tmp_path: Path) -> None:

@@ -305,7 +305,7 @@ def test_a_prior_that_is_asked_for_in_vain_is_named(fails: Fails, tiny: Path, tm
     fails(
         "sample", "--label", "up", "-c", "m.safetensors", code=2, words=("knows no label 'up': its labels are 'left', 'right'",)
     )
-    fails("sample", "--label", "left", "--prior", "normal", "-c", "m.safetensors", code=2, words=("labels are for the learned",))
+    fails("sample", "--label", "left", "--prior", "normal", "-c", "m.safetensors", code=2, words=("labels need the learned",))
 
 
 def test_a_newer_format_asks_for_an_upgrade(tiny: Path, fails: Fails) -> None:

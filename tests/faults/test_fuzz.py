@@ -18,7 +18,7 @@ MAX_MESSAGE_CHARACTERS = 2000
 LIMITS = {"memory": 4 << 30, "cpu_seconds": 3 * MAX_CPU_SECONDS, "timeout": 600}
 WARNING = re.compile(
     r": (what follows in it is )?skipped$|: skipped \d+ images?|: only (its first frame|the first) is read$"
-    r"|images become one, without |: ignored (\d+ files?|HEIC or AVIF)|this model learned: "
+    r"|images become one sheet without |: ignored (\d+ files?|HEIC or AVIF)|that this model was trained on: "
 )
 
 READ_IMAGES = (
@@ -73,7 +73,7 @@ def check(result: MeasuredResult, names: Sequence[str]) -> None:
     # What was read before the loss is written, and the exit code tells of it.
     assert len(errors) == bool(result.returncode) or (lost and not errors and result.returncode == 1), message
     assert not errors or not result.stdout
-    assert result.returncode != 1 or any(name in (errors or lost)[0] for name in names), message
+    assert result.returncode != 1 or any(name in (errors or lost)[0] for name in (*names, "this model")), message
     assert result.memory_bytes <= MAX_MEMORY_BYTES, f"{result.memory_bytes >> 20} MB"
     assert result.cpu_seconds <= MAX_CPU_SECONDS, f"{result.cpu_seconds:.0f} s of CPU time"
 

@@ -47,7 +47,7 @@ def test_a_faulty_table_is_refused_with_its_line(text: str, fails: Fails, tiny: 
 
 @pytest.mark.parametrize("data", [b"x" * (40 << 20), b'"x\n",' * (8 << 20)], ids=["a field", "fields"])
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(data: bytes, fails: Fails, tiny: Path) -> None:
-    words = ("stdin line 2 has more than 4 MB: is it a CSV table?",)
+    words = ("stdin line 2 is longer than 4 MB: is this a CSV table?",)
     fails("decode", "-c", tiny, input=b"name,z0\n" + data, words=words)
 
 
@@ -59,7 +59,9 @@ def test_a_table_is_not_an_image(command: str, fails: Fails, dae: Path) -> None:
 @pytest.mark.parametrize("name", ["../a", "a/../../b", "/etc/a", "..", "a\0b", "a\0/../.."])
 def test_a_name_that_leads_out_of_the_folder_is_refused(name: str, run: Call, fails: Fails, tiny: Path, tmp_path: Path) -> None:
     table = f"name,z0\n{name},1\n".encode()
-    fails("decode", "-c", tiny, "-o", "out/", input=table, words=(f"{name!r} is no name within 'out/'", "number the files"))
+    fails(
+        "decode", "-c", tiny, "-o", "out/", input=table, words=(f"{name!r} is not a file name within 'out/'", "number the files")
+    )
     run("decode", "-c", tiny, "-o", "image-%03d.png", input=table)
     assert (tmp_path / "image-000.png").exists()
 

@@ -187,7 +187,7 @@ def test_a_probability_leaves_other_images_as_they_are() -> None:
         ("mask:0", "a number up to 1, as in mask:0.3"),
         ("mask:300", "a number up to 1"),
         ("salt-pepper:1.5", "a number up to 1"),
-        ("gaussian:0.3-0.1", "upside down: use gaussian:0.1-0.3"),
+        ("gaussian:0.3-0.1", "has its limits swapped: use gaussian:0.1-0.3"),
         ("gaussian:0-25", "25 of 255 is gaussian:0.098"),
         ("jpeg:0", "1 to 100, as in jpeg:30"),
         ("jpeg:101", "1 to 100"),

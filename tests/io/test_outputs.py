@@ -118,7 +118,7 @@ def test_the_format_is_the_given_one_or_that_of_the_suffix_or_the_default(
 
 def test_a_name_without_a_suffix_is_a_file_and_a_warning_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.warns(VaectlWarning, match="'clean' will be one png file; clean/ would be a folder"):
+    with pytest.warns(VaectlWarning, match="'clean' will be written as one png file; clean/ would be a folder"):
         parse_destination("clean", None, formats.IMAGE_FORMATS)
 
 
@@ -127,7 +127,7 @@ def test_a_destination_that_cannot_be_written_is_refused_before_any_work(tmp_pat
         parse_destination("z.txt", None, outputs.LATENT_FORMATS)
     with pytest.raises(UsageError, match="writes png, jpg, webp, tif, gif, apng"):
         parse_destination("z.npy", None, formats.IMAGE_FORMATS)
-    with pytest.raises(UsageError, match="is a folder, but npy goes into one file"):
+    with pytest.raises(UsageError, match="is a folder, but npy is one file"):
         parse_destination(str(tmp_path), None, outputs.LATENT_FORMATS)
     with pytest.raises(VaectlError, match="create it first"):
         parse_destination("none/z.npy", None, outputs.LATENT_FORMATS)
@@ -138,7 +138,7 @@ def test_keeping_formats_needs_a_folder_and_no_format(
     output: str | None, format: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="--keep-format is for a folder"):
+    with pytest.raises(UsageError, match="--keep-format needs an output folder"):
         parse_destination(output, format, formats.IMAGE_FORMATS, keep_format=True)
 
 

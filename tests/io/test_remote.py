@@ -137,8 +137,8 @@ def test_missing_credentials_are_told_in_a_line(s3: dict[str, str], vae: Path, r
 
 def test_where_nothing_can_be_written_is_told_before_a_training(s3: dict[str, str], run: Call, tmp_path: Path) -> None:
     for url, words in (
-        ("s3://nobucket/m.safetensors", "'s3://nobucket/m.safetensors': there is no bucket 'nobucket': check the URL"),
-        ("http://127.0.0.1:1/m.safetensors", "cannot be written: http is for reading: give a file"),
+        ("s3://nobucket/m.safetensors", "'s3://nobucket/m.safetensors': bucket 'nobucket' does not exist: check the URL"),
+        ("http://127.0.0.1:1/m.safetensors", "cannot be written: http is read-only: give a file"),
     ):
         result = run("train", "ae", "--epochs", 1, "-o", url, code=1, **s3)
         one_line(result, words)

@@ -150,5 +150,5 @@ def test_an_image_without_content_is_told_and_not_left_out(
 
 
 def test_a_folder_of_tar_files_is_told_how_to_name_them(shards: list[str], run: Call, tmp_path: Path) -> None:
-    found = "contains no images, but tar files ('00.tar', '01.tar', '02.tar'): name them, as in"
+    found = "contains tar files but no images ('00.tar', '01.tar', '02.tar'): name them, as in"
     one_line(run("train", "vae", "--data", ".", code=1), found, "{0000..0127}.tar'")

@@ -326,5 +326,5 @@ def test_the_state_of_another_network_is_refused(bars: NDArray[np.uint8]) -> Non
     states: list[TrainState] = []
     fit(bars, CONFIG, on_step=lambda trainer: states.append(trainer.state_dict()))
     smaller = dataclasses.replace(states[0], tensors=states[0].tensors | {"weights": np.zeros(3, np.float32)})
-    with pytest.raises(VaectlError, match=r"of another network \(3 weights, not \d+\): start over with --force"):
+    with pytest.raises(VaectlError, match=r"to another network \(3 weights, not \d+\): start over with --force"):
         fit(bars, CONFIG, state=smaller)

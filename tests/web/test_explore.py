@@ -379,7 +379,7 @@ def test_a_model_without_latent_takes_no_images(run: Call) -> None:
 
 def test_a_sample_of_many_images_is_taken_and_said(run: Call, vae: Path, tmp_path: Path) -> None:
     result = run("explore", "mnist:test", "-n", 40, "-c", vae, "-o", "latent.html")
-    one_line(result, "showing 40 of 10,000 images: choose how many with --count")
+    one_line(result, "showing 40 of 10,000 images: use --count to change the number")
     images = content(tmp_path / "latent.html")["images"]
     assert isinstance(images, dict)
     assert images["names"][:2] == ["mnist-test-00000", "mnist-test-00250"] and len(images["names"]) == 40
@@ -391,7 +391,7 @@ def test_a_stream_of_unknown_length_gives_its_first_images(
 ) -> None:
     stream = b"".join(write_png(tmp_path / f"{index}.png", digits[index]).read_bytes() for index in range(5))
     result = run("explore", "-", "-n", 3, "-c", vae, input=stream)
-    assert b"showing the first 3 images: choose how many with --count" in result.stderr
+    assert b"showing the first 3 images: use --count to change the number" in result.stderr
     (tmp_path / "piped.html").write_bytes(result.stdout)
     images = content(tmp_path / "piped.html")["images"]
     assert isinstance(images, dict) and len(images["names"]) == 3
@@ -421,7 +421,7 @@ def test_without_images_those_that_the_model_was_tested_on_are_shown(run: Call, 
 def test_data_that_are_gone_and_other_suffixes_are_told_in_words(run: Call, vae: Path, tmp_path: Path) -> None:
     edit_safetensors(tmp_path / "x.safetensors", lambda card, header: card["data"].update(name="gone.npz"), source=vae)
     result = run("explore", "-c", "x.safetensors", "-o", "x.html", code=1)
-    one_line(result, "'gone.npz', which is not here: give IMAGES, or --count 0")
+    one_line(result, "'gone.npz', which is not on this machine: give IMAGES, or --count 0")
     one_line(run("explore", "mnist:0", "-c", vae, "-o", "x.png", code=2), "this command writes html: change the suffix of -o")
 
 

@@ -22,9 +22,7 @@ DEFAULT = "photo"
 COMPARE = typer.Option(
     "--compare", help="Put each image above its result; with --corrupt, the clean, the corrupted and the denoised one."
 )
-STRENGTH = typer.Option(
-    "--strength", min=0, max=1, metavar="X", help="How much of the noise is removed: 0.7 leaves some grain in photos."
-)
+STRENGTH = typer.Option("--strength", min=0, max=1, metavar="X", help="How much of the noise to remove: 0.7 leaves some grain.")
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def denoise(
     layout: options.LayoutOptions,
     quiet: options.Quiet = False,
 ) -> None:
-    """Without a trained denoiser in this folder, photo is used, which is ready-made. It takes photos of any size, as every unet
+    """Without a trained denoiser in this folder, the ready-made photo is used. Like every unet, it takes photos of any size
     does, and keeps their alpha, 16 bits, color profile, EXIF, XMP and resolution. Other networks resize images to the size they
     were trained on.
 
@@ -74,7 +72,7 @@ def denoise(
     part = parse_shard(shard) if shard else None
     destination = parse_destination(output, format, IMAGE_FORMATS, animate=layout.animate, keep_format=keep_format)
     if part and not destination.is_folder:
-        raise UsageError("--shard is for a folder of results: use it as in --shard 2/8 -o clean/")
+        raise UsageError("--shard needs an output folder, as in --shard 2/8 -o clean/")
     if destination.is_folder:
         check_originals_stay(inputs or [], destination)
     model = load_denoiser(model_options)
@@ -99,7 +97,7 @@ def denoise(
 
 
 def check_originals_stay(paths: Sequence[str], destination: "Destination") -> None:
-    """Raise a UsageError if photos would be replaced, or joined, by what is made of them."""
+    """Raise a UsageError if the output folder holds the originals."""
     for path in filter(os.path.exists, paths):
         is_folder, suffix = os.path.isdir(path), os.path.splitext(path)[1].lower()
         folder = path if is_folder else os.path.dirname(path) or os.curdir
@@ -119,7 +117,7 @@ def load_denoiser(given: options.ModelOptions) -> "Autoencoder":
     path, device = given.checkpoint, given.device
     chosen = options.find_checkpoint(path, preferred="dae", pretrained=DEFAULT)
     model = autoencoder.load(chosen, device)
-    if not path and not model.card.denoises:  # here are other models only
+    if not path and not model.card.denoises:  # this folder has only other models
         chosen, model = DEFAULT, autoencoder.load(DEFAULT, device)
     if not model.card.denoises:
         what = f"{chosen!r}, a {model.card.model}, was trained on clean images"
@@ -132,7 +130,7 @@ def load_denoiser(given: options.ModelOptions) -> "Autoencoder":
 
 
 class NoiseMonitor:
-    """Tells which photos are noisier, or much less noisy, than what a model learned to denoise."""
+    """Finds photos whose noise is outside the range that a model was trained on."""
 
     def __init__(self, model: "Autoencoder") -> None:
         from vaectl.images.corruption import noise_range
@@ -159,10 +157,10 @@ class NoiseMonitor:
     def warn(self) -> None:
         """Warn of them, in a line for each kind."""
         if self.learned and self.noisy:
-            warn(f"{describe(self.noisy)}, more than the {self.learned.high:.2g} this model learned: some of it stays")
+            warn(f"{describe(self.noisy)}, above the {self.learned.high:.2g} that this model was trained on: some will remain")
         if self.learned and self.clean:
-            advice = "it smooths what is there: use -c photo, or train with a range (--corrupt gaussian:0-0.2)"
-            warn(f"{describe(self.clean)}, less than the {self.learned.low:.2g} this model learned: {advice}")
+            advice = "it will smooth details: use -c photo, or train with a range (--corrupt gaussian:0-0.2)"
+            warn(f"{describe(self.clean)}, below the {self.learned.low:.2g} that this model was trained on: {advice}")
 
 
 def describe(found: list[tuple[str, float]]) -> str:

@@ -27,8 +27,8 @@ def encode(
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Writes one latent per image. Images are turned upright, transparency becomes black, and size and channels become those of
-    the model.
+    """Writes one latent per image. Images are turned upright, put on black if transparent, and converted to the size and channels
+    of the model.
 
     \b
       vaectl encode img.png > z.npy
@@ -46,9 +46,9 @@ def encode(
 
     if ray:
         if shard or sample or format:
-            raise UsageError("--ray goes without --shard, --sample and --format: use it as in --ray local -o latents/")
+            raise UsageError("--ray does not work with --shard, --sample or --format: use it as in --ray local -o latents/")
         if not output or output == files.STDOUT or os.path.splitext(output)[1]:
-            raise UsageError("--ray writes a folder of tables: name it, as in --ray local -o latents/")
+            raise UsageError("--ray writes a folder of tables: name one, as in --ray local -o latents/")
         files.check_folder_writable(output)
         encode_on_ray(ray, inputs or [], output, reading, model_options, quiet)
         return

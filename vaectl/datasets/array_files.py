@@ -78,7 +78,7 @@ def pair_arrays(clean: Sequence[ArrayImages], noisy: Sequence[ArrayImages]) -> l
     for one, other in zip(clean, noisy, strict=True):
         found, expected = (part.images[0].shape for part in (other, one))
         if found != expected:
-            raise VaectlError(f"data: clean images are {expected}, noisy ones {found}: make them one size")
+            raise VaectlError(f"data: clean images are {expected}, noisy ones {found}: resize them to the same size")
         pairs.append(ArrayImages(np.concatenate([one.images, other.images], axis=3), one.split))
     return pairs
 
@@ -140,7 +140,9 @@ def join_pairs(clean: Iterable[Sample], noisy: Iterable[UInt8Array], name: str) 
     """Each clean image and its noisy partner as one image, (H, W, 2 C)."""
     for sample, partner in zip(clean, noisy, strict=True):
         if sample.array.shape != partner.shape:
-            raise VaectlError(f"{name}: clean images are {sample.array.shape}, noisy ones {partner.shape}: make them one size")
+            raise VaectlError(
+                f"{name}: clean images are {sample.array.shape}, noisy ones {partner.shape}: resize them to the same size"
+            )
         yield sample._replace(array=np.concatenate([sample.array, partner], axis=2))
 
 
@@ -157,7 +159,9 @@ def archive_samples(archive: npy.Archive, paired: bool) -> Iterator[Sample]:
     else:
         test_shape, test = npy_images(archive.open("x_test"))
         if test_shape != shape:
-            raise VaectlError(f"{archive.name}: images of x_train are {shape}, of x_test {test_shape}: make them one size")
+            raise VaectlError(
+                f"{archive.name}: images of x_train are {shape}, of x_test {test_shape}: resize them to the same size"
+            )
         clean = {
             "x_train": (Sample("", image, label, "train") for image, label in labeled),
             "x_test": (Sample("", image, label, "test") for image, label in with_labels(archive, test, "y_test")),
@@ -191,7 +195,7 @@ def with_labels(archive: npy.Archive, stack: Iterable[UInt8Array], name: str) ->
     try:
         yield from zip(stack, labels, strict=True)
     except ValueError as error:
-        raise VaectlError(f"{reader.name} does not have one label for each image: complete it, or leave it out") from error
+        raise VaectlError(f"{reader.name} does not have one label per image: complete it, or leave it out") from error
 
 
 def npy_images(reader: files.PeekableReader) -> tuple[Shape, Iterator[UInt8Array]]:
@@ -205,7 +209,7 @@ def npy_images(reader: files.PeekableReader) -> tuple[Shape, Iterator[UInt8Array
     def read(header: npy.Header) -> Iterator[UInt8Array]:
         start, full = 0, stack_shape(header.shape, reader.name)
         if full[1:] != shape[1:]:
-            raise VaectlError(f"{reader.name} holds images of {shape[1:]} and of {full[1:]}: make them one size")
+            raise VaectlError(f"{reader.name} holds images of {shape[1:]} and of {full[1:]}: resize them to the same size")
         for block in npy.read_blocks(reader, header, full):
             yield from resize.to_uint8(block, reader.name, start)
             start += len(block)

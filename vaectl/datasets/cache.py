@@ -16,7 +16,7 @@ OPEN_FILES = "/proc/self/fd"  # where Linux has a path for each open file, with 
 
 
 class DiskCache:
-    """A temporary file of images without a name; the system keeps in memory what fits.
+    """An unnamed temporary file of images; the system caches what fits in memory.
 
     It is gone when the last process that has it open ends. Another process of this machine that unpickles it opens the same file.
     """
@@ -69,7 +69,7 @@ class DiskCache:
             if "stream" not in vars(self):
                 self.stream = open(self.path, "rb")  # noqa: SIM115 - open as long as the cache
             self.stream.flush()
-            # Copied on write: nobody writes, but torch only takes writable arrays.
+            # Copy-on-write: nothing writes to it, but torch accepts only writable arrays.
             self.mapping = mmap(self.stream.fileno(), 0, access=ACCESS_COPY)
         return np.frombuffer(self.mapping, np.uint8)
 

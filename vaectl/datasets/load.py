@@ -84,11 +84,11 @@ class Dataset:
 
 
 def check_learned_data(name: str, advice: str) -> None:
-    """Raise a VaectlError, with `advice`, if the data that a model was trained on are not here."""
+    """Raise a VaectlError, with `advice`, if the training data of a model are not on this machine."""
     if name == IN_MEMORY:
         raise VaectlError("the model was trained on arrays in memory", advice)
     if name.partition(":")[0] not in NAMES and not (remote.is_url(name) or is_tar(name) or os.path.exists(name)):
-        raise VaectlError(f"the model was trained on {name!r}, which is not here", advice)
+        raise VaectlError(f"the model was trained on {name!r}, which is not on this machine", advice)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class DatasetImages(Source):
         """
         index = self.index
         if index is not None and index >= (total := self.total()):
-            raise VaectlError(f"{self.name}:{self.split} has {total} images, counted from 0: there is no {index}")
+            raise VaectlError(f"{self.name}:{self.split} has {total} images, counted from 0: image {index} does not exist")
         if self.name != BUNDLED:
             images = self.torchvision_split
             for item in (images[number] for number in self.numbers()):
@@ -93,7 +93,7 @@ class DatasetImages(Source):
 
 
 def label_of(target: Any, images: Any) -> str | None:
-    """The label that a target of torchvision stands for, by its name if it has one; None if it is none."""
+    """The label of a torchvision target, by name if it has one; None if the target is not a class."""
     if not isinstance(target, int):
         return None
     names = getattr(images, "classes", None) or []
@@ -116,7 +116,7 @@ def open_bundled(kind: str, split: str) -> Iterator[tuple[npy.Header, files.Peek
 
 
 def open_sources(paths: Sequence[str], expected: str, shard: Shard | None = None) -> list[Source]:
-    """What a command's arguments stand for, or a shard of it; without any, stdin, of which `expected` is what it should hold.
+    """The sources that arguments name, or a shard of them; without arguments, stdin. Errors say what is `expected`.
 
     Raises:
         UsageError: no arguments, and stdin is a terminal.

@@ -59,7 +59,7 @@ def match_pairs(clean: Folder, noisy: Folder, policy: SkipPolicy) -> Pairs:
     for folder, here, others in ((noisy, noisies, cleans), (clean, cleans, noisies)):
         alone = [path for stem, (path, _) in others.items() if stem not in here]
         if alone:
-            error = VaectlError(f"{folder.path!r} has no partner for {list_names(alone)}", "add it, of the same name")
+            error = VaectlError(f"{folder.path!r} has no partner for {list_names(alone)}", "add files of the same names")
             policy.handle(error, len(alone))
     paths, sizes, most_channels = [], Counter[tuple[int, int]](), 1
     for stem, (path, (height, width, channels)) in cleans.items():
@@ -74,7 +74,7 @@ def match_pairs(clean: Folder, noisy: Folder, policy: SkipPolicy) -> Pairs:
         sizes[height, width] += 1
         most_channels = max(most_channels, channels, size[2])
     if not paths:
-        raise VaectlError(f"{clean.path!r} and {noisy.path!r} hold no pairs of images of the same names", "check the folders")
+        raise VaectlError(f"{clean.path!r} and {noisy.path!r} contain no images of the same names", "check the folders")
     return Pairs(clean.path, paths, sizes, most_channels)
 
 

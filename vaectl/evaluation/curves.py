@@ -70,7 +70,7 @@ def read_epochs(path: str) -> Sequence[Mapping[str, float]]:
     """
     epochs = checkpoint.load(path).card.epochs
     if not any(epochs):
-        raise VaectlError(f"{path!r} records no epochs of a training: give a checkpoint that vaectl train wrote")
+        raise VaectlError(f"{path!r} has no training epochs: give a checkpoint that vaectl train wrote")
     try:
         if len({name for epoch in epochs for name in epoch}) > MAX_METRICS:
             raise ValueError(f"more than {MAX_METRICS} metrics")
@@ -134,7 +134,7 @@ def draw(runs: Runs, format: str) -> bytes:
     Raises:
         VaectlError: matplotlib is not installed.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its cache
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs about its cache
     with importing("curves"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure

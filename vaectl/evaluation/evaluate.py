@@ -103,7 +103,7 @@ def evaluate(
     if split not in SPLITS or samples < 0:
         raise UsageError(f"split={split!r}, samples={samples}: choose a split from {', '.join(SPLITS)}, and 0 or more samples")
     if shard and world_size() > 1:
-        raise UsageError("--shard is for separate processes: those of torchrun share out the images by themselves")
+        raise UsageError("--shard is for separate processes: under torchrun, images are divided already")
     own = Shard(rank() + 1, world_size()) if world_size() > 1 else shard
     path = None if isinstance(model, Autoencoder) else os.fspath(model)
     model = model if isinstance(model, Autoencoder) else load(model, device)
@@ -182,7 +182,7 @@ def measure(
 
 
 def is_one_split(data: Data | Images) -> TypeGuard[Images]:
-    """Whether data have no splits to choose from: an array, a folder, tar files, or one image of a data set."""
+    """Whether the data have a single split: an array, a folder, tar files, or one image of a data set."""
     if not isinstance(data, str | os.PathLike):
         return not isinstance(data, tuple)
     source = open_source(os.fspath(data))
@@ -229,7 +229,7 @@ def load_learned(data: Images, model: Autoencoder, policy: SkipPolicy) -> Datase
     dataset = load_dataset(data, make_preprocessing(model, policy))
     if dataset.sha256 == card.get("sha256"):
         return dataset
-    warn(f"{name!r} has changed since the model was trained on it: images that it learned are not told from held-out ones")
+    warn(f"{name!r} has changed since the model was trained on it: training and held-out images cannot be told apart")
     return None
 
 

@@ -21,14 +21,14 @@ from vaectl.io.records import Batch
 from vaectl.io.sources import Shard, Source, count_inputs
 from vaectl.models import autoencoder, checkpoint
 
-IMAGES_PER_PART = 4096  # so many are encoded again where a worker is lost
-MANIFEST = "_encoding.json"  # readers of tables pass over what begins so
+IMAGES_PER_PART = 4096  # at most this many are repeated if a worker is lost
+MANIFEST = "_encoding.json"  # readers of tables ignore names with this prefix
 LOCAL = "local"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is encoded, into how many parts, and how; a run that is continued must have the same."""
+    """What is encoded, how, and into how many parts; a continued run must match."""
 
     inputs: Sequence[str]
     images: int | None  # None if only reading would tell, as of tar files: then each source is a part
@@ -85,7 +85,7 @@ def encode(
         missing = [part for part in range(1, job.parts + 1) if not os.path.exists(job.path(folder, part))]
         if len(missing) < parts:
             rest = "the rest follows" if missing else "all done"
-            warn(f"{folder!r} holds {parts - len(missing)} of {parts} tables already: {rest}")
+            warn(f"{folder!r} already has {parts - len(missing)} of {parts} tables: {rest}")
         if images is not None:
             on_part(images - len(missing) * images // parts, images)
         if not missing:
@@ -117,7 +117,7 @@ def encode(
         if skipped:
             warn(f"skipped {skipped} image{'s' if skipped > 1 else ''} that could not be read")
     except INTERRUPTIONS:
-        warn("interrupted: the same command goes on with what is missing")
+        warn("interrupted: rerun the same command to continue")
         raise
     finally:
         ray.shutdown()
@@ -142,7 +142,7 @@ def connect(ray: Any, address: str) -> None:
 
 @contextmanager
 def silenced_stderr() -> Iterator[None]:
-    """Within the block, nothing is written to stderr: Ray's core says there how much it will say."""
+    """Silence stderr within the block: Ray's core prints a notice about its own logging."""
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
@@ -175,7 +175,9 @@ def start(job: Job, folder: str) -> None:
         other = {}
     changed = [name for name, value in values.items() if not isinstance(other, dict) or other.get(name) != value]
     if changed:
-        raise VaectlError(f"{folder!r} holds tables of a run with other {', '.join(changed)}: name another folder, or remove it")
+        raise VaectlError(
+            f"{folder!r} has tables of a run with different {', '.join(changed)}: name another folder, or remove this one"
+        )
 
 
 class PartEncoder:

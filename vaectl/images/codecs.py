@@ -119,7 +119,7 @@ def deep_values(image: Image.Image, name: str) -> Array:
     with np.errstate(invalid="ignore"):  # NaN is refused below
         values: Array = np.asarray(image, np.float32) / np.float32(largest)
     if not ((values >= 0) & (values <= 1)).all():
-        raise VaectlError(f"{name} has values that are not in [0, {largest}]", "scale them first, or remove it")
+        raise VaectlError(f"{name} has values that are not in [0, {largest}]", "scale its values, or remove the file")
     return values
 
 
@@ -227,7 +227,7 @@ def translate_decoder_errors(name: str) -> Iterator[None]:
     except VaectlError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise VaectlError(f"{name} has over {MAX_PIXELS} pixels", "make it smaller") from error
+        raise VaectlError(f"{name} has more than {MAX_PIXELS} pixels", "make it smaller") from error
     except MemoryError as error:
         raise VaectlError(f"not enough memory to read {name}", "make it smaller or remove it") from error
     except Exception as error:  # on damaged data, decoders may raise anything

@@ -389,7 +389,7 @@ def parse_corruption(spec: str, read_image: ReadImage, on_crops: bool) -> Corrup
     found = PROBABILITY.fullmatch(spec)
     if found:
         if not 0 < float(found[2]) <= 1:
-            raise UsageError(f"{spec!r}: the probability after @ is above 0 and at most 1, as in {found[1]}@0.5")
+            raise UsageError(f"{spec!r}: the probability after @ must be above 0 and at most 1, as in {found[1]}@0.5")
         return Sometimes(parse_corruption(found[1], read_image, on_crops), float(found[2]))
     name, _, value = spec.partition(":")
     if name not in CORRUPTIONS:
@@ -410,7 +410,7 @@ def parse_bounded(spec: str, kind: Kind, bounds: Strength) -> Strength:
     name, _, value = spec.partition(":")
     strength = parse_strength(value)
     if strength and strength.low > strength.high:
-        raise UsageError(f"{spec!r} is upside down: use {name}:{strength.high:g}-{strength.low:g}")
+        raise UsageError(f"{spec!r} has its limits swapped: use {name}:{strength.high:g}-{strength.low:g}")
     if strength and bounds.high == 1 and 2 <= strength.high <= 255:
         raise UsageError(f"{spec!r}: strengths are between 0 and 1: {strength.high:g} of 255 is {name}:{strength.high / 255:.2g}")
     if not strength or not bounds.low <= strength.low <= strength.high <= bounds.high or not strength.high:
@@ -427,7 +427,7 @@ def default_mark() -> Image.Image:
 
 
 def unknown_corruption(spec: str, name: str) -> UsageError:
-    """The error for a name that is no corruption's."""
+    """The error for an unknown corruption."""
     guesses = get_close_matches(name, CORRUPTIONS, 1)
     if guesses:
         return UsageError(f"{spec!r} is not a corruption: did you mean {spec.replace(name, guesses[0], 1)}?")

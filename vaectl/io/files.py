@@ -67,7 +67,7 @@ class PeekableReader:
         data, self.buffer = self.buffer[:size], self.buffer[size:]
         if len(data) == size:
             return data
-        found = BytesIO(data)  # whose value is taken over, not copied
+        found = BytesIO(data)  # shares its memory, no copy
         found.seek(0, os.SEEK_END)
         while (missing := size - found.tell()) and (data := self.read_stream(min(missing, CHUNK_BYTES))):
             found.write(data)

@@ -45,7 +45,7 @@ def create_temporary(folder: str) -> tuple[int, str]:
 
 @contextmanager
 def exclusive_lock(path: str, what: str = "training run") -> Iterator[None]:
-    """Hold the lock on `path`, which need not exist, during the block; `what` names the process that may hold it, in errors.
+    """Hold the lock on `path`, which need not exist; errors call its holder `what`.
 
     Raises:
         VaectlError: another process holds it.

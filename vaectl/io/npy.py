@@ -51,7 +51,7 @@ def read_header(reader: PeekableReader, *, numeric: bool = True) -> Header:
     except Exception as error:  # NumPy parses it as a Python literal, which may raise anything
         raise VaectlError(f"{reader.name} has a damaged NPY header: save it again") from error
     if numeric and dtype.kind not in "biuf":
-        raise VaectlError(f"{reader.name} has dtype {dtype.name}: numbers are expected")
+        raise VaectlError(f"{reader.name} has dtype {dtype.name}: expected numbers")
     if any(size < 0 for size in shape):
         raise VaectlError(f"{reader.name} has a negative size in its NPY header: save it again")
     return Header(shape, dtype, fortran_order)

@@ -36,7 +36,7 @@ EXAMPLES = {
 }  # file names, for messages
 NUMBER = re.compile(r"%0?\d{0,2}d")
 MAX_SPOOL_BYTES = 1 << 20
-ANIMATION_SIDE = 256  # pixels; people watch animations, and digits of 28 pixels would be stamps
+ANIMATION_SIDE = 256  # pixels; below this, animations are too small to watch
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def parse_destination(
     if animate and chosen not in ANIMATED_FORMATS:
         raise UsageError(f"{chosen} is not animated: use {', '.join(ANIMATED_FORMATS)}, as in -o walk.webp --animate")
     if keep_format and (format or not goes_to_folder):
-        raise UsageError("--keep-format is for a folder, and goes without --format: use it as in -o clean/ --keep-format")
+        raise UsageError("--keep-format needs an output folder and no --format, as in -o clean/ --keep-format")
     animated = animate or (chosen in IMAGE_FORMATS and chosen not in STILL_FORMATS)
     if output is None:
         if not files.stdout_is_terminal():
@@ -115,7 +115,7 @@ def parse_destination(
     destination = Destination(output, chosen, animated, keep_format)
     if destination.is_folder and chosen not in IMAGE_FORMATS:
         example = f"{output.rstrip('/')}/{EXAMPLES[chosen]}"
-        raise UsageError(f"{output!r} is a folder, but {chosen} goes into one file: name it, as in -o {example}")
+        raise UsageError(f"{output!r} is a folder, but {chosen} is one file: name the file, as in -o {example}")
     if destination.is_folder:
         files.check_folder_writable(output)
     else:
@@ -123,7 +123,7 @@ def parse_destination(
     explicit = suffix or format or destination.is_folder or destination.is_numbered or output == files.STDOUT
     if not explicit and not os.path.exists(output):
         hint = f"; {output}/ would be a folder" if chosen in IMAGE_FORMATS else ""
-        warn(f"{output!r} will be one {chosen} file{hint}")
+        warn(f"{output!r} will be written as one {chosen} file{hint}")
     return destination
 
 
@@ -156,7 +156,8 @@ def write_images(batches: Iterable[Batch], destination: Destination, layout: Lay
     else:
         sheet = sheets.make_sheet(stack, layout.columns)
         if len(stack) > 1 and any(batch.metadata.has_any for batch in found):
-            warn(f"{len(stack)} images become one, without their metadata: a folder, as in -o out/, keeps them apart")
+            advice = "write to a folder, as in -o out/, to keep them separate"
+            warn(f"{len(stack)} images become one sheet without their metadata: {advice}")
         metadata = Metadata(bits=max(batch.metadata.bits for batch in found))
         data = codecs.encode_image(sheet, destination.format, found[0].metadata if len(stack) == 1 else metadata)
     with files.open_output(destination.path) as stream:
@@ -227,7 +228,7 @@ def write_each(batches: Iterable[Batch], destination: Destination) -> None:
 
 
 def tell_written(batches: Iterable[Batch], path: str) -> Iterator[Batch]:
-    """The batches; where one cannot be made, a warning tells how many images have been written by then."""
+    """Pass batches on; if making one fails, warn how many images were written before."""
     written = 0
     try:
         for batch in batches:
@@ -242,7 +243,9 @@ def tell_written(batches: Iterable[Batch], path: str) -> Iterator[Batch]:
 def check_name(name: str, folder: str) -> None:
     """Raise a VaectlError if a name, which a table may hold, does not stay in the folder or is no name of a file."""
     if os.path.isabs(name) or os.pardir in name.split(os.sep) or "\0" in name:
-        raise VaectlError(f"{name!r} is no name within {folder!r}: correct it, or number the files, as in -o image-%03d.png")
+        raise VaectlError(
+            f"{name!r} is not a file name within {folder!r}: correct it, or number the files, as in -o image-%03d.png"
+        )
 
 
 def insert_number(file: str, number: int) -> str:

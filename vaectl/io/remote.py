@@ -169,20 +169,20 @@ def open_reading(url: str) -> Iterator[BinaryIO]:
 
 
 def check_writable(url: str) -> None:
-    """Check, before any work, that there may be a file at a URL.
+    """Check, before any work, that a URL can be written.
 
     Raises:
         VaectlError: what it needs is not installed, there is no such bucket, or only reading is possible.
     """
     protocol = url.partition(":")[0].lower()
     if protocol in READ_ONLY:
-        raise VaectlError(f"{url!r} cannot be written", f"{protocol} is for reading: give a file, or a URL such as s3://")
+        raise VaectlError(f"{url!r} cannot be written", f"{protocol} is read-only: give a file, or a URL such as s3://")
     filesystem, path = find_filesystem(url)
     bucket = path.partition("/")[0]
     if protocol in WITH_BUCKETS:
         with translate_errors(url), suppress(PermissionError):  # to list it is not to write there
             if not filesystem.exists(bucket):
-                raise VaectlError(f"{url!r}: there is no bucket {bucket!r}", "check the URL")
+                raise VaectlError(f"{url!r}: bucket {bucket!r} does not exist", "check the URL")
 
 
 @contextmanager

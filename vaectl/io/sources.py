@@ -39,7 +39,7 @@ class SkipPolicy:
     told: set[str] = field(default_factory=set, init=False)
 
     def handle(self, error: VaectlError, images: int = 1, then: str = "skipped") -> None:
-        """Raise the error, or warn of it and of what happens `then`, count so many images as skipped, and continue."""
+        """Raise the error, or warn, count the images as skipped, and continue."""
         if self.skip is None or (not self.skip and not error.advice):
             raise error
         if not self.skip:
@@ -300,7 +300,7 @@ class Shard:
             VaectlError: fewer images than parts.
         """
         if total < self.count:
-            raise VaectlError(f"{total} images do not make {self.count} shards: use fewer")
+            raise VaectlError(f"{total} images cannot be divided into {self.count} shards: use fewer")
         return range(total * (self.index - 1) // self.count, total * self.index // self.count)
 
     def take(self, sources: Sequence[Source]) -> list[Source]:
@@ -316,14 +316,14 @@ class Shard:
         if len(known) < len(counts):
             if len(sources) < self.count:
                 names = "its size is unknown" if len(sources) == 1 else f"{len(sources)} files whose sizes are unknown"
-                raise VaectlError(f"{sources[0].describe()} cannot be divided into {self.count} shards: {names}: use fewer")
+                raise VaectlError(f"{sources[0].describe()} cannot be divided into {self.count} shards ({names}): use fewer")
             wanted = self.numbers(len(sources))
             return list(sources[wanted.start : wanted.stop])
         wanted = self.numbers(sum(known))
         taken, before = [], 0
         for source, total in zip(sources, known, strict=True):
             first, last = max(wanted.start - before, 0), min(wanted.stop - before, total)
-            # What is empty, or damaged from its beginning, is told by one part.
+            # Only one part reports an empty source, or one damaged from its start.
             tells = total == 0 and (wanted.start <= before < wanted.stop or before == wanted.stop == sum(known))
             if first < last or tells:
                 taken.append(source if (first, last) == (0, total) else source.part(first, None if last == total else last))
@@ -339,7 +339,7 @@ def parse_shard(text: str) -> Shard:
     """
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise UsageError(f"--shard {text!r}: give a number and how many there are, as in --shard 2/8, from 1/8 to 8/8")
+        raise UsageError(f"--shard {text!r}: give I/N with I from 1 to N, as in --shard 2/8")
     return Shard(int(index), int(count))
 
 
@@ -348,7 +348,7 @@ def no_images(folder: str) -> VaectlError:
     tars = [] if remote.is_url(folder) else sorted(name for name in os.listdir(folder) if name.endswith(".tar"))
     if tars:
         advice = f"name them, as in {os.path.join(folder, '{0000..0127}.tar')!r}"
-        return VaectlError(f"{folder!r} contains no images, but tar files ({list_names(tars)})", advice)
+        return VaectlError(f"{folder!r} contains tar files but no images ({list_names(tars)})", advice)
     return VaectlError(f"{folder!r} contains no images: give another folder")
 
 
@@ -356,7 +356,7 @@ def is_file(entry: os.DirEntry[str]) -> bool:
     """Whether an entry of a folder is a regular file or a link to one."""
     try:
         return entry.is_file()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a circular link
         return False
 
 

@@ -89,7 +89,7 @@ def read_records(reader: PeekableReader) -> Iterator[tuple[int, list[str]]]:
                 size += len(line)
                 yield line.decode("utf-8", "surrogateescape") + "\n"
             if size + len(rest) > MAX_RECORD_BYTES:
-                raise VaectlError(f"{reader.name} line {number} has more than {MAX_RECORD_BYTES >> 20} MB: is it a CSV table?")
+                raise VaectlError(f"{reader.name} line {number} is longer than {MAX_RECORD_BYTES >> 20} MB: is this a CSV table?")
         yield rest.decode("utf-8", "surrogateescape")
 
     records = csv.reader(read_lines(), strict=True)

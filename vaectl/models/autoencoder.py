@@ -1,4 +1,4 @@
-"""A trained model in use, the same for every command and for Python."""
+"""A trained model, as commands and Python use it."""
 
 from __future__ import annotations  # so that help() shows the names of types
 
@@ -138,7 +138,7 @@ class Autoencoder:
         z = np.atleast_2d(as_numbers(latents, "latents"))
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             expected = f"(N, {self.latent_dim})"
-            raise VaectlError(f"an array of shape {z.shape}: this model takes latents of shape {expected}: encode with it first")
+            raise VaectlError(f"an array of shape {z.shape}: latents of shape {expected} are expected: encode with this model first")
         return self.decode_batch(to_finite(z, "latents"))
 
     def decode_batch(self, latents: Array) -> Array:
@@ -177,7 +177,7 @@ class Autoencoder:
         stacks: list[Array] = []
         for batch in self.batches(images):
             if stacks and batch.arrays.shape[1:] != stacks[0].shape[1:]:
-                raise VaectlError("the images differ in size: denoise them one by one, or in the shell into a folder")
+                raise VaectlError("the images differ in size: denoise them one at a time, or with vaectl denoise -o DIR/")
             stacks.append(self.reconstruct_batch(batch.arrays))
         return np.concatenate(stacks)
 
@@ -224,7 +224,7 @@ class Autoencoder:
         """
         if count < 1 or seed < 0 or not 0 <= temperature < np.inf:
             raise UsageError(
-                f"count={count!r}, seed={seed!r}, temperature={temperature!r}: sample at least one, with no negative number"
+                f"count={count!r}, seed={seed!r}, temperature={temperature!r}: give a count of at least 1 and no negative number"
             )
         learned = self.checkpoint.prior
         prior = prior or ("learned" if learned or label is not None else "normal")
@@ -237,20 +237,20 @@ class Autoencoder:
                     f"N(0, I) is not a prior of this {self.card.model}: use a vae with beta above 0, or a learned prior"
                 )
             if label is not None:
-                raise UsageError("labels are for the learned prior: leave out the normal one")
+                raise UsageError("labels need the learned prior: leave out the normal one (--prior normal)")
             return latents.sample_normal(count, self.latent_dim, seed) * np.float32(temperature)
         if not learned:
             raise VaectlError(f"this {self.card.model} has no learned prior", "train it again, or sample with the normal one")
         label = None if label is None else str(label)
         try:
             if label is not None and (purity := learned.purity(label)) < MIN_PURITY:
-                warn(f"only about {purity:.0%} of these are {label!r}: train longer, or on more images, to tell labels apart")
+                warn(f"only about {purity:.0%} of these samples will be {label!r}: train longer, or on more images")
             return learned.sample(count, seed, temperature, label)
         except KeyError as error:
             known = (
                 f"its labels are {list_names(learned.labels, N_LABELS)}"
                 if learned.labels
-                else "its data had no labels, or not for every image"
+                else "its training images had no labels, or not all of them had"
             )
             raise UsageError(f"the prior knows no label {label!r}: {known}") from error
 
@@ -304,7 +304,7 @@ class Autoencoder:
     def read(
         self, sources: Sequence[Source], *, invert: bool = False, skip_bad: bool | None = None, every: int = 1
     ) -> Iterator[Batch]:
-        """Read images as the model takes them: at its size, or for a unet at their own, with alpha as one more channel.
+        """Read images at the model's size, or for a unet at their own size, with alpha as one more channel.
 
         One of each `every` is read.
 

@@ -111,7 +111,7 @@ class PriorSpec:
 
 @dataclass(frozen=True)
 class Header:
-    """What the JSON of a checkpoint says: the card, of the prior, and the noise that each expert is for."""
+    """The parsed JSON of a checkpoint: the card, the prior, and the noise range of each expert."""
 
     card: Card
     prior: PriorSpec | None
@@ -119,7 +119,7 @@ class Header:
 
 
 def save(path: str, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, atomically; with experts, at 16 bits a weight, which costs nothing measurable and halves the file.
+    """Write a checkpoint, atomically; with experts, in float16, which halves the file at no measurable cost.
 
     Raises:
         VaectlError: the file cannot be written.

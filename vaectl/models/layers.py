@@ -170,7 +170,7 @@ class Gate(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         height, width, channels = check_image_shape(shape)
         if channels % 2:
-            raise ValueError(f"the channels of shape {shape} have no two halves")
+            raise ValueError(f"the number of channels of shape {shape} is odd")
         return (height, width, channels // 2)
 
 

@@ -167,5 +167,5 @@ def check_equal(world: World, run_configs: Sequence[dict[str, Any]]) -> None:
     for index, other in enumerate(run_configs):
         for name, value in first.items():
             if other.get(name) != value:
-                what = f"process {index} has {'other data' if name == 'data' else f'a different {name}'} from process 0"
+                what = f"process {index} has {'other data' if name == 'data' else f'another {name}'} than process 0"
                 raise world.error(VaectlError(what, "give all processes the same files and the same command"))

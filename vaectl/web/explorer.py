@@ -65,7 +65,7 @@ def explore(
     model = model if isinstance(model, Autoencoder) else load(model, device)
     if not model.network.has_latent:
         if images is not None:
-            raise UsageError(f"{name} has no latent to explore: leave out the images, and drop photographs on its page")
+            raise UsageError(f"{name} has no latent to explore: leave out the images, and drop photos on the page")
         return build_denoiser(model, name)
     if not count:
         return build_explorer(model, name, (), "")
@@ -99,10 +99,10 @@ def name_sources(images: Images, model: Autoencoder) -> tuple[Sequence[Source], 
 
 
 def announce_sample(total: int, count: int) -> int:
-    """Which fraction of so many images is shown, so that there are at most `count`: one in how many. A warning says so."""
+    """The step between images shown, so that at most `count` of `total` are shown. A warning says so."""
     every = max(1, math.ceil(total / count))
     if every > 1:
-        warn(f"showing {math.ceil(total / every):,} of {total:,} images: choose how many with --count")
+        warn(f"showing {math.ceil(total / every):,} of {total:,} images: use --count to change the number")
     return every
 
 
@@ -124,7 +124,7 @@ def read_sample(
         read += len(batch)
         on_read(len(batch), total and math.ceil(total / every))
         if read > count:
-            warn(f"showing the first {count:,} images: choose how many with --count")
+            warn(f"showing the first {count:,} images: use --count to change the number")
             return
 
 
@@ -251,7 +251,7 @@ def natural_order(label: str) -> tuple[int, int, str]:
 
 
 def lead(model: Autoencoder, count: int, source: str) -> str:
-    """What the page shows, for somebody who has never heard of an autoencoder."""
+    """A plain explanation of the page."""
     of = f" of {source}" if source else ""
     numbers = "1 number" if model.latent_dim == 1 else f"{model.latent_dim} numbers"
     shown = f"Each dot is one image{of}, placed by its numbers: images that look alike lie close together. " if count else ""
