@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 
 from vaectl import __version__
 from vaectl.base import processes
-from vaectl.base.errors import LossWarning, UsageError, VaectlError, VaectlWarning
+from vaectl.base.errors import DataLossWarning, UsageError, VaectlError, VaectlWarning
 from vaectl.base.signals import Terminated, die_by_signal, raise_terminated
 from vaectl.base.text import escape, shorten
 
@@ -96,7 +96,7 @@ def load_command(name: str) -> TyperCommand:
     return cast(TyperCommand, typer.main.get_command(own))
 
 
-losses: list[str] = []  # that warnings told of
+lost_data: list[str] = []  # messages of warnings
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(cls=CommandGroup, help=HELP, rich_markup_mode=None, context_settings=CONTEXT)
@@ -137,7 +137,7 @@ def main() -> NoReturn:
         group = typer.main.get_command(app)
         with group.make_context("vaectl", sys.argv[1:] or ["--help"]) as context:
             group.invoke(context)
-        code = 1 if losses else 0
+        code = 1 if lost_data else 0
     except typer.Exit as leave:
         code = leave.exit_code
     except (VaectlError, TyperException) as error:
@@ -217,6 +217,6 @@ def show_warning(
 ) -> None:
     """Print vaectl's own warnings as one line, others as Python does."""
     own = issubclass(category, VaectlWarning)
-    if issubclass(category, LossWarning):
-        losses.append(str(message))
+    if issubclass(category, DataLossWarning):
+        lost_data.append(str(message))
     print_line(str(message) if own else warnings.formatwarning(message, category, filename, lineno, line))

@@ -5,7 +5,7 @@ import pytest
 
 from vaectl.base.errors import VaectlError
 from vaectl.images import resize
-from vaectl.images.fits import FITS, Fit
+from vaectl.images.aspect_ratio import FITS, Fit
 
 
 def test_arrays_of_images_may_be_single_flat_or_without_channels() -> None:

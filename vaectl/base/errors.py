@@ -24,7 +24,7 @@ class VaectlWarning(UserWarning):
     """Something the user should know although the work continues."""
 
 
-class LossWarning(VaectlWarning):
+class DataLossWarning(VaectlWarning):
     """Something in the input is lost although the work continues: in the shell, the exit code will be 1."""
 
 

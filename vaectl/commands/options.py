@@ -17,6 +17,7 @@ from vaectl.images.corruption import SPECS_HELP, complete_corruption
 from vaectl.images.formats import IMAGE_FORMATS, STILL_FORMATS
 from vaectl.models.presets import MODELS
 from vaectl.models.pretrained import PRETRAINED
+from vaectl.training.settings import TrainSettings, find_settings
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 SUFFIX = ".safetensors"
@@ -61,19 +62,10 @@ if TYPE_CHECKING:
     from vaectl.models.autoencoder import Autoencoder
 
 option = partial(typer.Option, show_default=False)
+SETTING_HELP = {found.name: setting.help for found, setting in find_settings(TrainSettings)}
 
-DATA = option(
-    "--data",
-    metavar="DATA",
-    autocompletion=complete_data,
-    help="A data set (mnist is bundled, others are downloaded once), a folder, FILE.npz (x_train, x_test), FILE.npy, "
-    "tar files or a URL.",
-)
-NOISY = option(
-    "--noisy",
-    metavar="DIR",
-    help="The noisy versions of the images in --data, in files of the same names.",
-)
+DATA = option("--data", metavar="DATA", autocompletion=complete_data, help=SETTING_HELP["data"])
+NOISY = option("--noisy", metavar="DIR", help=SETTING_HELP["noisy"])
 IMAGES_HELP = "Images, folders, NPY arrays, tar files, URLs, or a data set such as mnist:test or mnist:17; - or a pipe is stdin."
 IMAGES = typer.Argument(metavar="[IMAGE|DIR|NPY|TAR]...", autocompletion=complete_inputs, help=IMAGES_HELP)
 LATENTS = typer.Argument(metavar="[NPY|CSV|PARQUET|DIR]...", help="Latents written by encode; - or a pipe is stdin.")
@@ -95,15 +87,16 @@ FPS = typer.Option("--fps", min=0.1, max=100, metavar="X", help="Frames per seco
 KEEP_FORMAT = typer.Option("--keep-format", help="Keep the format of each photo in the output folder.")
 SHARD = option("--shard", metavar="I/N", help="Read part I of N only, for job arrays; the parts in order are the whole.")
 INVERT = typer.Option("--invert", help="Swap black and white first, for dark ink on white paper.")
-SKIP_BAD = typer.Option("--skip-bad", help="List and skip images that cannot be read.")
+SKIP_BAD = typer.Option("--skip-bad", help=SETTING_HELP["skip_bad"])
 CORRUPT = option("--corrupt", metavar="SPEC", autocompletion=complete_corruption, help=f"Corrupt images: {SPECS_HELP}.")
 COLUMNS = option("--columns", min=1, max=100_000, metavar="N", help="Images per row of a sheet.")
 SCALE = option(
     "--scale", min=1, max=100, metavar="N", help="Enlarge each pixel to N x N (default: 1; more for small animations)."
 )
-DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps or xpu; with auto and cpu, small jobs run in NumPy, without loading PyTorch."
-DEVICE = typer.Option("--device", envvar="VAECTL_DEVICE", metavar="NAME", autocompletion=complete_devices, help=DEVICE_HELP)
-SEED = typer.Option("--seed", min=0, max=2**63 - 1, metavar="N", help="Random seed.")
+DEVICE = typer.Option(
+    "--device", envvar="VAECTL_DEVICE", metavar="NAME", autocompletion=complete_devices, help=SETTING_HELP["device"]
+)
+SEED = typer.Option("--seed", min=0, max=2**63 - 1, metavar="N", help=SETTING_HELP["seed"])
 
 Noisy = Annotated[str | None, NOISY]
 Images = Annotated[list[str] | None, IMAGES]

@@ -49,7 +49,7 @@ class ArrayImages(Source):
 
 
 @dataclass(frozen=True)
-class StoredDecoder(Decoder):
+class PassThroughDecoder(Decoder):
     """Images of `ArrayImages` as they are, so many in a batch."""
 
     batch_size: int | None

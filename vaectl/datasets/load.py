@@ -20,7 +20,7 @@ from vaectl.datasets.cache import DiskCache
 from vaectl.datasets.catalogue import NAMES, SPLITS
 from vaectl.datasets.named import DatasetImages, find_sources
 from vaectl.datasets.pairs import match_pairs
-from vaectl.datasets.preprocessing import Preprocessing, StoreDecoder, common_size, folder_spec
+from vaectl.datasets.preprocessing import Preprocessing, PreprocessingDecoder, common_size, folder_spec
 from vaectl.io import files, remote
 from vaectl.io.inputs import read_samples
 from vaectl.io.records import Sample
@@ -161,7 +161,7 @@ def store_dataset(
 ) -> StoredDataset:
     """Read a data set as `load_dataset` does, but do not open it yet."""
     policy = SkipPolicy((preprocessing or Preprocessing()).skip_bad, "read" if noisy is None else "paired")
-    decoder = StoreDecoder(preprocessing or Preprocessing())
+    decoder = PreprocessingDecoder(preprocessing or Preprocessing())
     if noisy is not None:
         return store(open_pairs(data, noisy, decoder, policy), decoder, policy, on_read)
     if isinstance(data, str | os.PathLike):
@@ -179,7 +179,7 @@ class Opened:
     noisy: str | None = None
 
 
-def open_pairs(data: Data, noisy: Data, decoder: StoreDecoder, policy: SkipPolicy) -> Opened:
+def open_pairs(data: Data, noisy: Data, decoder: PreprocessingDecoder, policy: SkipPolicy) -> Opened:
     """The pairs of two folders, or of two arrays or splits."""
     decoder.paired = True
     if not isinstance(data, str | os.PathLike) and not isinstance(noisy, str | os.PathLike):
@@ -194,7 +194,7 @@ def open_pairs(data: Data, noisy: Data, decoder: StoreDecoder, policy: SkipPolic
     return Opened(names[0], [pairs], names[1])
 
 
-def open_data(name: str, decoder: StoreDecoder, policy: SkipPolicy, pairs_in_npz: bool) -> Opened:
+def open_data(name: str, decoder: PreprocessingDecoder, policy: SkipPolicy, pairs_in_npz: bool) -> Opened:
     """The sources of a data set by its name or path; the decoder learns how they are resized and divided."""
     if name in NAMES and not os.path.lexists(name):
         return Opened(name, [DatasetImages(name, split) for split in SPLITS])
@@ -214,7 +214,7 @@ def open_data(name: str, decoder: StoreDecoder, policy: SkipPolicy, pairs_in_npz
     return Opened(name, sources)
 
 
-def store(data: Opened, decoder: StoreDecoder, policy: SkipPolicy, on_read: OnRead) -> StoredDataset:
+def store(data: Opened, decoder: PreprocessingDecoder, policy: SkipPolicy, on_read: OnRead) -> StoredDataset:
     """Keep the samples of a data set on disk."""
     splits = {split: Split() for split in SPLITS}
     total = count_inputs(data.sources)

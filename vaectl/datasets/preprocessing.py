@@ -48,7 +48,7 @@ class Preprocessing:
 
 
 @dataclass
-class StoreDecoder(Decoder):
+class PreprocessingDecoder(Decoder):
     """Images of one spec, or of their own sizes, as uint8, each of a split: its own, else the one that its content puts it into.
 
     The first image determines the spec if it is None; a large one is shrunk with `shrink`. If images are `paired`, each holds the

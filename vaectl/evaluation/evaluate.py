@@ -10,7 +10,7 @@ from typing import TypeGuard, cast
 
 from vaectl.base.errors import UsageError, VaectlError, warn
 from vaectl.base.processes import rank, world_size
-from vaectl.datasets.array_files import IN_MEMORY, IN_NPZ, ArrayImages, StoredDecoder
+from vaectl.datasets.array_files import IN_MEMORY, IN_NPZ, ArrayImages, PassThroughDecoder
 from vaectl.datasets.catalogue import SPLITS
 from vaectl.datasets.load import Data, Dataset, check_learned_data, load_dataset
 from vaectl.datasets.named import DatasetImages, open_source
@@ -202,11 +202,11 @@ def choose_sources(
         return "whole", [match_pairs(Folder(os.fspath(data)), Folder(os.fspath(noisy)), policy)], decoder
     if explicit and noisy is None and is_one_split(data):
         if learned := load_learned(data, model, policy):
-            return "whole", [learned.images(split) for split in SPLITS], stored_decoder(model)
+            return "whole", [learned.images(split) for split in SPLITS], pass_through_decoder(model)
         if sources := as_sources(data):
             return "whole", sources, decoder
         (batch,) = model.batches(data)
-        return "whole", [ArrayImages(to_uint8(batch.arrays), names=batch.names)], stored_decoder(model)
+        return "whole", [ArrayImages(to_uint8(batch.arrays), names=batch.names)], pass_through_decoder(model)
     source = open_source(os.fspath(data)) if isinstance(data, str | os.PathLike) else None
     if isinstance(source, DatasetImages):
         data, split = source.name, source.split if data != source.name else split
@@ -215,7 +215,7 @@ def choose_sources(
     images = dataset.images(split)
     if not images.count():
         raise VaectlError(f"{dataset.name!r} has no {split} images: try --split train")
-    return split, [replace(images, split=None)], stored_decoder(model)  # nothing is told apart
+    return split, [replace(images, split=None)], pass_through_decoder(model)  # nothing is told apart
 
 
 def load_learned(data: Images, model: Autoencoder, policy: SkipPolicy) -> Dataset | None:
@@ -233,9 +233,9 @@ def load_learned(data: Images, model: Autoencoder, policy: SkipPolicy) -> Datase
     return None
 
 
-def stored_decoder(model: Autoencoder) -> StoredDecoder:
+def pass_through_decoder(model: Autoencoder) -> PassThroughDecoder:
     """What takes images that already are as the model takes them: photos of several sizes one by one."""
-    return StoredDecoder(BATCH_SIZE if model.network.has_latent else 1)
+    return PassThroughDecoder(BATCH_SIZE if model.network.has_latent else 1)
 
 
 def make_preprocessing(model: Autoencoder, policy: SkipPolicy) -> Preprocessing:

@@ -18,8 +18,8 @@ from PIL import ExifTags, Image, ImageOps
 
 from vaectl.base.arrays import Array
 from vaectl.base.errors import VaectlError, warn
-from vaectl.images import deep
-from vaectl.images.fits import Box
+from vaectl.images import high_depth
+from vaectl.images.aspect_ratio import Box
 from vaectl.images.formats import BY_NAME, MAX_PIXELS, READABLE_FORMATS
 from vaectl.images.metadata import Metadata, read_metadata, save_options
 from vaectl.images.resize import ResizeSpec, convert_channels, convert_mode, is_gray, resize_image, to_pil, to_pixels
@@ -92,9 +92,9 @@ def decode_photo(data: bytes, name: str, channels: int) -> tuple[Array, Metadata
     with translate_decoder_errors(name):
         header = open_header(data, name)
         metadata = read_metadata(header)
-        if deep.is_deep(header, data):
+        if high_depth.is_deep(header, data):
             turn = TURNS.get(orientation(header), np.asarray)
-            values: NDArray[Any] = turn(deep.decode(data, header.format))
+            values: NDArray[Any] = turn(high_depth.decode(data, header.format))
         elif (image := load_upright(header, data)).mode.startswith(DEEP_MODES):
             values = np.rint(deep_values(image, name) * 65535).astype(np.uint16)[..., np.newaxis]
         else:
@@ -281,8 +281,8 @@ def encode_image(pixels: Array, format: str, metadata: Metadata | None = None) -
     options = save_options(metadata, image.mode)
     if metadata.bits == BY_NAME[format].bits == 16:
         if format == "png":
-            return deep.encode_png(pixels, save_image(image.crop((0, 0, 1, 1)), format, **options))
-        return deep.encode_tiff(pixels, options)
+            return high_depth.encode_png(pixels, save_image(image.crop((0, 0, 1, 1)), format, **options))
+        return high_depth.encode_tiff(pixels, options)
     return save_image(image, format, **BY_NAME[format].save_options, **options)
 
 

@@ -16,7 +16,7 @@ class ImageFormat:
     """An image format, and what vaectl does with it.
 
     `name` is what `--format` takes, `label` what people say, `pillow` Pillow's name. A file is recognized by its first bytes, one
-    of `signatures`, where ? is any byte. `is_still` and `is_animated` say what is written, `bits` is the largest depth, and
+    of `signatures`, where ? is any byte. `writes_still` and `is_animated` say what is written, `bits` is the largest depth, and
     `save_options` are Pillow's.
     """
 
@@ -26,8 +26,8 @@ class ImageFormat:
     suffixes: tuple[str, ...]
     signatures: tuple[bytes, ...] = ()
     is_readable: bool = True
-    is_still: bool = False
-    is_animated: bool = False
+    writes_still: bool = False
+    writes_animation: bool = False
     has_alpha: bool = True
     bits: int = 8
     save_options: Mapping[str, Any] = field(default_factory=dict)
@@ -42,14 +42,14 @@ class ImageFormat:
 
 
 FORMATS = (
-    ImageFormat("png", "PNG", "PNG", (".png",), (b"\x89PNG\r\n\x1a\n",), is_still=True, bits=16),
+    ImageFormat("png", "PNG", "PNG", (".png",), (b"\x89PNG\r\n\x1a\n",), writes_still=True, bits=16),
     ImageFormat(
         "jpg",
         "JPEG",
         "JPEG",
         (".jpg", ".jpeg"),
         (b"\xff\xd8\xff",),
-        is_still=True,
+        writes_still=True,
         has_alpha=False,
         save_options={"quality": 95, "subsampling": 0},
     ),
@@ -59,13 +59,13 @@ FORMATS = (
         "WEBP",
         (".webp",),
         (b"RIFF????WEBP",),
-        is_still=True,
-        is_animated=True,
+        writes_still=True,
+        writes_animation=True,
         save_options={"lossless": True},
     ),
-    ImageFormat("tif", "TIFF", "TIFF", (".tif", ".tiff"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), is_still=True, bits=16),
-    ImageFormat("gif", "GIF", "GIF", (".gif",), (b"GIF87a", b"GIF89a"), is_animated=True),
-    ImageFormat("apng", "APNG", "PNG", (".apng",), is_animated=True),  # read as PNG
+    ImageFormat("tif", "TIFF", "TIFF", (".tif", ".tiff"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), writes_still=True, bits=16),
+    ImageFormat("gif", "GIF", "GIF", (".gif",), (b"GIF87a", b"GIF89a"), writes_animation=True),
+    ImageFormat("apng", "APNG", "PNG", (".apng",), writes_animation=True),  # read as PNG
     ImageFormat("bmp", "BMP", "BMP", (".bmp",), (b"BM",)),
     # What phones write, and vaectl does not read.
     ImageFormat("heic", "HEIC", "HEIC", (), (b"????ftypheic", b"????ftypheix", b"????ftypmif1"), is_readable=False),
@@ -79,9 +79,9 @@ UNREADABLE_FORMATS = tuple(format.pillow for format in FORMATS if not format.is_
 READABLE_LABELS = ", ".join(format.label for format in FORMATS if format.is_readable and format.signatures)
 IMAGE_SUFFIXES = tuple(suffix for format in FORMATS for suffix in format.suffixes)
 # Those that are written, by the names that --format takes.
-STILL_FORMATS = tuple(format.name for format in FORMATS if format.is_still)
-ANIMATED_FORMATS = tuple(format.name for format in FORMATS if format.is_animated)
-IMAGE_FORMATS = tuple(format.name for format in FORMATS if format.is_still or format.is_animated)
+STILL_FORMATS = tuple(format.name for format in FORMATS if format.writes_still)
+ANIMATED_FORMATS = tuple(format.name for format in FORMATS if format.writes_animation)
+IMAGE_FORMATS = tuple(format.name for format in FORMATS if format.writes_still or format.writes_animation)
 SUFFIXES = {suffix: format.name for format in FORMATS for suffix in format.suffixes if format.name in IMAGE_FORMATS}
 
 
@@ -93,4 +93,4 @@ def sniff_image_format(head: bytes) -> str | None:
 def stored_format(pillow: str | None) -> str:
     """The name of the format in which an image that Pillow has opened is written again: its own if it can be, else png."""
     name = "JPEG" if pillow == "MPO" else pillow  # a JPEG with more images behind it
-    return next((format.name for format in FORMATS if format.pillow == name and format.is_still), "png")
+    return next((format.name for format in FORMATS if format.pillow == name and format.writes_still), "png")

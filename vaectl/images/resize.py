@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vaectl.base.arrays import Array, UInt8Array, check_values
 from vaectl.base.errors import VaectlError
-from vaectl.images.fits import FITS, Box
+from vaectl.images.aspect_ratio import FITS, Box
 
 RESAMPLING = Image.Resampling.LANCZOS
 LUMINANCE = (0.299, 0.587, 0.114)  # Pillow's weights of red, green and blue

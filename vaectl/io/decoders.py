@@ -12,13 +12,13 @@ from PIL import Image
 from vaectl.base.arrays import Array, to_finite
 from vaectl.base.errors import VaectlError
 from vaectl.base.prefetch import AHEAD
+from vaectl.base.shapes import Shape
 from vaectl.images import codecs, resize
 from vaectl.images.formats import READABLE_FORMATS, READABLE_LABELS, UNREADABLE_FORMATS
 from vaectl.images.metadata import Metadata
 from vaectl.images.resize import ResizeSpec
 from vaectl.io.records import Sample
 
-Shape = tuple[int, ...]
 # A sample, what is wrong with it, or what reads it in a thread.
 Task = Sample | VaectlError | Callable[[], Sample]
 

@@ -44,7 +44,7 @@ class Batch:
         return replace(self, arrays=function(self.arrays))
 
     def select(self, part: slice) -> "Batch":
-        """Some of them."""
+        """The items of a slice."""
         return replace(self, names=self.names[part], arrays=self.arrays[part], labels=self.labels[part])
 
 

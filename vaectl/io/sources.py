@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
-from vaectl.base.errors import LossWarning, UsageError, VaectlError, warn
+from vaectl.base.errors import DataLossWarning, UsageError, VaectlError, warn
 from vaectl.base.prefetch import prefetch
 from vaectl.base.text import list_names
 from vaectl.images import codecs
@@ -134,7 +134,7 @@ class File(Source):
                     task = image_task(reader, next(names) if reader.is_stream else name, decoder)
                     if isinstance(task, VaectlError) and reader.is_stream and policy.skip:
                         policy.handle(task)
-                        warn(f"{reader.name}: what follows the damaged image is lost", LossWarning)
+                        warn(f"{reader.name}: what follows the damaged image is lost", DataLossWarning)
                         return
                     yield task
                     if isinstance(task, VaectlError):

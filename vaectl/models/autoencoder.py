@@ -138,7 +138,9 @@ class Autoencoder:
         z = np.atleast_2d(as_numbers(latents, "latents"))
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             expected = f"(N, {self.latent_dim})"
-            raise VaectlError(f"an array of shape {z.shape}: latents of shape {expected} are expected: encode with this model first")
+            raise VaectlError(
+                f"an array of shape {z.shape}: latents of shape {expected} are expected: encode with this model first"
+            )
         return self.decode_batch(to_finite(z, "latents"))
 
     def decode_batch(self, latents: Array) -> Array:

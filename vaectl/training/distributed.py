@@ -60,7 +60,7 @@ class World:
     def all_reduce(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over all processes."""
         if self.size > 1:
-            with self.noticing_loss():
+            with self.detecting_lost_process():
                 distributed.all_reduce(tensor)
 
     def mean(self, tensor: Tensor) -> Tensor:
@@ -71,14 +71,14 @@ class World:
     def broadcast(self, tensor: Tensor) -> None:
         """Replace a tensor by that of the first process."""
         if self.size > 1:
-            with self.noticing_loss():
+            with self.detecting_lost_process():
                 distributed.broadcast(tensor, 0)
 
     def gather(self, value: T) -> list[T]:
         """The values of all processes, by rank."""
         values: list[Any] = [value] * self.size
         if self.size > 1:
-            with self.noticing_loss():
+            with self.detecting_lost_process():
                 distributed.all_gather_object(values, value)
         return values
 
@@ -116,7 +116,7 @@ class World:
     def failing_together(self) -> Iterator[None]:
         """A block that succeeds in all processes or in none: the first process raises the first error of any.
 
-        Within the block, processes must not wait for each other once one of them may have failed: only `read_once` may begin it.
+        Within the block, processes must not wait for each other after one of them may have failed: `read_once` comes first.
 
         Raises:
             VaectlError: that of the first process which has one.
@@ -134,7 +134,7 @@ class World:
                 raise self.error(failure) from found
 
     @contextmanager
-    def noticing_loss(self) -> Iterator[None]:
+    def detecting_lost_process(self) -> Iterator[None]:
         """Turn an error of torch.distributed into LostProcessError."""
         try:
             yield

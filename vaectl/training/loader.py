@@ -77,7 +77,7 @@ class RandomCrops:
             yield to_device(torch.from_numpy(self.crop_batch(world.shard_size(batch_size), rng)), random.device)
 
     def crop_batch(self, count: int, rng: np.random.Generator) -> UInt8Array:
-        """Random crops, (count, H, W, C), of one photo as often as of another: pixel by pixel, small ones show more."""
+        """Random crops, (count, H, W, C), of each photo equally often: pixel by pixel, small ones show more."""
         chosen = rng.integers(len(self.photos), size=count)
         return np.stack([self.crop(self.photos[index], rng) for index in chosen])
 

@@ -62,7 +62,7 @@ class Optimizer:
     One vector makes an update a single pass. The fused kernel is called directly: an optimizer of torch.optim computes the same,
     but creating one imports torch._dynamo, which takes longer than training an epoch.
 
-    Several processes add up their gradients by one all_reduce, which also counts those that want to stop; each updates all
+    Several processes add up their gradients by one all_reduce, whose last value counts those that want to stop; each updates all
     weights.
     """
 
@@ -113,9 +113,9 @@ class Optimizer:
         self.world.all_reduce(self.reduced)
         self.steps += 1
         for part, shape in self.kernels:
-            kernel, momentum, slope = self.weights[part], self.exp_avg[part], self.gradient[part].float()
-            momentum.lerp_(slope, 1 - MUON_MOMENTUM)
-            direction = orthogonalize(torch.lerp(slope, momentum, MUON_MOMENTUM).view(shape))
+            kernel, momentum, gradient = self.weights[part], self.exp_avg[part], self.gradient[part].float()
+            momentum.lerp_(gradient, 1 - MUON_MOMENTUM)
+            direction = orthogonalize(torch.lerp(gradient, momentum, MUON_MOMENTUM).view(shape))
             kernel.add_(direction.flatten(), alpha=-lr * MUON_RMS)
         gradient = self.gradient[self.rest].float()
         torch.ops.aten._fused_adam_(

@@ -10,8 +10,8 @@ from vaectl.base.errors import UsageError, warn
 from vaectl.base.shapes import Shape
 from vaectl.datasets.load import Dataset
 from vaectl.datasets.preprocessing import Preprocessing
+from vaectl.images.aspect_ratio import Fit
 from vaectl.images.corruption import Corruption, parse_corruptions
-from vaectl.images.fits import Fit
 from vaectl.io.inputs import read_image_file
 from vaectl.models import checkpoint, presets
 from vaectl.models.checkpoint import Checkpoint

@@ -19,7 +19,7 @@ from vaectl.io.tensor_files import check_type, integers
 from vaectl.models.checkpoint import STATE_KEY
 from vaectl.training.distributed import LostProcessError
 from vaectl.training.loop import Trainer, TrainState
-from vaectl.training.settings import DEFAULTS
+from vaectl.training.settings import SETTING_DEFAULTS
 
 FORMAT = 1
 DTYPES: Mapping[str, type[np.generic]] = {
@@ -73,7 +73,7 @@ class StateSaver:
         if not self.resumed:
             return None
         for name, now in self.run_config.items():
-            before = self.resumed.run_config.get(name, DEFAULTS.get(name))
+            before = self.resumed.run_config.get(name, SETTING_DEFAULTS.get(name))
             if before != now:
                 raise VaectlError(f"{self.path!r} belongs to a run with {describe_change(name, before, now)}", self.advice(name))
         changed = ", ".join(name for name, before in self.resumed.versions.items() if versions.get(name) != before)

@@ -12,8 +12,8 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_args
 
 from vaectl.base.errors import UsageError
+from vaectl.images.aspect_ratio import Fit
 from vaectl.images.corruption import SPECS_HELP
-from vaectl.images.fits import Fit
 from vaectl.models.presets import MODELS
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class NetworkSettings:
     noisy: "Data | None" = setting(
         None,
         "--noisy",
-        help="The noisy partners of the images in the folder of --data, in files of the same names.",
+        help="The noisy versions of the images in --data, in files of the same names.",
         metavar="DIR",
         shell_type=str | None,
     )
@@ -216,7 +216,7 @@ class Hyperparameters:
         None, "--likelihood", help="Likelihood of a pixel (default: bernoulli for small gray images, else gaussian)."
     )
     sigma: float | None = setting(
-        None, "--sigma", help="Sigma of a gaussian likelihood (default: learned).", metavar="X", low=1e-3
+        None, "--sigma", help="Sigma of a Gaussian likelihood (default: learned).", metavar="X", low=1e-3
     )
     binarize: bool = setting(
         False, "--binarize", help="Dynamic binarization: sample each pixel as 0 or 1 each time an image is used."
@@ -248,7 +248,7 @@ class TrainConfig(Hyperparameters):
 
 
 # What a run had that was saved before a setting existed.
-DEFAULTS = {found.name: found.default for found in fields(TrainConfig)}
+SETTING_DEFAULTS = {found.name: found.default for found in fields(TrainConfig)}
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ class TrainSettings(Hyperparameters, NetworkSettings):
     device: str = setting(
         "auto",
         "--device",
-        help="auto, cpu, cuda, cuda:1, mps or xpu; on auto and cpu, small work runs in NumPy, which starts at once.",
+        help="auto, cpu, cuda, cuda:1, mps or xpu; with auto and cpu, small jobs run in NumPy, without loading PyTorch.",
         metavar="NAME",
     )
     output: Path | None = setting(

@@ -41,7 +41,7 @@ function resizeBox(values, height, width, channels, [left, upper, right, lower],
   return resampleAxis(narrowed, 1, height, newWidth * channels, vertical);
 }
 
-/** Fit values (height, width, channels), 0 to 255, to a size: "crop" the middle, "pad" with black, or "stretch", as images/fits.py. */
+/** Fit values (height, width, channels), 0 to 255, to a size: "crop" the middle, "pad" with black, or "stretch", as images/aspect_ratio.py. */
 function fitImage(values, height, width, channels, newHeight, newWidth, fit) {
   const ratio = newWidth / newHeight;
   if (fit === "pad") {
