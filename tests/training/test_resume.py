@@ -259,7 +259,7 @@ def test_without_an_output_nothing_is_saved_or_resumed() -> None:
     with resume.saving_state(None, "", resume=False, force=False) as saver:
         assert saver.path is None
     with (
-        pytest.raises(UsageError, match="no output is not a file"),
+        pytest.raises(UsageError, match="without an output, no state is saved"),
         resume.saving_state(None, "", resume=True, force=False),
     ):
         pass

@@ -115,15 +115,15 @@ def test_training_a_unet_learns_from_crops(digits: NDArray[np.uint8]) -> None:
         ({"fit": "fill"}, "fit='fill': choose one of crop, pad, stretch"),
         ({"likelihood": "normal"}, "choose one of bernoulli, gaussian"),
         ({"precision": "fp16"}, "choose one of auto, fp32, bf16"),
-        ({"hidden": [8, 0]}, r"hidden=\[8, 0\]: give a finite number above 0"),
-        ({"latent_dim": -1}, "latent_dim=-1: give a finite number above 0"),
-        ({"epochs": 0}, "epochs=0: give a finite number above 0"),
+        ({"hidden": [8, 0]}, r"hidden=\[8, 0\]: give an integer above 0"),
+        ({"latent_dim": -1}, "latent_dim=-1: give an integer above 0"),
+        ({"epochs": 0}, "epochs=0: give an integer above 0"),
         ({"sigma": 1e300, "likelihood": "gaussian"}, "sigma=1e\\+300: give a finite number above 0"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"lr": float("nan")}, "lr=nan"),
         ({"sigma": 0.0}, "sigma=0.0"),
         ({"corrupt": ["fog:1"]}, "not a corruption"),
-        ({"resume": True}, "no output is not a file"),
+        ({"resume": True}, "without an output, no state is saved"),
     ],
 )
 def test_invalid_and_contradictory_arguments_are_usage_errors(
@@ -261,7 +261,7 @@ def test_few_images_are_moved_so_that_they_are_not_learned_by_heart(small_data: 
     still, moved = (vaectl.train("vae", data, hidden=[100], epochs=100, shift=shift).card for shift in (0, None))
     assert (still.training["shift"], moved.training["shift"]) == (0, 1)
     assert moved.metrics["neg_elbo"] < still.metrics["neg_elbo"] - 5
-    with pytest.raises(UsageError, match="shift=-1: give a finite number that is not negative"):
+    with pytest.raises(UsageError, match="shift=-1: give an integer that is not negative"):
         vaectl.train("vae", data, shift=-1)
 
 

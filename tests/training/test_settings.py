@@ -69,3 +69,11 @@ def test_the_learning_rate_falls_to_0_along_a_line_or_a_cosine() -> None:
         assert get_lr(config, 1) == pytest.approx(0)
     assert get_lr(cosine, 0.4) == pytest.approx(1 + 0.5**0.5)
     assert get_lr(cosine, 0.4) > get_lr(linear, 0.4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"latent_dim": 2.5}, {"epochs": True}, {"epochs": "1"}, {"hidden": 5}, {"size": "x"}, {"fit": None}]
+)
+def test_a_value_of_another_type_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(wrong))}="):
+        TrainSettings("vae", **wrong)  # type: ignore[arg-type]

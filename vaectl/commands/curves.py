@@ -46,7 +46,8 @@ def curves(
 
     from vaectl.evaluation import curves as training_curves
 
-    runs = training_curves.read_runs(checkpoints or [options.find_checkpoint(checkpoint)])
+    finished = [path for path in checkpoints or [] if not path.endswith(options.STATE_SUFFIX)]
+    runs = training_curves.read_runs(finished or [options.find_checkpoint(checkpoint)])
     if to_terminal and format is None:
         for line in training_curves.describe(runs):
             files.write_line(line)

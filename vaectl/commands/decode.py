@@ -12,7 +12,7 @@ def decode(
     layout: options.LayoutOptions,
     quiet: options.Quiet = False,
 ) -> None:
-    """Several images become one sheet, unless they go to a folder or to numbered files. A folder keeps the names in a CSV.
+    """Several images become one sheet, unless they go to numbered files or to a folder, where they are named as in the CSV.
 
     \b
       vaectl encode a.png b.png | vaectl decode -o strip.png

@@ -49,7 +49,7 @@ def denoise(
     quiet: options.Quiet = False,
 ) -> None:
     """Without a trained denoiser in this folder, the ready-made photo is used. Like every unet, it takes photos of any size
-    does, and keeps their alpha, 16 bits, color profile, EXIF, XMP and resolution. Other networks resize images to the size they
+    and keeps their alpha, 16 bits, color profile, EXIF, XMP and resolution. Other networks resize images to the size they
     were trained on.
 
     \b

@@ -22,10 +22,10 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Writes the network and the card as one file, which ONNX Runtime and others run without vaectl. It needs the package onnx:
-    pip install vaectl[onnx].
+    pip install 'vaectl[onnx]'.
 
     The encoder takes image (N, H, W, C), with pixels in [0, 1], to z (N, D), or to mu and logvar of a VAE. The decoder takes z to
-    image. The whole, the autoencoder, takes image to the outputs of the encoder and to reconstruction.
+    image. The whole autoencoder takes image to what the encoder gives and to reconstruction.
 
     \b
       vaectl export -o vae.onnx

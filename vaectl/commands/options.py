@@ -21,13 +21,14 @@ from vaectl.training.settings import TrainSettings, find_settings
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 SUFFIX = ".safetensors"
+STATE_SUFFIX = f".resume{SUFFIX}"  # of unfinished trainings
 DEFAULT_CHECKPOINTS = [f"{model}{SUFFIX}" for model in MODELS]
 
 
 def checkpoints_here(incomplete: str = "") -> list[str]:
     """The checkpoints in this folder."""
     found = sorted(name for name in os.listdir() if name.startswith(incomplete) and name.endswith(SUFFIX))
-    return [name for name in found if not name.endswith(f".resume{SUFFIX}")]
+    return [name for name in found if not name.endswith(STATE_SUFFIX)]
 
 
 def complete_checkpoints(incomplete: str) -> list[str]:
@@ -250,7 +251,7 @@ def find_checkpoint(given: str | None, preferred: str | None = None, pretrained:
         return pretrained
     if not here:
         others = checkpoints_here()
-        found = f"there is {list_names(others)}: name it with -c" if others else "name one with -c FILE"
+        found = f"name one with -c, such as {list_names(others)}" if others else "name one with -c FILE"
         raise VaectlError(
             f"no checkpoint in this folder (looked for {', '.join(DEFAULT_CHECKPOINTS)}): "
             f"train one (vaectl train {preferred or 'vae'}), or {found}"

@@ -152,7 +152,7 @@ def draw(runs: Runs, format: str) -> bytes:
         figure = Figure((width, height), layout="constrained")
         for index, metric in enumerate(metrics):
             axes = figure.add_subplot(n_rows, n_columns, index + 1, sharex=figure.axes[0] if index else None)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             if index >= len(metrics) - n_columns:
                 axes.set_xlabel("epoch")
             for epochs, look in zip(runs.values(), cycle(looks)):

@@ -73,7 +73,7 @@ def evaluate(
     split: str = "test",
     samples: int = 1000,
     binarize: bool | None = None,
-    corrupt: Sequence[str] | None = None,
+    corrupt: str | Sequence[str] | None = None,
     shard: Shard | None = None,
     skip_bad: bool = False,
     seed: int = 0,
@@ -100,10 +100,7 @@ def evaluate(
         UsageError: no such split.
         VaectlError: no such data, no images in that split, or no such device.
     """
-    if split not in SPLITS or samples < 0:
-        raise UsageError(f"split={split!r}, samples={samples}: choose a split from {', '.join(SPLITS)}, and 0 or more samples")
-    if shard and world_size() > 1:
-        raise UsageError("--shard is for separate processes: under torchrun, images are divided already")
+    check_arguments(split, samples, shard)
     own = Shard(rank() + 1, world_size()) if world_size() > 1 else shard
     path = None if isinstance(model, Autoencoder) else os.fspath(model)
     model = model if isinstance(model, Autoencoder) else load(model, device)
@@ -115,7 +112,9 @@ def evaluate(
         skip_bad = skip_bad or bool(card.data.get("skip_bad"))
         check_learned_data(data, "give other images, with --data in the shell")
     binarize = bool(card.training.get("binarize")) if binarize is None else binarize
-    corrupt = [*card.corrupt] * (noisy is None or not explicit) if corrupt is None else corrupt
+    if corrupt is None:
+        corrupt = [*card.corrupt] * (noisy is None or not explicit)
+    corrupt = [corrupt] if isinstance(corrupt, str) else corrupt
     corruptions = parse_corruptions(corrupt, read_image_file, on_crops=not model.network.has_latent)
     config = EvalConfig(corruptions, samples, binarize, ssim=True, seed=seed)
     likelihood = make_likelihood(card.likelihood, card.sigma, card.network.outputs_pixels)
@@ -179,6 +178,16 @@ def measure(
             on_batch(batch.names[start:end], metrics, total, batch.split)
             start = end
     return totals
+
+
+def check_arguments(split: str, samples: int, shard: Shard | None) -> None:
+    """Raise a UsageError for arguments of `evaluate` that are out of range, or do not go with torchrun."""
+    if split not in SPLITS:
+        raise UsageError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
+    if samples < 0:
+        raise UsageError(f"samples={samples}: give 0 or more")
+    if shard and world_size() > 1:
+        raise UsageError("--shard is for separate processes: under torchrun, images are divided already")
 
 
 def is_one_split(data: Data | Images) -> TypeGuard[Images]:

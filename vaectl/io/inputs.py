@@ -49,6 +49,8 @@ def read_batches(
         yield batch
     if empty:
         others = ", like the others," if len(sources) > 1 else ""
+        if policy.skipped:
+            raise VaectlError(f"{sources[0].describe()}{others} contains no {what} that can be read")
         raise VaectlError(f"{sources[0].describe()}{others} is empty: it contains no {what}")
 
 

@@ -315,8 +315,9 @@ class Shard:
         known = [total for total in counts if total is not None]
         if len(known) < len(counts):
             if len(sources) < self.count:
-                names = "its size is unknown" if len(sources) == 1 else f"{len(sources)} files whose sizes are unknown"
-                raise VaectlError(f"{sources[0].describe()} cannot be divided into {self.count} shards ({names}): use fewer")
+                found = sources[0].describe() if len(sources) == 1 else f"{len(sources)} inputs"
+                what = f"{found} cannot be divided into {self.count} shards, because tar files and pipes are read whole"
+                raise VaectlError(what, "use fewer shards, or more tar files")
             wanted = self.numbers(len(sources))
             return list(sources[wanted.start : wanted.stop])
         wanted = self.numbers(sum(known))

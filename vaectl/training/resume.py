@@ -127,8 +127,8 @@ def saving_state(output: str | None, command: str, *, resume: bool, force: bool)
                 )
             warn(f"{output!r} is a URL, so no state is saved: this run cannot be resumed")
         if resume:
-            name = "no output" if output is None else f"{output!r}"
-            raise UsageError(f"{name} is not a file: to resume, name the checkpoint of the interrupted run")
+            what = "without an output, no state is saved" if output is None else f"{output!r} is not a file"
+            raise UsageError(f"{what}: to resume, name the checkpoint of the interrupted run")
         yield StateSaver(None, command, None)
         return
     path = state_path(output)

@@ -55,6 +55,10 @@ class Setting:
     parse: Callable[[Any], Any] | None = None
 
 
+def do_nothing(*values: Any) -> None:
+    """A callback that is not given."""
+
+
 def setting(default: Any, *flags: str, help: str, **others: Any) -> Any:
     """A field that is a setting; the arguments are those of `Setting`."""
     return field(default=default, metadata={"setting": Setting(flags, help, **others)})
@@ -270,7 +274,7 @@ class TrainSettings(Hyperparameters, NetworkSettings):
         None,
         "-o",
         "--output",
-        help="The checkpoint to write (default: MODEL.safetensors).",
+        help="The checkpoint to write; in the shell MODEL.safetensors by default.",
         metavar="FILE",
         shell_type=str | None,
     )
@@ -285,17 +289,19 @@ class TrainSettings(Hyperparameters, NetworkSettings):
     )
     resume_command: str = setting("vaectl.train(..., resume=True)", help="The call that resumes this run, as messages show it.")
     on_read: Callable[[int, int | None], None] = setting(
-        lambda done, total: None, help="Called with the number of images read so far and the total, None if unknown."
+        do_nothing, help="Called with the number of images read so far and the total, None if unknown."
     )
-    on_progress: "Callable[[Progress], None]" = setting(lambda progress: None, help="Called every few steps.")
+    on_progress: "Callable[[Progress], None]" = setting(do_nothing, help="Called every few steps.")
     on_end: "Callable[[Autoencoder, UInt8Array], None]" = setting(
-        lambda model, images: None,
+        do_nothing,
         help="Called with the trained model and the images (N, H, W, C) it was evaluated on; for pairs, the noisy ones.",
     )
 
     def __post_init__(self) -> None:
         for found, declared in find_settings(self):
-            check_value(found.name, getattr(self, found.name), found.type, declared)
+            value = getattr(self, found.name)
+            if value is not found.default or (value is None and found.default is not None):
+                check_value(found.name, value, found.type, declared)
         if (self.objective == "iwae" or self.kl_warmup) and not self.is_variational:
             raise UsageError("--objective iwae and --kl-warmup are for models with a KL: use a vae, or add --beta")
         if self.objective == "iwae" and self.samples < 2:
@@ -322,28 +328,40 @@ class TrainSettings(Hyperparameters, NetworkSettings):
 
 def check_value(name: str, value: Any, kind: Any, declared: Setting) -> None:
     """Raise a UsageError for a choice that there is not, or a number that is out of bounds, NaN or infinite."""
-    choices = [choice for part in (kind, *get_args(kind)) for choice in get_args(part) if isinstance(choice, str | int)]
-    if choices and value is not None and value not in choices:
+    parts = (kind, *get_args(kind))
+    choices = [choice for part in parts for choice in get_args(part) if isinstance(choice, str | int)]
+    if choices and value not in choices:
         raise UsageError(f"{name}={value!r}: choose one of {', '.join(map(str, choices))}")
-    if declared.low is None or value is None:
+    if declared.low is None:
         return
-    for number in value if isinstance(value, Sequence) else [value]:
-        if not (isinstance(number, int | float) and declared.low <= number <= (declared.high or MAX_FLOAT32)):
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    number_type, words = (int | float, "a finite number") if float in parts else (int, "an integer")
+    for number in value if several else [value]:
+        is_number = isinstance(number, number_type) and not isinstance(number, bool) and (several or {int, float} & {*parts})
+        if not is_number or not declared.low <= number <= (declared.high or MAX_FLOAT32):
             above = "above 0" if declared.low else "that is not negative"
-            raise UsageError(f"{name}={value!r}: give a finite number {above}")
+            raise UsageError(
+                f"{name}={value!r}: give {words} {above}{f', as in {declared.metavar}' if declared.shell_type else ''}"
+            )
 
 
 def taking_settings(make: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, R]]:
     """Let a function of a dataclass take the arguments of that dataclass, and document them."""
 
     def decorate(function: Callable[[S], R]) -> Callable[P, R]:
+        signature = inspect.signature(make)
+
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}() {error}") from None
             return function(make(*args, **kwargs))
 
         lines = [f"    {found.name}: {declared.help}" for found, declared in find_settings(make)]
         call.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Args:", *lines])
-        call.__signature__ = inspect.signature(make).replace(return_annotation="Autoencoder")  # type: ignore[attr-defined]
+        call.__signature__ = signature.replace(return_annotation="Autoencoder")  # type: ignore[attr-defined]
         return call
 
     return decorate
