@@ -36,7 +36,7 @@ Channels = Literal[1, 3]
 Path = str | os.PathLike[str]
 
 MAX_SIDE = 4096  # pixels, far more than any of the networks can learn
-MAX_FLOAT32 = 3.4028234663852886e38
+MAX_FLOAT32 = 3.4028234663852886e38  # as in base.arrays, which imports NumPy
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Setting:
 
 
 def do_nothing(*values: Any) -> None:
-    """A callback that is not given."""
+    """Ignore the values: the default of callbacks."""
 
 
 def setting(default: Any, *flags: str, help: str, **others: Any) -> Any:
